@@ -1,0 +1,28 @@
+# make run   a tagger from captions, on any machine, with the packaged miniature models
+# make test  style, types and tests
+# Both make .venv first. PYTHON=python3.12 chooses another interpreter.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test clean
+
+run: .venv/installed
+	$(BIN)/t2ipal run --classes voc2007 --captions examples/captions.txt \
+	  --data miniature:1000 --real-data miniature:800 --out runs/miniature
+
+test: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+# torch and torchvision are resolved together, so that they match.
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet torch torchvision
+	$(BIN)/pip install --quiet --editable '.[generate,dev]'
+	touch $@
+
+clean:
+	rm -rf .venv runs
