@@ -1,0 +1,284 @@
+"""A frozen open_clip model as this project uses it: dense image features, text from embeddings."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+from torch import Tensor
+
+from t2ipal.clip import sources
+from t2ipal.clip.dense import ImageFeatures, image_encoder
+from t2ipal.clip.positions import resize_tower
+from t2ipal.clip.text import TextFeatures, TextTower
+from t2ipal.errors import UserError, nearest
+from t2ipal.files import sha256_text
+
+_PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+_RESIZE_MODES = ("shortest", "squash", "longest")
+# Bumped when the code below would give other features for the same model and files.
+_FEATURES_VERSION = "1"
+_PROBES = ("a photo of a dog.", "Two umbrellas & 3 children?", "")
+
+
+class Backbone:
+    """A frozen CLIP: its weights never change and ask for no gradient.
+
+    Make one with :meth:`load`; the constructor takes an open_clip model that is in memory already.
+
+    Attributes:
+        spec: what the user wrote, such as ``"RN50:openai"``.
+        digest: 16 hex digits of the weights and the configuration, whatever file they came from.
+        preprocess_digest: 16 hex digits of size, crop, interpolation and normalisation.
+        width: D, the width of the space that images and texts share.
+        text_width: Wt, the width of token embeddings.
+        context_length: the most tokens a text may have.
+        image_size: S; images enter as [3, S, S].
+        logit_scale: what CLIP multiplies similarities with (the exponential of its parameter).
+        device: where the model computes.
+        precision: ``fp32``, ``bf16`` or ``fp16``, of the image tower; text is always float32, as
+            prompts are learned through it.
+        image_space, text_space: what cached features of images and of captions depend on, as one
+            digest each.
+
+    Args:
+        model: an open_clip ``CLIP`` or ``CustomTextCLIP``; it is frozen, and resized if asked to.
+        tokenizer: open_clip's tokenizer of that model.
+        spec: a name for messages and records.
+        config: open_clip's ``model_cfg``, as it cannot be read back from the model.
+        image_size: another input size; positional embeddings are interpolated.
+        resize_mode: how an image becomes a square: ``shortest`` (resize, cut the centre out),
+            ``squash`` (nothing is cut, the aspect changes), ``longest`` (pad).
+            None: the model's own.
+        device: ``auto`` (cuda, then mps, then cpu) or a torch device.
+        precision: ``auto`` is fp32, and on cuda bf16 where it is supported, otherwise fp16.
+        pool_positions: see :func:`t2ipal.clip.dense.image_encoder`.
+
+    Raises:
+        UserError: a text or vision tower that cannot be used, an unknown device or precision, or an
+            image size that the tower's stride does not divide.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        spec: str,
+        config: dict[str, Any],
+        image_size: int | None = None,
+        resize_mode: str | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        pool_positions: bool = True,
+    ) -> None:
+        self.spec = spec
+        self.device = _device(device)
+        self.precision = _precision(precision, self.device)
+        self.model = model.eval().requires_grad_(False)
+        self.digest = _digest(model, config)
+        if image_size is not None:
+            resize_tower(model.visual, image_size)
+        self._preprocess_cfg = _preprocess_cfg(model, image_size, resize_mode)
+        self._transform = image_transform_v2(self._preprocess_cfg, is_train=False)
+        self.model.to(self.device)
+        self.image_size = _side(self._preprocess_cfg.size)
+        self.preprocess_digest = sha256_text(
+            json.dumps(asdict(self._preprocess_cfg), sort_keys=True)
+        )[:16]
+        self._encode_image = image_encoder(model.visual, pool_positions=pool_positions)
+        self._text = TextTower(model)
+        self._tokenizer = tokenizer
+        self.context_length = self._text.context_length
+        self.text_width = self._text.width
+        self.logit_scale = float(model.logit_scale.exp())
+        probes = self.tokenize(_PROBES)
+        self._pad_id = int(probes[-1, -1])
+        self._check_tokens(probes)
+        self.width = self.encode_text(_PROBES[:1]).global_.shape[1]
+        self.image_space = sha256_text(
+            _FEATURES_VERSION, self.digest, self.preprocess_digest, self.precision,
+            str(pool_positions),
+        )[:16]  # fmt: skip
+        self.text_space = sha256_text(_FEATURES_VERSION, self.digest, str(probes.tolist()))[:16]
+
+    @classmethod
+    def load(
+        cls,
+        spec: str,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        image_size: int | None = None,
+        resize_mode: str | None = None,
+        pool_positions: bool = True,
+    ) -> Backbone:
+        """Load a CLIP by name.
+
+        Args:
+            spec: ``RN50:openai`` (open_clip's name and tag), ``hf-hub:org/name``, a folder in
+                open_clip's format (open_clip_config.json, open_clip_model.safetensors, tokenizer
+                files), or ``miniature``.
+
+        The other arguments are those of the constructor.
+
+        Raises:
+            UserError: as the constructor, and when there is no such model or its weights are
+                missing; the message says how to get them.
+        """
+        source = sources.find(str(spec))
+        return cls(
+            source.load(),
+            source.load_tokenizer(),
+            spec=str(spec),
+            config=source.config,
+            image_size=image_size,
+            resize_mode=resize_mode,
+            device=device,
+            precision=precision,
+            pool_positions=pool_positions,
+        )
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """A PIL image as the model wants it: float32 [3, S, S], by open_clip's own transform."""
+        return self._transform(image)
+
+    @torch.no_grad()
+    def encode_image(self, pixels: Tensor) -> ImageFeatures:
+        """Preprocessed images [B, 3, S, S] -> global [B, D] and local [B, P, D], not normalised."""
+        if pixels.ndim != 4 or tuple(pixels.shape[1:]) != (3, self.image_size, self.image_size):
+            raise ValueError(
+                f"pixels have shape {tuple(pixels.shape)}; this backbone takes "
+                f"[B, 3, {self.image_size}, {self.image_size}]"
+            )
+        dtype = _PRECISIONS[self.precision]
+        lower = torch.autocast(self.device.type, dtype) if dtype else contextlib.nullcontext()
+        with lower:
+            features = self._encode_image(pixels.to(self.device))
+        return replace(features, global_=features.global_.float(), local=features.local.float())
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Texts -> token ids [B, context_length] int64 on the CPU; longer ones are cut."""
+        return self._tokenizer(list(texts))
+
+    def eos_positions(self, tokens: Tensor) -> Tensor:
+        """Where each text ends: the position of its end-of-text token, [B] int64."""
+        return self._text.eos_positions(tokens, self._pad_id)
+
+    @torch.no_grad()
+    def embed_tokens(self, tokens: Tensor) -> Tensor:
+        """Token ids [B, T] -> token embeddings [B, T, Wt], without positions."""
+        return self._text.embed(tokens.to(self.device))
+
+    def encode_text_embeddings(self, embeddings: Tensor, eos: Tensor) -> TextFeatures:
+        """Token embeddings [B, T, Wt] -> features, differentiable with respect to the embeddings.
+
+        Args:
+            embeddings: T may be anything up to the context length; positions are added here.
+            eos: [B], the position of each text's end-of-text token; what is behind is ignored.
+
+        Returns:
+            global [B, D] (the feature at ``eos``), local [B, T, D], mask [B, T]; not normalised.
+        """
+        return self._text.encode(embeddings.to(self.device), eos.to(self.device), self._pad_id)
+
+    @torch.no_grad()
+    def encode_tokens(self, tokens: Tensor) -> TextFeatures:
+        """Token ids [B, T] that hold each text's end -> features at that T, not normalised."""
+        return self.encode_text_embeddings(self.embed_tokens(tokens), self.eos_positions(tokens))
+
+    def encode_text(self, texts: Sequence[str]) -> TextFeatures:
+        """Texts -> features cut to the longest text T; global as open_clip's ``encode_text``."""
+        tokens = self.tokenize(texts)
+        longest = int(self.eos_positions(tokens).max()) + 1
+        return self.encode_tokens(tokens[:, :longest])
+
+    def _check_tokens(self, tokens: Tensor) -> None:
+        """A tokenizer that does not belong to the text tower would give plausible nonsense."""
+        vocabulary = self._text.token_embedding.num_embeddings
+        if int(tokens.max()) >= vocabulary or tokens.shape[1] != self.context_length:
+            raise UserError(
+                f"{self.spec}: the tokenizer gives ids up to {int(tokens.max())} in rows of "
+                f"{tokens.shape[1]}, but the text tower knows {vocabulary} words and "
+                f"{self.context_length} positions; use the tokenizer the model was trained with."
+            )
+        eos = self.eos_positions(tokens)
+        behind = torch.arange(tokens.shape[1]) > eos[:, None]
+        if self._text.can_be_cut and bool((tokens[behind] != self._pad_id).any()):
+            raise UserError(
+                f"{self.spec}: the model takes a text's feature from its end-of-text token, but "
+                "its tokenizer puts words behind it: that token must have the highest id of the "
+                "vocabulary, or text_cfg must name it (pool_type 'eos', eos_id)."
+            )
+
+
+def _digest(model: Any, config: dict[str, Any]) -> str:
+    """Hash of every weight (name, type, shape, bytes) and of the configuration, 16 hex digits."""
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def _preprocess_cfg(model: Any, image_size: int | None, resize_mode: str | None) -> PreprocessCfg:
+    cfg = PreprocessCfg(**model.visual.preprocess_cfg)
+    if image_size is not None:
+        cfg = replace(cfg, size=(image_size, image_size))
+    if resize_mode is not None:
+        if resize_mode not in _RESIZE_MODES:
+            raise UserError(
+                f"resize mode {resize_mode!r} is unknown{nearest(resize_mode, _RESIZE_MODES)}; "
+                f"use one of {', '.join(_RESIZE_MODES)}."
+            )
+        cfg = replace(cfg, resize_mode=resize_mode)
+    side = _side(cfg.size)
+    return replace(cfg, size=(side, side), mean=tuple(cfg.mean), std=tuple(cfg.std))
+
+
+def _side(size: int | Sequence[int]) -> int:
+    height, width = (size, size) if isinstance(size, int) else size
+    if height != width:
+        raise UserError(
+            f"this model takes images of {height} x {width} pixels; only square ones are supported."
+        )
+    return height
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device {name!r} is unknown; use auto, cpu, cuda or mps.") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device {name!r}: torch finds no CUDA device; use auto or cpu.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError(f"device {name!r}: torch finds no MPS device; use auto or cpu.")
+    return device
+
+
+def _precision(name: str, device: torch.device) -> str:
+    if name == "auto":
+        if device.type != "cuda":
+            return "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if name not in _PRECISIONS:
+        options = ["auto", *_PRECISIONS]
+        raise UserError(
+            f"precision {name!r} is unknown{nearest(name, options)}; "
+            f"use one of {', '.join(options)}."
+        )
+    if name == "fp16" and device.type == "cpu":
+        raise UserError("precision fp16 is for GPUs; on the CPU use fp32 or bf16.")
+    return name

@@ -1,0 +1,261 @@
+"""Global and local image features of a CLIP vision tower, architecture by architecture.
+
+CLIP compares one vector per image with the text. The class-wise heatmap needs the same comparison
+for every position, so each position is sent through what the tower would do to it if it pooled that
+position alone:
+
+* ``ModifiedResNet``: the attention pool looking at one position only is ``c_proj(v_proj(x_j))``
+  (TaI-DPT, Guo et al., CVPR 2023), here without positional embedding.
+* ``VisionTransformer`` with a class token: the value path of the last block (MaskCLIP, Zhou et al.,
+  ECCV 2022): attention in which a position sees itself only, without residual and MLP, then the
+  final norm and the projection.
+* Towers that pool the positions themselves (average or attention pooling: CLIPA, SigLIP, ConvNeXt):
+  each final position pooled alone.
+
+The global feature is always the tower's own, equal to ``encode_image``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import (
+    CustomResidualAttentionBlock,
+    ResidualAttentionBlock,
+    VisionTransformer,
+)
+from timm.layers import AttentionPool2d as TimmAttentionPool2d
+from timm.layers import RotAttentionPool2d
+from timm.models.eva import Eva, EvaBlock
+from timm.models.vision_transformer import Block as TimmBlock
+from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
+from torch import Tensor, nn
+
+from t2ipal.errors import UserError
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """Features of a batch of images, not normalised.
+
+    Attributes:
+        global_: [B, D], what open_clip's ``encode_image`` gives.
+        local: [B, P, D], positions row by row.
+        grid: (h, w) with h * w = P.
+    """
+
+    global_: Tensor
+    local: Tensor
+    grid: tuple[int, int]
+
+
+ImageEncoder = Callable[[Tensor], ImageFeatures]
+
+
+def image_encoder(visual: nn.Module, *, pool_positions: bool = True) -> ImageEncoder:
+    """The function pixels [B, 3, S, S] -> :class:`ImageFeatures` of an open_clip vision tower.
+
+    Args:
+        visual: ``model.visual`` of an open_clip model, in eval mode.
+        pool_positions: whether a ``ModifiedResNet``'s attention pool adds its positional embedding
+            to the global feature, as CLIP does. TaI-DPT pools without it: ``False``.
+
+    Raises:
+        UserError: the tower has no dense features that this project knows how to align with text,
+            or ``pool_positions=False`` was asked of a tower without such a pool.
+    """
+    if isinstance(visual, ModifiedResNet):
+        return partial(_modified_resnet, visual, pool_positions)
+    if not pool_positions:
+        raise UserError(
+            "pool_positions=False is for CLIP ResNets (RN50, RN101, ...): this model's "
+            f"{_tower_name(visual)} has no attention pool with positions; leave it True."
+        )
+    if isinstance(visual, VisionTransformer):
+        return _vision_transformer_encoder(visual)
+    if isinstance(visual, TimmModel):
+        return _timm_encoder(visual)
+    raise _no_dense_features(visual)
+
+
+def _tower_name(visual: nn.Module) -> str:
+    trunk = getattr(visual, "trunk", visual)
+    return f"vision tower {type(trunk).__name__}"
+
+
+def _no_dense_features(visual: nn.Module) -> UserError:
+    return UserError(
+        f"local features are not defined for this model's {_tower_name(visual)}; "
+        "use a CLIP ResNet, a ViT (plain, SigLIP, EVA) or a convolutional tower."
+    )
+
+
+def _positions(feature_map: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """A feature map [B, C, h, w] as positions [B, h*w, C], row by row, with its grid."""
+    height, width = feature_map.shape[-2:]
+    return feature_map.flatten(2).transpose(1, 2), (height, width)
+
+
+# --- open_clip's ResNets -------------------------------------------------------------------------
+
+
+def _modified_resnet(visual: ModifiedResNet, with_positions: bool, pixels: Tensor) -> ImageFeatures:
+    output = visual.forward_intermediates(
+        pixels, indices=[4], intermediates_only=not with_positions
+    )
+    x, grid = _positions(output["image_intermediates"][0])  # layer4, [B, P, 32 * width]
+    pool = visual.attnpool
+    pooled = output["image_features"] if with_positions else pool_without_positions(pool, x)
+    return ImageFeatures(pooled, pool.c_proj(pool.v_proj(x)), grid)
+
+
+def pool_without_positions(pool: AttentionPool2d, x: Tensor) -> Tensor:
+    """CLIP's attention pool over positions [B, P, W] without positional embedding, [B, D].
+
+    The mean position asks, the mean and all positions answer.
+    """
+    batch, _, width = x.shape
+    x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1)  # [B, 1 + P, W]
+
+    def heads(t: Tensor) -> Tensor:  # [B, n, W] -> [B, heads, n, W / heads]
+        return t.unflatten(-1, (pool.num_heads, -1)).transpose(1, 2)
+
+    attended = F.scaled_dot_product_attention(
+        heads(pool.q_proj(x[:, :1])), heads(pool.k_proj(x)), heads(pool.v_proj(x))
+    )
+    return pool.c_proj(attended.transpose(1, 2).reshape(batch, width))
+
+
+# --- open_clip's vision transformers -------------------------------------------------------------
+
+
+def _vision_transformer_encoder(visual: VisionTransformer) -> ImageEncoder:
+    blocks = visual.transformer.resblocks
+    if visual.attn_pool is not None or visual.pool_type == "none":
+        raise _no_dense_features(visual)
+    if visual.pool_type == "avg":
+        return partial(_averaged_transformer, visual)
+    if len(blocks) < 2:
+        raise UserError(
+            "local features need the input of the last block, and this model's vision transformer "
+            "has one block only; use one with at least two."
+        )
+    return partial(_class_token_transformer, visual)
+
+
+def _class_token_transformer(visual: VisionTransformer, pixels: Tensor) -> ImageFeatures:
+    blocks = visual.transformer.resblocks
+    output = visual.forward_intermediates(pixels, indices=[len(blocks) - 2])
+    x, grid = _positions(output["image_intermediates"][0])  # into the last block, [B, P, W]
+    local = visual.ln_post(value_path(blocks[-1], x)) @ visual.proj
+    return ImageFeatures(output["image_features"], local, grid)
+
+
+def _averaged_transformer(visual: VisionTransformer, pixels: Tensor) -> ImageFeatures:
+    last = len(visual.transformer.resblocks) - 1
+    output = visual.forward_intermediates(pixels, indices=[last])
+    x, grid = _positions(output["image_intermediates"][0])
+    return ImageFeatures(output["image_features"], visual.ln_post(x) @ visual.proj, grid)
+
+
+def value_path(block: ResidualAttentionBlock | CustomResidualAttentionBlock, x: Tensor) -> Tensor:
+    """What an open_clip block's attention branch gives when each position attends to itself only.
+
+    ``out_proj(v_proj(ln_1(x)))`` with the block's layer scale, without residual and MLP: [B, P, W].
+    """
+    x = block.ln_1(x)
+    if isinstance(block.attn, nn.MultiheadAttention):
+        # query, key and value projections lie stacked in one matrix [3W, W]
+        query_and_key = 2 * x.shape[-1]
+        value = F.linear(
+            x, block.attn.in_proj_weight[query_and_key:], block.attn.in_proj_bias[query_and_key:]
+        )
+        return block.ls_1(block.attn.out_proj(value))
+    return block.ls_1(block.ln_attn(_alone(block.attn, x)))
+
+
+def _alone(attention: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Attention over sequences of one position each: [B, P, W] -> [B, P, W']."""
+    batch, positions, width = x.shape
+    return attention(x.reshape(batch * positions, 1, width)).reshape(batch, positions, -1)
+
+
+# --- timm's towers -------------------------------------------------------------------------------
+
+
+def _timm_encoder(visual: TimmModel) -> ImageEncoder:
+    trunk = visual.trunk
+    pool = getattr(visual.head, "pool", None)
+    if isinstance(pool, (TimmAttentionPool2d, RotAttentionPool2d)):
+        return partial(_timm_attention_pool, visual)
+    if isinstance(trunk, (TimmVisionTransformer, Eva)):
+        if getattr(trunk, "attn_pool", None) is not None or trunk.global_pool == "avg":
+            return partial(_timm_pooled_tokens, visual)
+        if trunk.global_pool == "token" and type(trunk.blocks[-1]) in (TimmBlock, EvaBlock):
+            return partial(_timm_class_token, visual)
+        raise _no_dense_features(visual)
+    # Any other trunk: one that ends in a feature map can pool each position alone.
+    reference = next(visual.parameters())
+    size = visual.image_size
+    with torch.no_grad():
+        probe = trunk.forward_features(torch.zeros(1, 3, *size).to(reference))
+    if probe.ndim == 4 and probe.shape[1] == trunk.num_features:
+        return partial(_timm_feature_map, visual, False)
+    if probe.ndim == 4 and probe.shape[-1] == trunk.num_features:
+        return partial(_timm_feature_map, visual, True)
+    raise _no_dense_features(visual)
+
+
+def _timm_class_token(visual: TimmModel, pixels: Tensor) -> ImageFeatures:
+    trunk = visual.trunk
+    block = trunk.blocks[-1]
+    output = visual.forward_intermediates(pixels, indices=[len(trunk.blocks) - 2])
+    x, grid = _positions(output["image_intermediates"][0])  # into the last block, [B, P, W]
+    x = _alone(block.attn, block.norm1(x))
+    if isinstance(block, EvaBlock):
+        x = x if block.gamma_1 is None else block.gamma_1 * x
+    else:
+        x = block.ls1(x)
+    return ImageFeatures(output["image_features"], _timm_tail(visual, trunk.norm(x)), grid)
+
+
+def _timm_pooled_tokens(visual: TimmModel, pixels: Tensor) -> ImageFeatures:
+    trunk = visual.trunk
+    tokens = trunk.forward_features(pixels)  # [B, prefix + P, W], normalised
+    x = tokens[:, trunk.num_prefix_tokens :]
+    if getattr(trunk, "attn_pool", None) is not None:
+        x = _alone(trunk.attn_pool, x)
+    global_ = visual.head(trunk.forward_head(tokens))
+    return ImageFeatures(global_, _timm_tail(visual, x), tuple(trunk.patch_embed.grid_size))
+
+
+def _timm_tail(visual: TimmModel, x: Tensor) -> Tensor:
+    """What follows the pooling of a timm transformer and open_clip's own head, per position."""
+    trunk = visual.trunk
+    return visual.head(trunk.head(trunk.head_drop(trunk.fc_norm(x))))
+
+
+def _timm_attention_pool(visual: TimmModel, pixels: Tensor) -> ImageFeatures:
+    feature_map = visual.trunk(pixels)  # [B, C, h, w]: open_clip switched the trunk's pool off
+    pool = visual.head.pool
+    x, grid = _positions(feature_map)
+    value = pool.v(x) if pool.qkv is None else pool.qkv(x).chunk(3, dim=-1)[2]
+    local = visual.head[1:](pool.proj(value))
+    return ImageFeatures(visual.head(feature_map), local, grid)
+
+
+def _timm_feature_map(visual: TimmModel, channels_last: bool, pixels: Tensor) -> ImageFeatures:
+    trunk = visual.trunk
+    feature_map = trunk.forward_features(pixels)
+    global_ = visual.head(trunk.forward_head(feature_map))
+    x, grid = _positions(feature_map.movedim(-1, 1) if channels_last else feature_map)
+    batch, positions, channels = x.shape
+    shape = (-1, 1, 1, channels) if channels_last else (-1, channels, 1, 1)
+    local = visual.head(trunk.forward_head(x.reshape(shape)))  # each position a map of one
+    return ImageFeatures(global_, local.reshape(batch, positions, -1), grid)

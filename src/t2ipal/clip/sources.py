@@ -1,0 +1,244 @@
+"""Where a CLIP comes from: a specification turned into what open_clip loads, or one clear sentence.
+
+open_clip goes on with random weights when it finds none and says so only in a log. Here a model
+whose weights are not there is refused, with the command that fetches them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+from huggingface_hub import constants, hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+
+from t2ipal.errors import UserError, nearest
+
+_EXAMPLES = "'RN50:openai', 'ViT-B-16:openai', 'hf-hub:org/name', 'miniature' or a folder"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A CLIP with its weights on this machine.
+
+    Attributes:
+        spec: as the user wrote it.
+        name: open_clip's model name, or ``local-dir:`` and a folder.
+        pretrained: open_clip's tag or a file of weights; None for a folder.
+        config: open_clip's model configuration, the activation included.
+        tokenizer: makes the tokenizer, without reaching for the network where it can.
+    """
+
+    spec: str
+    name: str
+    pretrained: str | None
+    config: dict[str, Any]
+    tokenizer: Callable[[], Any]
+
+    def load(self) -> Any:
+        """The open_clip model on the CPU in float32.
+
+        Raises:
+            UserError: the weights are damaged or do not fit the configuration.
+        """
+        try:
+            return open_clip.create_model(
+                self.name,
+                pretrained=self.pretrained,
+                # OpenAI's weights were trained with QuickGELU; open_clip only warns of a mismatch.
+                force_quick_gelu=bool(self.config.get("quick_gelu", False)),
+                require_pretrained=True,
+            )
+        except Exception as error:  # whatever open_clip, torch or safetensors make of bad files
+            raise UserError(
+                f"{self.spec}: the weights cannot be loaded ({_first_line(error)}); "
+                "fetch the model again or check that its configuration belongs to it."
+            ) from error
+
+    def load_tokenizer(self) -> Any:
+        """open_clip's tokenizer of the model: texts -> token ids [B, context].
+
+        Raises:
+            UserError: its files are missing.
+        """
+        try:
+            return self.tokenizer()
+        except Exception as error:
+            raise UserError(
+                f"{self.spec}: the tokenizer cannot be loaded ({_first_line(error)}); "
+                "put its files (tokenizer.json, tokenizer_config.json) beside the weights, or "
+                "fetch it once on a machine with a network."
+            ) from error
+
+
+def find(spec: str) -> Source:
+    """Find the model a specification names; weights are fetched if a network allows it.
+
+    Args:
+        spec: ``name:tag`` of open_clip (``RN50:openai``; the tag may be a file of weights),
+            ``hf-hub:org/name`` (``@revision`` may follow), a folder in open_clip's format, or
+            ``miniature``, the small CLIP of this package.
+
+    Raises:
+        UserError: no such model, tag or folder; its weights are not there and cannot be fetched; or
+            it is a kind of model whose prompts cannot be learned.
+    """
+    if spec == "miniature":
+        from t2ipal.miniature.weights import path
+
+        return _folder(spec, Path(path("clip")))
+    if spec.startswith("hf-hub:"):
+        return _hub(spec)
+    if spec.startswith("local-dir:"):
+        return _folder(spec, Path(spec.removeprefix("local-dir:")))
+    if Path(spec).is_dir():
+        return _folder(spec, Path(spec))
+    return _builtin(spec)
+
+
+def _folder(spec: str, folder: Path) -> Source:
+    if not folder.is_dir():
+        raise UserError(f"{spec}: there is no such folder; check the path.")
+    config = _read_config(spec, folder / HF_CONFIG_NAME)
+    if not any(found.suffix in (".safetensors", ".bin", ".pth") for found in folder.iterdir()):
+        raise UserError(
+            f"{folder}: no CLIP weights beside {HF_CONFIG_NAME}; put {HF_SAFE_WEIGHTS_NAME} there."
+        )
+    name = f"local-dir:{folder}"
+    return Source(spec, name, None, config, lambda: open_clip.get_tokenizer(name))
+
+
+def _read_config(spec: str, path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(
+            f"{path.parent}: no {path.name} in this folder; "
+            "name a folder in open_clip's format, which holds one beside the weights."
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{path}: not an open_clip configuration (a JSON object with 'model_cfg'); "
+            "restore the file."
+        ) from None
+    return _supported(spec, config)
+
+
+def _supported(spec: str, config: dict[str, Any]) -> dict[str, Any]:
+    """``config`` itself, unless it is known to be of no use, before gigabytes are fetched."""
+    if "multimodal_cfg" in config or "hf_model_name" in config.get("text_cfg", {}):
+        kind = "CoCa" if "multimodal_cfg" in config else "with a Hugging Face text tower"
+        raise UserError(
+            f"{spec}: a model {kind} does not accept token embeddings, so no prompt can be learned "
+            "for it; use a CLIP with open_clip's own text transformer, such as ViT-B-16:openai."
+        )
+    return config
+
+
+def _hub(spec: str) -> Source:
+    repo, _, revision = spec.removeprefix("hf-hub:").partition("@")
+    config_path = _download(spec, repo, HF_CONFIG_NAME, revision)
+    config = _read_config(spec, config_path)
+    try:
+        _download(spec, repo, HF_SAFE_WEIGHTS_NAME, revision)
+    except UserError:
+        _download(spec, repo, HF_WEIGHTS_NAME, revision)
+    tokenizer_repo = config.get("text_cfg", {}).get("hf_tokenizer_name")
+    # the revision is the model's; a tokenizer from another repository has its own
+    pinned = {"revision": revision} if revision and tokenizer_repo == repo else {}
+    return Source(
+        spec,
+        f"local-dir:{config_path.parent}",
+        None,
+        config,
+        lambda: open_clip.get_tokenizer(f"hf-hub:{repo}", **pinned),
+    )
+
+
+def _download(spec: str, repo: str, file: str, revision: str) -> Path:
+    try:
+        return Path(hf_hub_download(repo, file, revision=revision or None))
+    except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
+        gated = isinstance(error, GatedRepoError)
+        reason = "needs you to log in and accept its terms" if gated else "is not on the hub"
+        raise UserError(
+            f"{spec}: this model {reason}; write hf-hub:org/name or hf-hub:org/name@revision."
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise _not_here(spec, _fetch_command(f"hf-hub:{repo}")) from error
+    except EntryNotFoundError as error:
+        raise UserError(
+            f"{spec}: the repository has no {file}; use one in open_clip's format."
+        ) from error
+    except OSError as error:
+        raise _not_here(spec, _fetch_command(f"hf-hub:{repo}"), error) from error
+
+
+def _builtin(spec: str) -> Source:
+    name, separator, tag = spec.partition(":")
+    name = name.replace("/", "-")
+    models = open_clip.list_models()
+    if name not in models:
+        raise UserError(
+            f"{spec}: neither a folder nor a model of open_clip{nearest(name, models)}; "
+            f"write {_EXAMPLES}."
+        )
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if not separator or not tag:
+        known = f"; its tags: {', '.join(tags)}" if tags else ""
+        example = tags[0] if tags else "WEIGHTS_FILE"
+        raise UserError(f"{spec}: say which weights, as in {name}:{example}{known}.")
+    config = _supported(spec, open_clip.get_model_config(name))
+    tag_config = get_pretrained_cfg(name, tag)
+    if tag_config:
+        _fetch(spec, name, tag, tag_config)
+        config["quick_gelu"] = bool(config.get("quick_gelu") or tag_config.get("quick_gelu"))
+    elif not Path(tag).is_file():
+        raise UserError(
+            f"{spec}: open_clip has no weights {tag!r} for {name}, and there is no such file"
+            f"{nearest(tag, tags)}; its tags: {', '.join(tags) or 'none'}."
+        )
+    return Source(spec, name, tag, config, lambda: open_clip.get_tokenizer(name))
+
+
+def _fetch(spec: str, name: str, tag: str, tag_config: dict[str, Any]) -> None:
+    try:
+        download_pretrained(tag_config)
+    except Exception as error:  # open_clip passes on what urllib, httpx or the hub raise
+        raise _not_here(spec, _fetch_command(name, tag), error) from error
+
+
+def _fetch_command(name: str, tag: str | None = None) -> str:
+    arguments = repr(name) if tag is None else f"{name!r}, {tag!r}"
+    load = f"o.create_model({arguments}); o.get_tokenizer({name!r})"
+    return f'python -c "import open_clip as o; {load}"'
+
+
+def _not_here(spec: str, command: str, error: Exception | None = None) -> UserError:
+    if constants.HF_HUB_OFFLINE:
+        reason = "and HF_HUB_OFFLINE forbids fetching them"
+    else:
+        reason = "and the hub cannot be reached"
+    detail = "" if error is None or constants.HF_HUB_OFFLINE else f" ({_first_line(error)})"
+    return UserError(
+        f"{spec}: the weights are not on this machine {reason}{detail}; "
+        f"on a machine with a network run: {command}"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

@@ -1,0 +1,115 @@
+"""The text tower of a CLIP, entered at the token embeddings so that prompts can be learned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from open_clip import CLIP, CustomTextCLIP
+from open_clip.transformer import TextTransformer
+from torch import Tensor, nn
+
+from t2ipal.errors import UserError
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """Features of a batch of texts, not normalised.
+
+    Attributes:
+        global_: [B, D], what open_clip's ``encode_text`` gives.
+        local: [B, T, D], the projected feature of every token.
+        mask: [B, T], True from the first token to the end-of-text token.
+    """
+
+    global_: Tensor
+    local: Tensor
+    mask: Tensor
+
+
+class TextTower:
+    """The parts of an open_clip text tower, called from embeddings instead of token ids.
+
+    Where attention is causal and the pooled token is the end-of-text one, positions behind it
+    change nothing, so a batch is computed at its own length T instead of the full context: exact,
+    and several times faster. Towers that attend in both directions or pool the last position
+    (SigLIP) are filled up with padding to the full context, as they were trained.
+
+    Raises:
+        UserError: the text tower is a Hugging Face model or CoCa's, which cannot be entered there.
+    """
+
+    def __init__(self, model: CLIP | CustomTextCLIP) -> None:
+        if type(model) is CustomTextCLIP and isinstance(model.text, TextTransformer):
+            parts, pool_type, eos_id = model.text, model.text.pool_type, model.text.eos_id
+            extra_token = model.text.cls_emb
+        elif type(model) is CLIP:
+            parts, pool_type, eos_id = model, model.text_pool_type, model.text_eos_id
+            extra_token = None
+        else:
+            parts, extra_token = None, None
+        if parts is None or extra_token is not None:
+            raise UserError(
+                f"prompts cannot be learned for this {type(model).__name__} model: its text tower "
+                "does not accept token embeddings; use a CLIP with open_clip's text transformer."
+            )
+        self.token_embedding: nn.Embedding = parts.token_embedding
+        self.positional_embedding: Tensor = parts.positional_embedding  # [context, Wt]
+        self.transformer: nn.Module = parts.transformer
+        self.ln_final: nn.Module = parts.ln_final
+        self.projection: Tensor | nn.Linear | None = parts.text_projection  # [Wt, D] or a layer
+        self.attention_mask: Tensor | None = parts.attn_mask  # [context, context], -inf above
+        self.pool_type: str = pool_type
+        self.eos_id: int = eos_id
+        self.context_length, self.width = self.positional_embedding.shape
+        causal = self.attention_mask is not None
+        self.can_be_cut = causal and pool_type in ("argmax", "eos", "first")
+
+    def eos_positions(self, tokens: Tensor, pad_id: int) -> Tensor:
+        """Position of the end-of-text token (or the last token that is no padding): [B]."""
+        if self.pool_type == "argmax":  # CLIP's own vocabulary: the end-of-text id is the highest
+            return tokens.argmax(dim=-1)
+        if self.pool_type == "eos":
+            return (tokens == self.eos_id).int().argmax(dim=-1)
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        return torch.where(tokens != pad_id, places, 0).amax(dim=-1)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Token ids [B, T] -> token embeddings [B, T, Wt], without positions."""
+        return self.token_embedding(tokens)
+
+    def encode(self, embeddings: Tensor, eos: Tensor, pad_id: int) -> TextFeatures:
+        """Token embeddings [B, T, Wt] and end-of-text positions [B] -> features.
+
+        Positions are added here. Gradients reach ``embeddings``.
+        """
+        batch, length, width = embeddings.shape
+        if length > self.context_length or width != self.width:
+            raise ValueError(
+                f"embeddings {tuple(embeddings.shape)} do not fit a text tower of "
+                f"{self.context_length} positions and width {self.width}"
+            )
+        x = embeddings
+        if not self.can_be_cut and length < self.context_length:
+            pad = self.token_embedding.weight[pad_id]
+            x = torch.cat([x, pad.expand(batch, self.context_length - length, width)], dim=1)
+        size = x.shape[1]
+        mask = None if self.attention_mask is None else self.attention_mask[:size, :size]
+        x = self.transformer(x + self.positional_embedding[:size], attn_mask=mask)
+        features = self._project(self.ln_final(x))  # [B, size, D]
+        places = torch.arange(length, device=eos.device)
+        return TextFeatures(self._pool(features, eos), features[:, :length], places <= eos[:, None])
+
+    def _pool(self, features: Tensor, eos: Tensor) -> Tensor:
+        if self.pool_type == "first":
+            return features[:, 0]
+        if self.pool_type == "last":
+            return features[:, -1]
+        return features[torch.arange(len(features), device=features.device), eos]
+
+    def _project(self, x: Tensor) -> Tensor:
+        if self.projection is None:
+            return x
+        if isinstance(self.projection, nn.Linear):
+            return self.projection(x)
+        return x @ self.projection
