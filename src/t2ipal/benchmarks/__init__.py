@@ -1,0 +1,1 @@
+"""How good a tagger is: labelled images, metrics and the modality gap."""

@@ -1,0 +1,130 @@
+"""Labelled images from what a user names: a folder, a COCO-format JSON, or the miniature."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from t2ipal.benchmarks.coco_json import read_coco_json
+from t2ipal.benchmarks.images import LabelledImages, class_lookup
+from t2ipal.benchmarks.labels_csv import LABELS_FILE, read_labels_csv
+from t2ipal.errors import UserError
+from t2ipal.files import sha256_file, sha256_text
+from t2ipal.vocabulary import UNKNOWN, Vocabulary
+
+__all__ = ["LabelledImages", "read_labelled_images"]
+
+MINIATURE = "miniature"
+MINIATURE_IMAGES = 1000
+MINIATURE_SPLITS = ("test", "known")
+
+
+def read_labelled_images(
+    spec: str | Path,
+    vocabulary: Vocabulary,
+    *,
+    images: str | Path | None = None,
+    cache: str | Path | None = None,
+    seed: int = 0,
+) -> LabelledImages:
+    """Read labelled images for the classes of ``vocabulary``.
+
+    Args:
+        spec: a folder with ``labels.csv``, the path of such a file, a COCO-format JSON, or
+            ``miniature[:test|known][:N]``, N scenes of the miniature world (default: 1000 of the
+            held-out style).
+        images: folder of the images, for a COCO JSON whose images lie in no usual place.
+        cache: folder in which the miniature's scenes are drawn, once.
+        seed: seed of the miniature's scenes.
+
+    Raises:
+        UserError: nothing usable at ``spec``, a bad row, an unknown class, a missing image.
+    """
+    if str(spec).split(":")[0] == MINIATURE:
+        return _read_miniature(str(spec), vocabulary, cache, seed)
+    path = Path(spec)
+    if path.is_dir():
+        if not (path / LABELS_FILE).is_file():
+            raise UserError(
+                f"{path}: holds no {LABELS_FILE}; add one (header 'image,labels'), "
+                "or name a COCO-format JSON file."
+            )
+        path = path / LABELS_FILE
+    if not path.is_file():
+        raise UserError(
+            f"{spec}: no such folder or file; give a folder with {LABELS_FILE}, a COCO-format JSON "
+            f"or '{MINIATURE}'."
+        )
+    if path.suffix.lower() == ".json":
+        return read_coco_json(path, vocabulary, images=images)
+    return read_labels_csv(path, vocabulary)
+
+
+def _read_miniature(
+    spec: str, vocabulary: Vocabulary, cache: str | Path | None, seed: int
+) -> LabelledImages:
+    """Draw scenes with the vocabulary's classes into ``cache``, unless they are there; read them.
+
+    A class that the miniature's world does not have is absent from every scene.
+    """
+    parts = spec.split(":")[1:]
+    split = parts.pop(0) if parts and parts[0] in MINIATURE_SPLITS else MINIATURE_SPLITS[0]
+    count = parts.pop(0) if parts else str(MINIATURE_IMAGES)
+    if parts or not count.isascii() or not count.isdigit() or int(count) < 1:
+        raise UserError(
+            f"{spec!r}: expected {MINIATURE}[:{'|'.join(MINIATURE_SPLITS)}][:N], "
+            f"for example '{MINIATURE}:{MINIATURE_IMAGES}'."
+        )
+    if cache is None:
+        raise UserError(f"{spec!r}: the scenes need a folder to be drawn in; name a cache folder.")
+    from t2ipal.miniature import scenes
+
+    things = _things_of(vocabulary)
+    names = list(things)
+    if 1 not in {label for _, label in things.values()}:
+        raise UserError(
+            f"{spec!r}: its scenes show no class of the vocabulary {vocabulary.title!r}; "
+            "give labelled images of your classes."
+        )
+    # Other drawing code draws other scenes and other classes choose others, so both are named.
+    sources = sorted(Path(scenes.__file__).parent.glob("*.py"))
+    digest = sha256_text(*map(sha256_file, sources), *names)[:8]
+    folder = Path(cache) / f"{MINIATURE}-{split}-{count}-seed{seed}-{digest}"
+    if not folder.is_dir():
+        drawing = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+        drawing.mkdir(parents=True)
+        try:
+            scenes.write_test_set(drawing, int(count), seed=seed, split=split, names=names)
+            drawing.rename(folder)
+        finally:
+            shutil.rmtree(drawing, ignore_errors=True)
+    scene = read_labels_csv(folder / LABELS_FILE, Vocabulary.of(names))
+    targets = np.zeros((len(scene), len(vocabulary)), dtype=np.int8)  # [N, C]
+    for column, (index, label) in enumerate(things.values()):
+        shown = (scene.targets[:, column] == 1) & (targets[:, index] != 1)
+        targets[shown, index] = label
+    title = f"{count} miniature scenes, {'held-out' if split == 'test' else 'known'} style"
+    return LabelledImages(title, scene.files, targets)
+
+
+def _things_of(vocabulary: Vocabulary) -> dict[str, tuple[int, int]]:
+    """Name of a thing of the miniature's world -> class, and its label where the thing is shown.
+
+    The label is 1 where the thing and the class have one name. It is unknown where only a narrower
+    word of the thing names the class: a bird may or may not be the duck that is asked for.
+    """
+    from t2ipal.miniature.world import THINGS
+
+    known = class_lookup(vocabulary, synonyms=True)
+    things: dict[str, tuple[int, int]] = {}
+    for thing in THINGS:
+        plain, *narrower = thing.words
+        for label, words in ((1, (thing.name, plain)), (UNKNOWN, narrower)):
+            found = [known[word.casefold()] for word in words if word.casefold() in known]
+            if found:
+                things[thing.name] = found[0], label
+                break
+    return things

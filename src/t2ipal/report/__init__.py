@@ -1,0 +1,1 @@
+"""What a run made and measured, as pictures and pages."""

@@ -1,0 +1,66 @@
+"""The model card: a saved tagger's README.md, written from its own configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def model_card(config: dict[str, Any]) -> str:
+    """Markdown for the configuration that ``Tagger.save_pretrained`` writes.
+
+    The card states what is known and leaves out what is not: a model saved without measurements
+    has no figure in its card.
+    """
+    about: dict[str, Any] = config["about"]
+    classes = [row["readable"] for row in config["classes"]]
+    lines = [
+        "---",
+        "library_name: t2ipal",
+        "pipeline_tag: image-classification",
+        "tags: [multi-label, clip, t2i-pal]",
+        "---",
+        "",
+        f"# Multi-label tagger: {config['vocabulary']}",
+        "",
+        f"Tags images with {len(classes)} classes: {', '.join(classes)}.",
+        "",
+        f"A head tuned on a frozen CLIP (`{config['backbone']['spec']}`, images of "
+        f"{config['backbone']['image_size']} pixels). This folder holds the tuned tensors alone; "
+        "CLIP is loaded by name.",
+        "",
+        "```python",
+        "from t2ipal import Tagger",
+        "",
+        'Tagger.from_pretrained("THIS FOLDER").predict("photo.jpg")  # {class: probability}',
+        "```",
+        "",
+        "## How it was made",
+        "",
+    ]
+    lines += [f"- {key}: {value}" for key, value in about.items() if key != "scores"]
+    lines += [
+        "",
+        "No annotated photo was used. Images were drawn by a text-to-image model from captions, and "
+        "their labels read from the captions. Probabilities and thresholds are calibrated on "
+        "held-out drawn images, not on photos.",
+    ]
+    scores: dict[str, Any] | None = about.get("scores")
+    if scores:
+        lines += [
+            "",
+            f"## Measured on {scores['data']}",
+            "",
+            f"mAP {100 * scores['map']:.1f}.",
+            "",
+            "| class | AP | threshold |",
+            "| --- | ---: | ---: |",
+        ]
+        for name, value in scores["ap"].items():
+            shown = "-" if value is None else f"{100 * value:.1f}"
+            lines.append(f"| {name} | {shown} | {config['thresholds'][name]['threshold']:.3f} |")
+    lines += [
+        "",
+        "Method: T2I-PAL (Feng et al., IEEE TPAMI 2025, arXiv 2506.10575).",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,178 @@
+"""What a report says, as plain data: no model, no run folder, only figures, texts and images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from t2ipal.benchmarks.gap import ModalityGap
+from t2ipal.benchmarks.metrics import Evaluation
+
+Group = Literal["method", "ablation", "ceiling"]
+GROUPS: tuple[Group, ...] = ("method", "ablation", "ceiling")
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """One row of the table of methods.
+
+    Attributes:
+        name: as on the command line, for example ``"tai-dpt"``.
+        mean_ap, cf1, of1: one figure a seed, in [0, 1]; CF1 and OF1 at top-3 may be empty.
+        class_ap: AP of each class of the report, mean over seeds, nan where undefined; may be
+            empty.
+        note: what distinguishes it, in a few words.
+        group: where it stands in the table.
+    """
+
+    name: str
+    mean_ap: tuple[float, ...]
+    cf1: tuple[float, ...] = ()
+    of1: tuple[float, ...] = ()
+    class_ap: tuple[float, ...] = ()
+    note: str = ""
+    group: Group = "method"
+
+    def __post_init__(self) -> None:
+        if not self.mean_ap:
+            raise ValueError(f"method {self.name!r} has no figure")
+        if self.group not in GROUPS:
+            raise ValueError(f"group {self.group!r} is none of {GROUPS}")
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        evaluations: Sequence[Evaluation],
+        *,
+        note: str = "",
+        group: Group = "method",
+    ) -> MethodResult:
+        """The row of one evaluation a seed, all of the same images and classes."""
+        class_ap = np.array([evaluation.average_precision for evaluation in evaluations])  # [S, C]
+        return cls(
+            name=name,
+            mean_ap=tuple(evaluation.mean_average_precision for evaluation in evaluations),
+            cf1=tuple(evaluation.top_k.class_f1 for evaluation in evaluations),
+            of1=tuple(evaluation.top_k.overall_f1 for evaluation in evaluations),
+            class_ap=tuple(class_ap.mean(axis=0).tolist()),
+            note=note,
+            group=group,
+        )
+
+
+def mean(values: Sequence[float]) -> float:
+    """Mean; nan of nothing."""
+    return math.fsum(values) / len(values) if values else math.nan
+
+
+def spread(values: Sequence[float]) -> float:
+    """Sample standard deviation; nan of fewer than two values."""
+    if len(values) < 2:
+        return math.nan
+    centre = mean(values)
+    return math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1))
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """How often a class is named by captions, and shown by the images drawn from them."""
+
+    name: str
+    captions: int
+    images: int
+
+
+@dataclass(frozen=True)
+class DrawnCaption:
+    """A caption, what it names, and the images drawn from it.
+
+    Attributes:
+        rejected: drawings thrown away (black, flat or flagged) before the ones shown.
+    """
+
+    caption: str
+    labels: tuple[str, ...]
+    images: tuple[Image.Image, ...]
+    unknown: tuple[str, ...] = ()
+    rejected: int = 0
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A class with its score as shown to the reader, best first in a scene.
+
+    Attributes:
+        chosen: whether the tagger gives this tag, by threshold or by rank.
+        heat: heatmap [h, w] of the class, or None to show none.
+    """
+
+    name: str
+    score: float
+    chosen: bool
+    heat: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class TaggedScene:
+    """A test image with its true and its predicted tags."""
+
+    image: Image.Image
+    true: tuple[str, ...]
+    predictions: tuple[Prediction, ...]
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """A whole report. Sections without content are left out of the page.
+
+    Attributes:
+        title, summary: the head of the page, a sentence or two.
+        command: what was typed.
+        classes: names of the C classes, in the order of every ``class_ap``.
+        methods: rows of the table.
+        focus: name of the method that the page is about; default the last of group "method".
+        tested_on: the test images, in a few words.
+        facts: a few (figure, what it is) pairs for the head of the page.
+        made: (key, value) pairs: versions, seeds, settings.
+    """
+
+    title: str
+    command: str
+    classes: tuple[str, ...]
+    summary: str = ""
+    methods: tuple[MethodResult, ...] = ()
+    focus: str = ""
+    tested_on: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+    counts: tuple[ClassCount, ...] = ()
+    captions: tuple[DrawnCaption, ...] = ()
+    scenes: tuple[TaggedScene, ...] = ()
+    gap: ModalityGap | None = None
+    warnings: tuple[str, ...] = ()
+    made: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [method.name for method in self.methods]
+        if self.focus and self.focus not in names:
+            raise ValueError(f"focus {self.focus!r} is none of the methods {names}")
+        for method in self.methods:
+            if method.class_ap and len(method.class_ap) != len(self.classes):
+                raise ValueError(
+                    f"method {method.name!r} has {len(method.class_ap)} AP figures "
+                    f"for {len(self.classes)} classes"
+                )
+
+    @property
+    def focus_method(self) -> MethodResult | None:
+        """The method the page is about, or None when there are no methods."""
+        if self.focus:
+            return next(method for method in self.methods if method.name == self.focus)
+        main = [method for method in self.methods if method.group == "method"]
+        return main[-1] if main else None

@@ -1,0 +1,180 @@
+"""Scores -> probabilities -> decisions, fitted on held-out synthetic images.
+
+Each class gets a sigmoid of its score (Platt, "Probabilistic outputs for support vector machines",
+1999, with his smoothed targets) and the threshold with the best F1. A class with too few held-out
+images takes the sigmoid and the threshold fitted on all classes pooled. The probabilities are
+calibrated for images like the held-out ones: on photos they order and compare tags, but their
+absolute level is only as right as the synthetic images are real.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from t2ipal.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+MIN_EXAMPLES = 5  # positives, and negatives, that a class needs for a fit of its own
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """A sigmoid and a threshold per class, for scores [N, C] of the same model.
+
+    Attributes:
+        names: the C classes.
+        thresholds: scores from which a class counts as present.
+        slopes, intercepts: probability = sigmoid(slope * score + intercept); slopes >= 0.
+        shared: True for a class that had too few examples and took the pooled fit.
+    """
+
+    names: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    slopes: tuple[float, ...]
+    intercepts: tuple[float, ...]
+    shared: tuple[bool, ...]
+
+    def __post_init__(self) -> None:
+        for field in ("thresholds", "slopes", "intercepts", "shared"):
+            if len(getattr(self, field)) != len(self.names):
+                raise ValueError(f"{len(self.names)} names but {len(getattr(self, field))} {field}")
+        if not all(map(math.isfinite, (*self.thresholds, *self.slopes, *self.intercepts))):
+            raise ValueError("thresholds, slopes and intercepts must be finite numbers")
+        if min(self.slopes, default=0.0) < 0:
+            raise ValueError("a negative slope would turn the order of the scores round")
+
+    def probabilities(self, scores: np.ndarray) -> np.ndarray:
+        """Scores [..., C] -> probabilities [..., C] in [0, 1], one class at a time in order."""
+        logits = np.asarray(scores, np.float64) * np.array(self.slopes) + np.array(self.intercepts)
+        return 0.5 * (1 + np.tanh(0.5 * logits))  # the sigmoid, without overflow
+
+    def decide(self, scores: np.ndarray) -> np.ndarray:
+        """Scores [..., C] -> bool [..., C]: the score reaches the threshold of its class."""
+        return np.asarray(scores, dtype=np.float64) >= np.array(self.thresholds)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object: class name -> its numbers."""
+        rows = zip(self.thresholds, self.slopes, self.intercepts, self.shared, strict=True)
+        return {
+            name: {"threshold": threshold, "slope": slope, "intercept": intercept, "shared": shared}
+            for name, (threshold, slope, intercept, shared) in zip(self.names, rows, strict=True)
+        }
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> Thresholds:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            UserError: an entry lacks a field or holds something else than numbers.
+        """
+        try:
+            return cls(
+                names=tuple(row),
+                thresholds=tuple(float(entry["threshold"]) for entry in row.values()),
+                slopes=tuple(float(entry["slope"]) for entry in row.values()),
+                intercepts=tuple(float(entry["intercept"]) for entry in row.values()),
+                shared=tuple(bool(entry["shared"]) for entry in row.values()),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"the thresholds of the model are damaged ({error}); fit or save the model again."
+            ) from None
+
+
+def fit_thresholds(
+    scores: np.ndarray,
+    targets: np.ndarray,
+    names: Sequence[str],
+    *,
+    min_examples: int = MIN_EXAMPLES,
+) -> Thresholds:
+    """Fit sigmoids and thresholds on held-out scores [N, C] and targets [N, C] in {1, 0, -1}.
+
+    Unknown pairs are left out. A class with fewer than ``min_examples`` positives or negatives, or
+    whose scores fall where it is present, takes the fit of all classes pooled.
+
+    Raises:
+        ValueError: shapes differ or a score is not finite.
+        UserError: no class has both a positive and a negative.
+    """
+    if scores.ndim != 2 or scores.shape != targets.shape or scores.shape[1] != len(names):
+        raise ValueError(f"scores {scores.shape}, targets {targets.shape}, {len(names)} names")
+    if not np.isfinite(scores).all():
+        raise ValueError("a score is not a finite number")
+    scores = scores.astype(np.float64)
+    known = targets >= 0
+    pooled_scores, pooled_truth = scores[known], targets[known] == 1
+    if pooled_truth.all() or not pooled_truth.any():
+        raise UserError(
+            "thresholds need held-out images that show a class and others that do not; "
+            "hold out more images."
+        )
+    pooled_slope, pooled_intercept = platt(pooled_scores, pooled_truth)
+    if pooled_slope < 0:
+        logger.warning("scores fall where classes are present; probabilities are the base rate")
+        pooled_slope, pooled_intercept = 0.0, _logit(pooled_truth.mean())
+    pooled = (best_threshold(pooled_scores, pooled_truth), pooled_slope, pooled_intercept, True)
+    rows = []
+    for c in range(len(names)):
+        score, truth = scores[known[:, c], c], targets[known[:, c], c] == 1
+        row = pooled
+        if min(truth.sum(), (~truth).sum()) >= max(min_examples, 1):
+            slope, intercept = platt(score, truth)
+            if slope >= 0:
+                row = (best_threshold(score, truth), slope, intercept, False)
+        rows.append(row)
+    thresholds, slopes, intercepts, shared = zip(*rows, strict=True)
+    return Thresholds(tuple(names), thresholds, slopes, intercepts, shared)
+
+
+def platt(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Slope and intercept of sigmoid(slope * score + intercept), by maximum likelihood.
+
+    scores [N], truth bool [N] with both values. Targets are smoothed as in Platt's equation 7, to
+    (n_pos + 1) / (n_pos + 2) and 1 / (n_neg + 2), so that separable scores give a finite slope.
+    """
+    positives, negatives = int(truth.sum()), int((~truth).sum())
+    soft = np.where(truth, (positives + 1) / (positives + 2), 1 / (negatives + 2))  # [N]
+    centre, spread = scores.mean(), scores.std()
+    if spread == 0:
+        return 0.0, _logit(soft.mean())
+    # A soft target t is the item twice: as a positive of weight t, as a negative of weight 1 - t.
+    column = np.tile((scores - centre) / spread, 2)[:, None]  # [2N, 1]
+    label = np.repeat([1, 0], len(scores))
+    weight = np.concatenate([soft, 1 - soft])
+    # C is so large that the penalty does not count; scikit-learn's way to drop it has changed.
+    fit = LogisticRegression(C=1e9, tol=1e-8, max_iter=1000).fit(column, label, weight)
+    slope = float(fit.coef_[0, 0]) / spread
+    return slope, float(fit.intercept_[0]) - slope * centre
+
+
+def best_threshold(scores: np.ndarray, truth: np.ndarray) -> float:
+    """The threshold with the best F1 for ``scores >= threshold``.
+
+    scores [N], truth bool [N] with a positive. It lies half-way between two neighbouring scores;
+    of equally good ones the highest is taken, which tags least.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ranked, hit = scores[order], np.cumsum(truth[order])  # [N], [N]
+    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # last item of each tie [T]
+    hits, tagged = hit[last], last + 1
+    f1 = 2 * hits / (tagged + truth.sum())  # [T]
+    best = int(np.argmax(f1))  # the first maximum is the highest threshold
+    lowest = float(ranked[last[best]])  # of the tagged scores
+    if best + 1 == len(last):
+        return lowest
+    below = float(ranked[last[best + 1]])
+    between = below + (lowest - below) / 2
+    return between if between > below else lowest  # neighbouring floats have nothing between them
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))
