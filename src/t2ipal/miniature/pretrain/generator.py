@@ -1,0 +1,157 @@
+"""Training of the small text-to-image diffusion model, and its pipeline in diffusers' format.
+
+A Sana transformer (arXiv 2410.10629: linear attention and depthwise convolutions) over the
+autoencoder's 8 x 8 latents, conditioned by cross attention on a small causal text encoder that is
+trained with it, by rectified flow (arXiv 2209.03003).
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderDC,
+    DPMSolverMultistepScheduler,
+    SanaPipeline,
+    SanaTransformer2DModel,
+)
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import Gemma2Config, Gemma2Model
+
+from t2ipal.miniature.pretrain import autoencoder
+from t2ipal.miniature.pretrain.data import Rendered
+from t2ipal.miniature.pretrain.loop import train_for
+from t2ipal.miniature.pretrain.tokens import as_fast, encode
+
+log = logging.getLogger(__name__)
+CONTEXT = 40
+WIDTH, HEADS, LAYERS = 160, 5, 5
+
+
+class Denoiser(nn.Module):
+    """Text encoder and transformer, trained together."""
+
+    def __init__(self, vocabulary_size: int) -> None:
+        super().__init__()
+        self.text = Gemma2Model(
+            Gemma2Config(
+                vocab_size=vocabulary_size,
+                hidden_size=128,
+                intermediate_size=384,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                num_key_value_heads=4,
+                head_dim=32,
+                query_pre_attn_scalar=32,
+                max_position_embeddings=CONTEXT,
+                pad_token_id=0,
+                bos_token_id=vocabulary_size - 2,
+                eos_token_id=vocabulary_size - 1,
+                use_cache=False,
+            )
+        )
+        self.transformer = SanaTransformer2DModel(
+            in_channels=autoencoder.LATENT_CHANNELS,
+            out_channels=autoencoder.LATENT_CHANNELS,
+            num_attention_heads=HEADS,
+            attention_head_dim=WIDTH // HEADS,
+            num_layers=LAYERS,
+            num_cross_attention_heads=HEADS,
+            cross_attention_head_dim=WIDTH // HEADS,
+            cross_attention_dim=WIDTH,
+            caption_channels=128,
+            mlp_ratio=2.5,
+            sample_size=8,
+            patch_size=1,
+            interpolation_scale=1,
+        )
+        transformer = self.transformer
+        start_as_identity = [
+            transformer.time_embed.linear.weight,
+            transformer.time_embed.linear.bias,
+            transformer.proj_out.weight,
+            transformer.proj_out.bias,
+            transformer.scale_shift_table,
+            *(block.scale_shift_table for block in transformer.transformer_blocks),
+            *(block.attn2.to_out[0].weight for block in transformer.transformer_blocks),
+        ]
+        for parameter in start_as_identity:
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor, time: Tensor, tokens: Tensor) -> Tensor:
+        """x [B, C, 8, 8], time [B] in [0, 1000], tokens [B, T] -> velocity like x."""
+        mask = (tokens != 0).long()
+        text = self.text(input_ids=tokens, attention_mask=mask)[0]
+        return self.transformer(
+            x, encoder_hidden_states=text, encoder_attention_mask=mask, timestep=time
+        ).sample
+
+
+def latents_of(work: Path, data: list[Rendered]) -> tuple[AutoencoderDC, list[Tensor]]:
+    """The trained autoencoder and the latents [N, C, 8, 8] of every set of scenes."""
+    vae = AutoencoderDC.from_pretrained(work / "autoencoder" / "vae").eval()
+    return vae, [autoencoder.encode(vae, torch.from_numpy(d.images)) for d in data]
+
+
+def train(
+    data: list[Rendered],
+    tokenizer: Tokenizer,
+    work: Path,
+    *,
+    minutes: float,
+    batch: int = 64,
+    seed: int = 0,
+) -> None:
+    """Train and save the pipeline to ``work/generator/pipeline`` in half precision."""
+    torch.manual_seed(seed)
+    vae, latents = latents_of(work, data)
+    log.info("%d latents", sum(map(len, latents)))
+    tokens = [torch.tensor(encode(tokenizer, d.captions, CONTEXT)) for d in data]
+    empty = torch.tensor(encode(tokenizer, [""], CONTEXT))
+    sizes = torch.tensor([float(len(z)) for z in latents])
+    model = Denoiser(tokenizer.get_vocab_size())
+    rng = torch.Generator().manual_seed(seed)
+
+    def loss_of(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
+        which = int(torch.multinomial(sizes, 1, generator=rng))
+        index = torch.randint(len(latents[which]), (batch,), generator=rng)
+        clean, text = latents[which][index], tokens[which][index]
+        dropped = torch.rand(batch, generator=rng) < 0.1
+        text = torch.where(dropped[:, None], empty, text)
+        text = text[:, : int((text != 0).sum(1).max())]
+        noise = torch.randn(clean.shape, generator=rng)
+        sigma = torch.sigmoid(torch.randn(batch, generator=rng))
+        mixed = torch.lerp(clean, noise, sigma[:, None, None, None])
+        loss = (model(mixed, 1000 * sigma, text) - (noise - clean)).pow(2).mean()
+        return loss, {"loss": loss.item()}
+
+    average = train_for(
+        minutes,
+        model,
+        loss_of,
+        folder=work / "generator",
+        rate=1e-3,
+        weight_decay=0.01,
+        no_decay=("embed_tokens", "scale_shift_table"),
+    )
+    model.load_state_dict(average.state)
+    pipeline(model, vae, tokenizer).to(torch.float16).save_pretrained(
+        work / "generator" / "pipeline"
+    )
+
+
+def pipeline(model: Denoiser, vae: AutoencoderDC, tokenizer: Tokenizer) -> Any:
+    """The parts as diffusers' own Sana pipeline, sampled by DPM-Solver++."""
+    return SanaPipeline(
+        tokenizer=as_fast(tokenizer, CONTEXT),
+        text_encoder=model.text,
+        vae=vae,
+        transformer=model.transformer,
+        scheduler=DPMSolverMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=1.0
+        ),
+    )

@@ -1,0 +1,299 @@
+"""Icon scenes: the world the miniature CLIP and generator were pretrained on, and its test photos.
+
+A scene is one to four icons on a background, 64 x 64. Scenes of the ``test`` split use an icon
+style, backgrounds and layouts that no model of the miniature has ever seen; scenes of the ``known``
+split use the pretraining styles.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import csv
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from t2ipal.files import atomic_path
+from t2ipal.miniature import captions, icons
+from t2ipal.miniature.world import CIRCLES, INDEX, PLACES, THINGS, VOC
+
+SIZE = 64
+COARSE = 16  # side of the map that says which class is seen where
+EMPTY = 255
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a scene shows: class names (repeats allowed), the place, and its caption."""
+
+    names: tuple[str, ...]
+    place: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A drawn scene.
+
+    Attributes:
+        image: RGB, 64 x 64.
+        seen: [16, 16] uint8, the index of the class on top there, 255 for the background.
+    """
+
+    plan: Plan
+    image: Image.Image
+    seen: np.ndarray
+
+
+def plan_scene(rng: random.Random, *, most: int = 4, unmentioned: float = 0.12) -> Plan:
+    """Draw classes that go together, a place, and a caption that may keep one of them quiet."""
+    circle, places = CIRCLES[rng.randrange(len(CIRCLES))]
+    if rng.random() < 0.35:  # anything with anything, so that rare classes are met too
+        circle, places = tuple(INDEX), tuple(PLACES)
+    count = rng.choices((1, 2, 3, 4), weights=(28, 36, 24, 12))[0]
+    kinds = rng.sample(circle, min(count, most, len(circle)))
+    names = list(kinds)
+    while len(names) < most and rng.random() < 0.18:
+        names.append(rng.choice(kinds))
+    place = rng.choice(places)
+    told = names
+    if len(kinds) > 1 and rng.random() < unmentioned:
+        quiet = rng.choice(kinds)
+        told = [name for name in names if name != quiet]
+    return Plan(tuple(names), place, captions.describe(told, place, rng))
+
+
+# --- background ---------------------------------------------------------------------------------
+
+# place: (upper colour, lower colour, where they meet as a share of the height)
+_GROUND: dict[str, tuple[Colour, Colour, float]] = {
+    "room": ((226, 210, 180), (150, 105, 70), 0.62),
+    "kitchen": ((205, 225, 225), (170, 170, 165), 0.55),
+    "wall": ((190, 120, 100), (190, 120, 100), 1.0),
+    "street": ((175, 190, 200), (105, 105, 110), 0.5),
+    "city": ((150, 165, 185), (130, 125, 120), 0.6),
+    "night": ((18, 22, 55), (40, 42, 60), 0.65),
+    "snow": ((200, 215, 230), (245, 248, 252), 0.45),
+    "field": ((150, 200, 240), (95, 165, 60), 0.4),
+    "forest": ((60, 110, 60), (70, 85, 40), 0.6),
+    "desert": ((240, 215, 150), (220, 170, 95), 0.45),
+    "sea": ((165, 210, 240), (35, 110, 175), 0.4),
+    "beach": ((90, 175, 220), (235, 210, 150), 0.5),
+    "sky": ((95, 165, 235), (170, 212, 248), 0.5),
+}
+
+
+def _shift(colour: Colour, rng: random.Random, hue: float, light: float) -> Colour:
+    h, s, v = colorsys.rgb_to_hsv(*(c / 255 for c in colour))
+    h = (h + rng.uniform(-hue, hue)) % 1
+    s = min(1.0, max(0.0, s * rng.uniform(0.7, 1.25)))
+    v = min(1.0, max(0.05, v * rng.uniform(1 - light, 1 + light)))
+    r, g, b = colorsys.hsv_to_rgb(h, s, v)
+    return round(r * 255), round(g * 255), round(b * 255)
+
+
+def background(place: str, rng: random.Random, *, held_out: bool = False) -> Image.Image:
+    """A background of ``place``; held-out ones are patterned with stripes, checks or discs."""
+    upper, lower, share = _GROUND[place]
+    upper, lower = _shift(upper, rng, 0.04, 0.18), _shift(lower, rng, 0.04, 0.18)
+    if rng.random() < 0.2 and not held_out:
+        lower = upper
+    rows = np.linspace(0, 1, SIZE, dtype=np.float32)[:, None, None]
+    horizon = min(1.0, max(0.1, share + rng.uniform(-0.12, 0.12)))
+    above = np.array(upper, np.float32) * (1 + rng.uniform(-0.15, 0.15) * (rows - horizon))
+    below = np.array(lower, np.float32) * (1 + rng.uniform(-0.25, 0.25) * (rows - horizon))
+    pixels = np.where(rows < horizon, above, below) * np.ones((1, SIZE, 1), np.float32)
+    noise = np.random.default_rng(rng.getrandbits(32))
+    clouds = Image.fromarray(noise.normal(0, rng.uniform(0, 14), (6, 6)).astype(np.float32))
+    clouds = clouds.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+    pixels = pixels + np.asarray(clouds)[:, :, None]
+    image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8), "RGB")
+    if held_out:
+        _pattern(image, rng)
+    else:
+        _furnish(image, place, horizon, rng)
+    return image.filter(ImageFilter.GaussianBlur(0.6))
+
+
+def _furnish(image: Image.Image, place: str, horizon: float, rng: random.Random) -> None:
+    """Clouds, windows, waves, tufts: a few marks that belong to the place."""
+    draw = ImageDraw.Draw(image)
+    line = round(horizon * SIZE)
+    for _ in range(rng.randrange(4)):
+        x, y = rng.randrange(SIZE), rng.randrange(SIZE)
+        if place in ("sky", "field", "sea", "beach") and y < line:
+            draw.ellipse(
+                (x, y, x + rng.randint(8, 18), y + rng.randint(3, 6)), fill=(240, 244, 248)
+            )
+        elif place in ("sea", "snow", "desert") and y >= line:
+            draw.line((x, y, x + rng.randint(6, 16), y), fill=_shift((230, 240, 245), rng, 0, 0.1))
+        elif place in ("city", "night", "street") and y < line:
+            w, h = rng.randint(6, 12), rng.randint(10, 30)
+            draw.rectangle((x, line - h, x + w, line), fill=_shift((115, 115, 130), rng, 0.1, 0.3))
+        elif place in ("room", "kitchen", "wall"):
+            draw.line((0, y, SIZE, y), fill=_shift((170, 150, 130), rng, 0.05, 0.2))
+        elif place in ("field", "forest"):
+            draw.line((x, y, x, y + rng.randint(2, 5)), fill=_shift((60, 120, 45), rng, 0.03, 0.3))
+
+
+def _pattern(image: Image.Image, rng: random.Random) -> None:
+    draw = ImageDraw.Draw(image, "RGBA")
+    tint = (*_shift((128, 128, 128), rng, 0.5, 0.6), rng.randint(30, 70))
+    kind, step = rng.choice(("stripes", "checks", "discs")), rng.choice((6, 8, 11))
+    for i in range(-SIZE, 2 * SIZE, 2 * step):
+        if kind == "stripes":
+            draw.line((i, 0, i + SIZE, SIZE), fill=tint, width=step // 2)
+            continue
+        for k, j in enumerate(range(0, SIZE, step)):
+            x = i + (step if k % 2 else 0)
+            box = (x, j, x + step - 1, j + step - 1)
+            if kind == "checks":
+                draw.rectangle(box, fill=tint)
+            else:
+                draw.ellipse(box, fill=tint)
+
+
+# --- layout and drawing -------------------------------------------------------------------------
+
+
+def _layout(count: int, rng: random.Random, *, held_out: bool) -> list[tuple[float, float, float]]:
+    """Centre x, centre y and size in pixels of each icon; known and held-out layouts differ."""
+    scale = {1: (26, 50), 2: (22, 38), 3: (19, 32), 4: (18, 28)}[count]
+    sizes = [rng.uniform(*scale) for _ in range(count)]
+    if held_out:
+        if count == 1:
+            spots = [(rng.uniform(18, 46), rng.uniform(18, 46))]
+        elif rng.random() < 0.5:  # around a ring
+            start, radius = rng.uniform(0, 2 * math.pi), rng.uniform(14, 20)
+            turns = [start + 2 * math.pi * i / count for i in range(count)]
+            spots = [(32 + radius * math.cos(t), 32 + radius * math.sin(t)) for t in turns]
+        else:  # along a diagonal
+            ends = [(i + 0.5) / count for i in range(count)]
+            side = rng.choice((1, -1))
+            spots = [(10 + 44 * t, 32 + side * (44 * t - 22)) for t in ends]
+        return [(x, y, s) for (x, y), s in zip(spots, sizes, strict=True)]
+    if count > 1 and rng.random() < 0.3:  # in a row
+        y = rng.uniform(26, 44)
+        return [
+            ((i + 0.5) * SIZE / count + rng.uniform(-3, 3), y + rng.uniform(-4, 4), s)
+            for i, s in enumerate(sizes)
+        ]
+    placed: list[tuple[float, float, float]] = []
+    for size in sizes:  # anywhere, the least crowded of a few tries
+        tries = [
+            (
+                rng.uniform(size / 2 - 3, SIZE - size / 2 + 3),
+                rng.uniform(size / 2 - 3, SIZE - size / 2 + 3),
+            )
+            for _ in range(6)
+        ]
+        best = max(
+            tries, key=lambda t: min((math.dist(t, p[:2]) - p[2] / 2 for p in placed), default=0)
+        )
+        placed.append((*best, size))
+    return placed
+
+
+def _icon(name: str, style: str, rng: random.Random) -> Image.Image:
+    """One of the style's icons of the class; of another known style where this one has none."""
+    found = icons.load(style).get(name)
+    if found is None:
+        styles = [s for s in icons.KNOWN_STYLES if name in icons.load(s)]
+        found = icons.load(rng.choice(styles))[name]
+    return rng.choice(found)
+
+
+def draw_scene(plan: Plan, rng: random.Random, *, style: str, held_out: bool = False) -> Scene:
+    """Draw a plan in one icon style."""
+    image = background(plan.place, rng, held_out=held_out)
+    seen = np.full((COARSE, COARSE), EMPTY, np.uint8)
+    names = list(plan.names)
+    rng.shuffle(names)
+    for name, (x, y, size) in zip(names, _layout(len(names), rng, held_out=held_out), strict=True):
+        icon = _icon(name, style, rng)
+        if rng.random() < 0.5:
+            icon = icon.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        side = max(8, round(size))
+        icon = icon.resize((side, side), Image.Resampling.LANCZOS)
+        if rng.random() < 0.6:
+            icon = icon.rotate(rng.gauss(0, 9), Image.Resampling.BICUBIC, expand=True)
+        corner = (round(x - icon.width / 2), round(y - icon.height / 2))
+        if rng.random() < 0.3:
+            shadow = Image.new("RGBA", icon.size, (0, 0, 0, 255))
+            shadow.putalpha(icon.getchannel("A").point(lambda a: a * 2 // 5))
+            image.paste(shadow, (corner[0] + 1, corner[1] + 2), shadow)
+        image.paste(icon, corner, icon)
+        mask = Image.new("L", (SIZE, SIZE))
+        mask.paste(icon.getchannel("A"), corner)
+        small = np.asarray(mask.resize((COARSE, COARSE), Image.Resampling.BOX))
+        seen[small > 100] = INDEX[name]
+    return Scene(plan, image, seen)
+
+
+def random_scene(rng: random.Random, *, split: str, plan: Plan | None = None) -> Scene:
+    """A scene of a split: ``known`` (pretraining styles) or ``test`` (the held-out style)."""
+    plan = plan or plan_scene(rng)
+    if split == "test":
+        return draw_scene(plan, rng, style=icons.HELD_OUT_STYLE, held_out=True)
+    return draw_scene(plan, rng, style=rng.choice(icons.KNOWN_STYLES))
+
+
+def scene_rng(split: str, seed: int, number: int) -> random.Random:
+    """The random stream of one scene: a function of split, seed and number alone."""
+    return random.Random(f"{split}:{seed}:{number}")
+
+
+def visible(scene: Scene) -> list[str]:
+    """The classes of a scene of which something can be seen, in the world's order."""
+    indices = np.unique(scene.seen[scene.seen != EMPTY])
+    return [THINGS[i].name for i in indices]
+
+
+def write_test_set(
+    folder: str | Path, n: int, *, seed: int = 0, split: str = "test", names: Sequence[str] = ()
+) -> Path:
+    """Write ``n`` scenes as PNG files and a ``labels.csv`` over the twenty VOC classes.
+
+    Every scene shows at least one of the twenty. Finished sets are left as they are: the labels are
+    written last.
+
+    Args:
+        split: ``test`` (held-out style, backgrounds and layouts) or ``known``.
+        names: the classes to label; the twenty VOC classes where empty.
+
+    Returns:
+        The folder.
+    """
+    folder = Path(folder)
+    if (folder / "labels.csv").exists():
+        return folder
+    wanted = list(names) or [thing.name for thing in VOC]
+    rows: list[tuple[str, str]] = []
+    number = 0
+    while len(rows) < n:
+        rng = scene_rng(f"written-{split}", seed, number)
+        number += 1
+        plan = plan_scene(rng)
+        if not set(plan.names) & set(wanted):
+            continue
+        scene = random_scene(rng, split=split, plan=plan)
+        labels = [name for name in visible(scene) if name in wanted]
+        file = f"{len(rows):05d}.png"
+        with atomic_path(folder / file) as path:
+            scene.image.save(path)
+        rows.append((file, "|".join(labels)))
+    with (
+        atomic_path(folder / "labels.csv") as path,
+        path.open("w", newline="", encoding="utf-8") as stream,
+    ):
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("image", "labels"))
+        writer.writerows(rows)
+    return folder
