@@ -15,7 +15,7 @@ from t2ipal.errors import UserError
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; rename it to ``path`` on success, remove it otherwise.
+    """Yield a temporary path beside ``path``; renamed to it on success, removed otherwise.
 
     The temporary name keeps the suffix, so that writers that choose a format by suffix work.
     """

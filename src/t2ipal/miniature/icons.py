@@ -81,7 +81,8 @@ def _icon_svg(collection: dict[str, Any], name: str) -> str | None:
     height = icon.get("height", collection.get("height", 16))
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'viewBox="{icon.get("left", 0)} {icon.get("top", 0)} {width} {height}">{icon["body"]}</svg>'
+        f'viewBox="{icon.get("left", 0)} {icon.get("top", 0)} {width} {height}">'
+        f"{icon['body']}</svg>"
     )
 
 

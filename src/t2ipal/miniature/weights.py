@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Literal
 
 from t2ipal.errors import UserError
 
+MODELS = Path(__file__).parent / "models"
 _FOLDERS = {"clip": "open_clip_model.safetensors", "generator": "model_index.json"}
 
 
@@ -16,10 +18,25 @@ def path(model: Literal["clip", "generator"]) -> Path:
     Raises:
         UserError: the installed package lacks it.
     """
-    folder = Path(__file__).parent / "models" / model
+    folder = MODELS / model
     if not (folder / _FOLDERS[model]).is_file():
         raise UserError(
             f"{folder}: the packaged miniature {model} is missing; install t2ipal again, or make "
             "it with 'python -m t2ipal.miniature.pretrain'."
         )
     return folder
+
+
+def install(model: Literal["clip", "generator"], trained: Path) -> Path:
+    """Make a trained model the packaged one; the one before is removed.
+
+    Raises:
+        UserError: ``trained`` holds no such model.
+    """
+    if not (trained / _FOLDERS[model]).is_file():
+        raise UserError(f"{trained}: holds no trained {model}; run its stage to the end first.")
+    new = MODELS / f".{model}.partial"
+    shutil.rmtree(new, ignore_errors=True)
+    shutil.copytree(trained, new)
+    shutil.rmtree(MODELS / model, ignore_errors=True)
+    return new.rename(MODELS / model)

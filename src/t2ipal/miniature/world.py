@@ -1,4 +1,4 @@
-"""What exists in the miniature's world: classes, their words, their icons, places and companions."""
+"""What exists in the miniature's world: classes, their words and icons, places, companions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ VOC: tuple[Thing, ...] = (
     _thing(
         "person",
         "person|man|woman|boy|girl|child|lady|guy",
-        "person-standing man-standing woman-standing person-walking person-running man woman boy girl",
+        "person-standing man-standing woman-standing person-walking person-running man woman boy "
+        "girl",
     ),
     _thing("pottedplant", "potted plant|houseplant|plant in a pot", "potted-plant"),
     _thing("sheep", "sheep|lamb|ram", "ewe ram"),
@@ -102,16 +103,18 @@ def _names(words: str) -> tuple[str, ...]:
 CIRCLES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (
         _names(
-            "chair sofa diningtable tvmonitor pottedplant bottle cat dog person bed laptop cup book "
-            "clock phone cake pizza flower guitar toilet apple banana donut carrot scissors key"
+            "chair sofa diningtable tvmonitor pottedplant bottle cat dog person bed laptop cup "
+            "book clock phone cake pizza flower guitar toilet apple banana donut carrot scissors "
+            "key"
         ),
         ("room", "kitchen", "wall"),
     ),
     (
-        _names(
-            "car bus bicycle motorbike person train dog truck tree house umbrella backpack bird cat"
-        )
-        + ("traffic light",),
+        (
+            "traffic light",
+            *_names("car bus bicycle motorbike person train dog truck tree house umbrella"),
+            *_names("backpack bird cat"),
+        ),
         ("street", "city", "night", "snow"),
     ),
     (

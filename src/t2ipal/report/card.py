@@ -40,8 +40,8 @@ def model_card(config: dict[str, Any]) -> str:
     lines += [f"- {key}: {value}" for key, value in about.items() if key != "scores"]
     lines += [
         "",
-        "No annotated photo was used. Images were drawn by a text-to-image model from captions, and "
-        "their labels read from the captions. Probabilities and thresholds are calibrated on "
+        "No annotated photo was used. Images were drawn by a text-to-image model from captions, "
+        "and their labels read from the captions. Probabilities and thresholds are calibrated on "
         "held-out drawn images, not on photos.",
     ]
     scores: dict[str, Any] | None = about.get("scores")

@@ -70,7 +70,12 @@ def write_report(
         for name in vocabulary.names
         if not named[name]
     ]
-    warnings += drawing.warnings()
+    warnings += [
+        f"{count} drawings were {reason}: thrown away and drawn again with the next seed."
+        for reason, count in drawing.rejected.items()
+    ]
+    if drawing.failed:
+        warnings.append(f"{drawing.failed} images failed in every attempt and were left out.")
     method = "t2i-pal"
     content = ReportContent(
         title=f"{vocabulary.title}: a tagger from {len(captions)} captions",

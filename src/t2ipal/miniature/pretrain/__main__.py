@@ -1,7 +1,8 @@
 """Train the miniature: ``python -m t2ipal.miniature.pretrain STAGE --work DIR``.
 
-Stages, in order: ``render``, ``autoencoder``, ``generator``, ``clip``, ``check``, ``export``. Each
-resumes from its last checkpoint in ``--work``; ``export`` writes the packaged weights.
+Stages, in order: ``render``, ``autoencoder``, ``generator``, ``clip``, ``export`` (writes the
+packaged weights), ``judge`` (a classifier for the next stage) and ``check`` (figures of the packaged
+models). Training resumes from its last checkpoint in ``--work``.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ import torch
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "stage", choices=("render", "autoencoder", "generator", "clip", "check", "export")
+        "stage", choices=("render", "autoencoder", "generator", "clip", "export", "judge", "check")
     )
     parser.add_argument("--work", type=Path, required=True, help="folder of data and checkpoints")
     parser.add_argument("--minutes", type=float, default=30, help="training time")
     parser.add_argument("--scenes", type=int, default=48000, help="random scenes to render")
     parser.add_argument("--captions", type=Path, help="captions file whose classes are drawn too")
     parser.add_argument("--captioned", type=int, default=16000, help="scenes of such captions")
+    parser.add_argument("--clip", default="miniature", help="the CLIP that check looks at")
+    parser.add_argument("--generator", default="miniature", help="the generator it looks at")
+    parser.add_argument("--steps", type=int, help="denoising steps of the check")
     parser.add_argument("--threads", type=int, default=0, help="processor threads, 0: all")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -30,6 +34,7 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     torch.set_flush_denormal(True)
     work: Path = arguments.work
+    from t2ipal.miniature import weights
     from t2ipal.miniature.pretrain import data as scene_data
 
     if arguments.stage == "render":
@@ -46,6 +51,10 @@ def main() -> None:
         autoencoder.train(data, work / "autoencoder", minutes=arguments.minutes)
         return
     data_sets = scene_data.rendered(work)
+    if arguments.stage == "export":
+        for model, trained in (("clip", "clip/clip"), ("generator", "generator/pipeline")):
+            weights.install(model, work / trained)
+        return
     from t2ipal.miniature.pretrain import tokens
 
     tokenizer = tokens.load_or_train(work / "tokenizer.json", data_sets, arguments.captions)
@@ -58,6 +67,20 @@ def main() -> None:
         from t2ipal.miniature.pretrain import clip
 
         clip.train(data_sets, tokenizer, work / "clip", minutes=arguments.minutes)
+        return
+    from t2ipal.miniature.pretrain import check
+
+    if arguments.stage == "judge":
+        check.train_judge(data_sets[0], work / "judge", arguments.minutes)
+        return
+    figures = {
+        **check.check_clip(arguments.clip, work),
+        **check.check_generator(
+            check.load_judge(work / "judge"), arguments.generator, work, steps=arguments.steps
+        ),
+    }
+    for name, value in figures.items():
+        print(f"{name:32s} {value:.3f}")
 
 
 if __name__ == "__main__":

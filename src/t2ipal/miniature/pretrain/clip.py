@@ -35,7 +35,7 @@ TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "there is {}", "an image 
 
 
 def model_config(vocabulary_size: int, image_size: int) -> dict[str, Any]:
-    """open_clip's ``model_cfg``: a ModifiedResNet of one block a stage and a three-layer text tower."""
+    """open_clip's ``model_cfg``: a ModifiedResNet, one block a stage, and a small text tower."""
     return {
         "embed_dim": 128,
         "vision_cfg": {
@@ -201,7 +201,7 @@ def text_features(model: CLIP, tokens: Tensor) -> Tensor:
 
 
 def coverage(cells: Tensor, count: int) -> Tensor:
-    """[B, 16, 16] class indices -> [B, P, C] share of each of P grid cells that each class covers."""
+    """[B, 16, 16] class indices -> [B, P, C] share of each of P cells that each class covers."""
     side = round(count**0.5)
     one_hot = F.one_hot(cells.long().clamp(max=len(THINGS)), len(THINGS) + 1)[..., : len(THINGS)]
     maps = F.adaptive_avg_pool2d(one_hot.permute(0, 3, 1, 2).float(), side)

@@ -13,6 +13,7 @@ import numpy as np
 from t2ipal.files import atomic_path, write_jsonl
 from t2ipal.miniature.scenes import COARSE, SIZE, Plan, plan_scene, random_scene, scene_rng
 from t2ipal.miniature.world import INDEX, PLACES, THINGS
+from t2ipal.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,17 @@ def place_of(text: str, rng: random.Random) -> str:
         if any(phrase.split()[-1] in lowered.split() for phrase in phrases):
             return place
     return rng.choice(tuple(PLACES))
+
+
+def named_captions(path: Path) -> list[tuple[str, list[str]]]:
+    """Captions of a file and the world's classes they name, found as for MS-COCO's classes."""
+    from t2ipal.captions.labelled import label_captions
+    from t2ipal.captions.sources import read_captions
+
+    vocabulary = Vocabulary.load("coco2014")
+    things = {word: thing.name for thing in THINGS for word in (thing.name, *thing.words)}
+    rows = label_captions(read_captions(path), vocabulary)
+    return [(row.caption, [things[name] for name in row.labels if name in things]) for row in rows]
 
 
 def caption_plans(rows: Sequence[tuple[str, Sequence[str]]], n: int, seed: int) -> list[Plan]:

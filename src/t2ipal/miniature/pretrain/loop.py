@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -60,8 +61,12 @@ def train_for(
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, parameter in module.named_parameters():
         groups[parameter.ndim >= 2 and not any(s in name for s in skip)].append(parameter)
+    decayed: list[dict[str, Any]] = [
+        {"params": groups[True]},
+        {"params": groups[False], "weight_decay": 0.0},
+    ]
     optimiser = torch.optim.AdamW(
-        [{"params": groups[True]}, {"params": groups[False], "weight_decay": 0.0}],
+        decayed,
         lr=rate,
         betas=(0.9, 0.98),
         weight_decay=weight_decay,

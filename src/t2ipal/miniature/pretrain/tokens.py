@@ -93,7 +93,7 @@ def as_fast(tokenizer: Tokenizer, context_length: int) -> Any:
 
 def encode(tokenizer: Tokenizer, texts: Iterable[str], length: int) -> list[list[int]]:
     """Token ids cut and padded to ``length``; the end token is always kept."""
-    end = tokenizer.token_to_id(END)
+    end = tokenizer.get_vocab_size() - 1
     rows = []
     for encoding in tokenizer.encode_batch(list(texts)):
         ids = encoding.ids

@@ -1,0 +1,332 @@
+"""Captions from class names alone, for users who have none.
+
+A caption joins noun phrases ("three ducks", "an old sofa") to a scene. Every phrase and every
+finished caption is read by the noun filter, and one that it would read as anything but the classes
+meant is worded anew: a composed caption is labelled with exactly its classes.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from functools import cached_property
+
+from t2ipal.captions.lexicon import GERUND, NOUN, noun_forms, readings, verb_forms, words
+from t2ipal.captions.living import is_animate, persons
+from t2ipal.captions.nouns import NounFilter
+from t2ipal.captions.sources import Caption
+from t2ipal.errors import UserError
+from t2ipal.vocabulary import Vocabulary
+
+SIZES = (1, 2, 3, 4)
+SIZE_WEIGHTS = (30, 35, 22, 13)
+"""How many classes a caption names, and how often (in percent)."""
+
+SYNONYMS = 6
+"""The first synonyms of a class are its common ones; only these are written."""
+
+ATTEMPTS = 40
+"""Wordings tried for a caption before the plainest one."""
+
+_NUMBERS = ("two", "two", "three", "four", "five", "several", "some", "a few", "many")
+_SIZES_AND_AGES = ("small", "large", "big", "little", "old", "beautiful")
+_COLOURS = ("red", "blue", "green", "white", "black", "brown", "gray", "yellow")
+_OF_PEOPLE = ("young", "old", "tall", "happy", "cheerful", "friendly")
+_OF_ANIMALS = (*_SIZES_AND_AGES, "young", "black", "white", "brown", "gray")
+_OF_THINGS = (*_SIZES_AND_AGES, *_COLOURS, "new", "colorful", "shiny", "bright", "dark")
+_PLACES = (
+    "in a park", "on a street", "in a field", "on the grass", "near a lake", "on a beach",
+    "in front of a brick wall", "in a living room", "in a kitchen", "in a garden", "on a hill",
+    "in the snow", "under a blue sky", "by a river", "in a market", "on a wooden floor",
+    "in the countryside", "in a city", "at sunset", "on a sunny day", "on a cloudy day",
+    "in the rain", "in the morning light", "at night", "on a plain background", "in the fog",
+    "in the shade", "in the distance", "up close", "from above", "outdoors", "indoors",
+    "in the middle of the scene", "in bright light", "in autumn", "in winter", "on display",
+)  # fmt: skip
+_ONE = (
+    "{a} {place}",
+    "{a} {place}",
+    "a photo of {a} {place}",
+    "a close up of {a}",
+    "there {be} {a} {place}",
+    "a view of {a} {place}",
+    "{a} seen {place}",
+    "a picture of {a}",
+)
+_TWO = (
+    "{a} and {b} {place}",
+    "{a} next to {b} {place}",
+    "{a} near {b}",
+    "{a} in front of {b} {place}",
+    "a photo of {a} and {b}",
+    "{a} behind {b} {place}",
+    "there {be} {a} beside {b} {place}",
+)
+_MORE = (
+    "{list} {place}",
+    "a scene with {list} {place}",
+    "{list} next to {last} {place}",
+    "a photo of {list} and {last}",
+    "{list} in front of {last} {place}",
+    "{list} and {last} {place}",
+)
+_MASS = words(
+    "grass snow sand water food fire frost coral police soccer surf broccoli traffic luggage "
+    "baggage livestock wildlife furniture fog rain sunshine smoke hair fruit rice bread cheese hay "
+    "straw wood mud ice steam dust equipment foliage vegetation architecture snowfall"
+)
+"""Nouns without article and plural, among those that classes are likely to have."""
+
+_UNIQUE = words("sky sun moon ocean sea military night")
+"""Nouns of which there is one: they take "the"."""
+
+_SINGLE = words(
+    "earthquake sunset wedding airport town village cityscape skyline valley protest demonstration "
+    "rainbow garden beach harbor harbour reflection waterfall glacier lake street road railroad "
+    "railway castle map quake airfield"
+)
+"""Nouns that captions seldom count or colour."""
+
+_VOWEL_SOUND = words("suv lcd led mp3 hour honest heir x-ray rv fm")
+_CONSONANT_SOUND = ("uni", "eu", "ewe", "one", "once", "use", "usu", "ufo", "ukulele", "uten")
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A composed caption and the classes it was written for, in the vocabulary's order."""
+
+    caption: Caption
+    classes: tuple[str, ...]
+
+
+def compose(vocabulary: Vocabulary, n: int, *, seed: int = 0) -> list[Caption]:
+    """``n`` varied captions that name the classes evenly, one to four at a time.
+
+    The same vocabulary, ``n`` and seed give the same captions.
+
+    Raises:
+        UserError: ``n`` is less than 1, or a class's name cannot be written so that the noun filter
+            reads it as the class.
+    """
+    return [item.caption for item in compose_with_classes(vocabulary, n, seed=seed)]
+
+
+def compose_with_classes(vocabulary: Vocabulary, n: int, *, seed: int = 0) -> list[Composed]:
+    """As :func:`compose`, with the classes each caption was written for.
+
+    Where concepts overlap ("dog" and "animal"), a caption's classes are all that its words name.
+    """
+    if n < 1:
+        raise UserError(f"the number of captions to compose must be at least 1, not {n}.")
+    rng = random.Random(f"compose {seed}")
+    writer = _Writer(vocabulary)
+    width = len(str(n))
+    out = []
+    for number, classes in enumerate(_deal(len(vocabulary), n, rng), start=1):
+        text, named = writer.write(classes, rng)
+        out.append(Composed(Caption(f"composed-{number:0{width}d}", text), named))
+    return out
+
+
+def _deal(classes: int, n: int, rng: random.Random) -> list[list[int]]:
+    """Class positions for each of ``n`` captions, from a shuffled deck dealt again and again.
+
+    No class is dealt a second time before all have been dealt once, and so on: their numbers
+    differ by one at most, apart from the one or two that a caption cannot hold twice.
+    """
+    sizes = [size for size in SIZES if size <= classes]
+    weights = SIZE_WEIGHTS[: len(sizes)]
+    deck: list[int] = []
+    hands = []
+    for _ in range(n):
+        hand: list[int] = []
+        for _ in range(rng.choices(sizes, weights)[0]):
+            if all(card in hand for card in deck):
+                fresh = list(range(classes))
+                rng.shuffle(fresh)
+                deck.extend(fresh)
+            place = next(i for i, card in enumerate(deck) if card not in hand)
+            hand.append(deck.pop(place))
+        hands.append(hand)
+    return hands
+
+
+@dataclass(frozen=True)
+class _Noun:
+    """A noun to write: how it takes an article ("one", "many", "mass", "the" or "alone")."""
+
+    form: str
+    kind: str
+    readable: bool
+
+    @property
+    def phrase(self) -> str:
+        """The plainest noun phrase with it."""
+        if self.kind == "many":
+            return f"some {self.form}"
+        if self.kind == "the":
+            return f"the {self.form}"
+        return self.form if self.kind == "mass" else with_article(self.form)
+
+
+class _Writer:
+    """Writes captions for chosen classes and checks them with the noun filter."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self.filter = NounFilter(vocabulary)
+
+    @cached_property
+    def places(self) -> list[str]:
+        """Places that name no class of this vocabulary; always at least the empty one."""
+        return [place for place in _PLACES if self._silent(place)] or [""]
+
+    @cached_property
+    def silent_adjectives(self) -> frozenset[str]:
+        """Adjectives that name no class of this vocabulary."""
+        return frozenset(w for w in {*_OF_PEOPLE, *_OF_ANIMALS, *_OF_THINGS} if self._silent(w))
+
+    @cached_property
+    def nouns(self) -> list[list[_Noun]]:
+        """The nouns of each class that the filter reads as the class, readable name first."""
+        return [self._nouns(position) for position in range(len(self.vocabulary))]
+
+    def write(self, classes: list[int], rng: random.Random) -> tuple[str, tuple[str, ...]]:
+        """A caption for these classes, and all classes that it names."""
+        for attempt in range(ATTEMPTS + 1):
+            plain = attempt == ATTEMPTS
+            phrases = [self._phrase(position, rng, plain) for position in classes]
+            named = {name for phrase in phrases for name in self.filter.label(phrase).labels}
+            text = self._sentence(phrases, rng, plain)
+            found = self.filter.label(text)
+            if not found.unknown and set(found.labels) == named:
+                return text, found.labels
+        names = ", ".join(repr(self.vocabulary.names[position]) for position in classes)
+        raise UserError(
+            f"no caption can be composed for {names}: their words change each other's meaning; "
+            "give captions of your own, or other readable names."
+        )
+
+    def _sentence(self, phrases: list[str], rng: random.Random, plain: bool) -> str:
+        first, last = phrases[0], phrases[-1]
+        place = rng.choice(self.places)
+        if len(phrases) == 1:
+            template = "a photo of {a}" if plain else rng.choice(_ONE)
+        elif len(phrases) == 2:
+            template = "{a} and {b}" if plain else rng.choice(_TWO)
+        else:
+            template = "{list} and {last}" if plain else rng.choice(_MORE)
+        listed = phrases[:-1] if "{last}" in template else phrases
+        joined = ", ".join(listed)
+        if len(listed) > 1 and " and {last}" not in template:
+            joined = ", ".join(listed[:-1]) + " and " + listed[-1]
+        be = "are" if first.split()[0] in _NUMBERS or first.startswith("a few") else "is"
+        text = template.format(a=first, b=last, list=joined, last=last, place=place, be=be)
+        text = " ".join(text.split())
+        return text[0].upper() + text[1:] + "."
+
+    def _phrase(self, position: int, rng: random.Random, plain: bool) -> str:
+        """ "a dog", "three old ducks", "some snow", "people dancing"."""
+        nouns = self.nouns[position]
+        if not nouns or (self.vocabulary.classes[position].verbs and rng.random() < 0.5):
+            return self._deed(position, rng, nouns)
+        readable = [noun for noun in nouns if noun.readable]
+        # The readable name as often as all synonyms together.
+        noun = (
+            nouns[0]
+            if plain
+            else rng.choice(readable if readable and rng.random() < 0.5 else nouns)
+        )
+        adjectives = self._adjectives(noun.form)
+        adjective = ""
+        if not plain and adjectives and noun.kind in ("one", "many") and rng.random() < 0.35:
+            adjective = rng.choice(adjectives) + " "
+        if noun.kind == "many":
+            phrase = f"{rng.choice(_NUMBERS)} {adjective}{noun.form}"
+        elif noun.kind == "one":
+            phrase = with_article(adjective + noun.form)
+        elif noun.kind == "mass":
+            phrase = rng.choice(["some ", ""]) + noun.form
+        else:
+            return noun.phrase
+        return phrase if self._names(phrase, position) else noun.phrase
+
+    def _deed(self, position: int, rng: random.Random, nouns: list[_Noun]) -> str:
+        """A class that verbs name: "people dancing"."""
+        verbs = self.vocabulary.classes[position].verbs
+        gerunds = [form for verb in verbs for form in verb_forms(verb) if _is_gerund(form)]
+        options = [f"{who} {form}" for who in ("people", "a person") for form in gerunds]
+        options = [option for option in options if self._names(option, position)]
+        options = options or [noun.phrase for noun in nouns]
+        if not options:
+            name = self.vocabulary.names[position]
+            raise UserError(
+                f"class {name!r} cannot be composed: the noun filter reads none of its names as "
+                "the class; give it another readable name or synonyms."
+            )
+        return rng.choice(options)
+
+    def _nouns(self, position: int) -> list[_Noun]:
+        item = self.vocabulary.classes[position]
+        kept: list[_Noun] = []
+        spelled: set[str] = set()
+        for phrase in dict.fromkeys((item.readable, *item.synonyms[:SYNONYMS])):
+            known = all(readings[word] for word in phrase.lower().split())
+            last = phrase.split()[-1].lower()
+            deed = bool(readings[last] & GERUND) and (bool(item.verbs) or not readings[last] & NOUN)
+            if phrase != item.readable and (deed or not known):
+                continue  # "skiing" for skis; misspellings
+            if phrase.replace(" ", "") in spelled:
+                continue  # "key board" beside "keyboard"
+            spelled.add(phrase.replace(" ", ""))
+            forms = noun_forms(phrase)
+            singular = [form for form, one, _ in forms if one][:1]
+            plural = [form for form, one, many in forms if not one or (many and form != phrase)][:1]
+            options = [_Noun(form, _kind(form), phrase == item.readable) for form in singular]
+            if not options or options[0].kind == "one":
+                options += [_Noun(form, "many", phrase == item.readable) for form in plural]
+            kept += [noun for noun in options if self._names(noun.phrase, position)]
+        if item.verbs:
+            kept = [noun for noun in kept if not _is_gerund(noun.form)]
+        return kept
+
+    def _adjectives(self, form: str) -> list[str]:
+        fitting: tuple[str, ...] = _OF_THINGS
+        if is_animate(form):
+            fitting = _OF_PEOPLE if form.split()[-1] in persons() else _OF_ANIMALS
+        return [word for word in fitting if word in self.silent_adjectives]
+
+    def _names(self, phrase: str, position: int) -> bool:
+        found = self.filter.label(phrase)
+        return self.vocabulary.names[position] in found.labels and not found.unknown
+
+    def _silent(self, phrase: str) -> bool:
+        found = self.filter.label(phrase)
+        return not found.labels and not found.unknown
+
+
+def with_article(noun: str) -> str:
+    """The noun with "a" or "an": "an umbrella", "a unicycle", "an SUV", "an 18 wheeler"."""
+    first = noun.split()[0].lower()
+    stem = first.split("-")[0]
+    if stem in _VOWEL_SOUND or first in _VOWEL_SOUND:
+        vowel = True
+    elif first[0].isdigit():
+        vowel = first[0] == "8" or first in ("11", "18")
+    elif first.startswith(("unin", "unim", "unid")):
+        vowel = True  # "uninhabited", not "united"
+    else:
+        vowel = first[0] in "aeiou" and not first.startswith(_CONSONANT_SOUND)
+    return f"{'an' if vowel else 'a'} {noun}"
+
+
+def _is_gerund(form: str) -> bool:
+    return form.split()[0].endswith("ing")
+
+
+def _kind(form: str) -> str:
+    if form.lower() in _MASS:
+        return "mass"
+    if form.lower() in _UNIQUE:
+        return "the"
+    return "alone" if form.split()[-1].lower() in _SINGLE else "one"

@@ -1,0 +1,237 @@
+"""Captions with their classes: labelling, the file on disk, and the summary for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from t2ipal.captions.nouns import NounFilter
+from t2ipal.captions.sources import Caption
+from t2ipal.errors import UserError
+from t2ipal.files import read_jsonl, write_jsonl
+from t2ipal.vocabulary import Vocabulary
+
+_KEYS = ("id", "caption", "labels", "unknown", "matches")
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class LabelledCaption:
+    """A caption and what it says about the classes.
+
+    Attributes:
+        id: the caption's identity.
+        caption: its text.
+        labels: classes it names, in the vocabulary's order.
+        unknown: classes one of whose words occurs without naming them.
+        matches: class -> the word that decided, for labels and unknown alike.
+    """
+
+    id: str
+    caption: str
+    labels: tuple[str, ...]
+    unknown: tuple[str, ...]
+    matches: dict[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row on disk."""
+        return {
+            "id": self.id,
+            "caption": self.caption,
+            "labels": list(self.labels),
+            "unknown": list(self.unknown),
+            "matches": dict(self.matches),
+        }
+
+
+def label_captions(
+    captions: Iterable[Caption | str], classes: Vocabulary | str | Path | Sequence[str]
+) -> list[LabelledCaption]:
+    """Find the classes that each caption names. All captions are kept, in order.
+
+    Args:
+        captions: captions, or bare texts (their ids are 1, 2, ...).
+        classes: a vocabulary, a built-in name (``voc2007``), a YAML file, or a list of class names.
+
+    Raises:
+        UserError: no such vocabulary, or two captions with one id.
+    """
+    if isinstance(captions, str):
+        raise UserError("expected a list of captions, found one text; put it in a list.")
+    if isinstance(classes, Vocabulary | str | Path):
+        vocabulary = Vocabulary.load(classes)
+    else:
+        vocabulary = Vocabulary.of(classes)
+    nouns = NounFilter(vocabulary)
+    rows: list[LabelledCaption] = []
+    seen: set[str] = set()
+    for number, item in enumerate(captions, start=1):
+        caption = item if isinstance(item, Caption) else Caption(str(number), item)
+        if caption.id in seen:
+            raise UserError(f"two captions have the id {caption.id!r}; make the ids distinct.")
+        seen.add(caption.id)
+        found = nouns.label(caption.text)
+        rows.append(
+            LabelledCaption(caption.id, caption.text, found.labels, found.unknown, found.matches)
+        )
+    return rows
+
+
+def write_labelled(path: str | Path, rows: Iterable[LabelledCaption]) -> None:
+    """Write one JSON object a caption, whole or not at all."""
+    write_jsonl(path, (row.as_dict() for row in rows))
+
+
+def read_labelled(path: str | Path) -> list[LabelledCaption]:
+    """Read what :func:`write_labelled` wrote.
+
+    Raises:
+        UserError: the file cannot be read, is empty, or a line breaks the format (with the line).
+    """
+    rows: list[LabelledCaption] = []
+    lines: dict[str, int] = {}
+    for number, row in read_jsonl(path):
+        item = _row(row, f"{path}:{number}")
+        if item.id in lines:
+            raise UserError(
+                f"{path}:{number}: the id {item.id!r} stands on line {lines[item.id]} already; "
+                "make the ids distinct."
+            )
+        lines[item.id] = number
+        rows.append(item)
+    if not rows:
+        raise UserError(f"{path}: holds no captions; label some first.")
+    return rows
+
+
+def _row(row: dict[str, Any], place: str) -> LabelledCaption:
+    if set(row) != set(_KEYS):
+        wrong = [
+            *(key for key in _KEYS if key not in row),
+            *(key for key in row if key not in _KEYS),
+        ]
+        raise UserError(
+            f"{place}: expected exactly the keys {', '.join(_KEYS)} (see {', '.join(wrong)}); "
+            "write the file with 't2ipal label'."
+        )
+    for key in ("id", "caption"):
+        if not isinstance(row[key], str) or not row[key]:
+            raise UserError(f"{place}: {key!r} must be text that is not empty.")
+    for key in ("labels", "unknown"):
+        names = row[key]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UserError(f"{place}: {key!r} must be a list of class names.")
+        if len(set(names)) != len(names):
+            raise UserError(f"{place}: {key!r} names a class twice.")
+    both = [name for name in row["labels"] if name in row["unknown"]]
+    if both:
+        raise UserError(f"{place}: {both[0]!r} is both a label and unknown; decide for one.")
+    matches = row["matches"]
+    if not isinstance(matches, dict) or not all(isinstance(word, str) for word in matches.values()):
+        raise UserError(f"{place}: 'matches' must map class names to words.")
+    return LabelledCaption(
+        row["id"], row["caption"], tuple(row["labels"]), tuple(row["unknown"]), matches
+    )
+
+
+@dataclass(frozen=True)
+class LabelSummary:
+    """What a labelling found.
+
+    Attributes:
+        captions: number of captions.
+        unlabelled: captions that name no class.
+        doubtful: captions that leave some class unknown.
+        counts: class -> captions that name it.
+        unknown: class -> captions that leave it unknown.
+        words: class -> the words that named it, most frequent first.
+        examples: a few labelled captions that show different classes.
+    """
+
+    captions: int
+    unlabelled: int
+    doubtful: int
+    counts: dict[str, int]
+    unknown: dict[str, int]
+    words: dict[str, tuple[str, ...]]
+    examples: tuple[LabelledCaption, ...]
+
+    @classmethod
+    def of(cls, rows: Sequence[LabelledCaption], vocabulary: Vocabulary) -> LabelSummary:
+        """Count ``rows``, which were labelled with ``vocabulary``."""
+        counts = dict.fromkeys(vocabulary.names, 0)
+        unknown = dict.fromkeys(vocabulary.names, 0)
+        words: dict[str, dict[str, int]] = {name: {} for name in vocabulary.names}
+        for row in rows:
+            for name in row.labels:
+                vocabulary.index(name)
+                counts[name] += 1
+                word = row.matches.get(name, "")
+                words[name][word] = words[name].get(word, 0) + 1
+            for name in row.unknown:
+                vocabulary.index(name)
+                unknown[name] += 1
+        return cls(
+            captions=len(rows),
+            unlabelled=sum(not row.labels for row in rows),
+            doubtful=sum(bool(row.unknown) for row in rows),
+            counts=counts,
+            unknown=unknown,
+            words={
+                name: tuple(sorted(found, key=lambda word: (-found[word], word)))
+                for name, found in words.items()
+            },
+            examples=_examples(rows),
+        )
+
+    @property
+    def without_caption(self) -> tuple[str, ...]:
+        """Classes that no caption names: nothing can be learned about them."""
+        return tuple(name for name, count in self.counts.items() if count == 0)
+
+    def lines(self) -> list[str]:
+        """The summary for the terminal: a line a class, examples, and a warning."""
+        named = self.captions - self.unlabelled
+        out = [
+            f"{self.captions} captions: {named} name a class, {self.unlabelled} name none, "
+            f"{self.doubtful} leave some class unknown",
+        ]
+        width = max((len(name) for name in self.counts), default=5)
+        out.append(f"{'class':{width}s}  {'captions':>8s}  {'unknown':>7s}  words")
+        for name, count in self.counts.items():
+            words = ", ".join(self.words[name][:_EXAMPLES])
+            out.append(f"{name:{width}s}  {count:8d}  {self.unknown[name]:7d}  {words}".rstrip())
+        if self.examples:
+            out.append("for example:")
+        for row in self.examples:
+            unknown = f"; unknown: {', '.join(row.unknown)}" if row.unknown else ""
+            out.append(f"  {_short(row.caption)} -> {', '.join(row.labels)}{unknown}")
+        missing = self.without_caption
+        if missing:
+            one = len(missing) == 1
+            out.append(
+                f"warning: no caption names {len(missing)} of {len(self.counts)} classes: "
+                f"{', '.join(missing)}; add captions or synonyms for {'it' if one else 'them'}"
+            )
+        return out
+
+
+def _examples(rows: Sequence[LabelledCaption]) -> tuple[LabelledCaption, ...]:
+    """A few captions, each with a class that the ones before it do not show."""
+    chosen: list[int] = []
+    shown: set[str] = set()
+    named = [position for position, row in enumerate(rows) if row.labels]
+    # One pass over evenly spread rows: the head of a file is seldom typical.
+    step = max(len(named) // 200, 1)
+    for position in named[::step]:
+        fresh = [name for name in rows[position].labels if name not in shown]
+        if fresh and len(chosen) < _EXAMPLES:
+            chosen.append(position)
+            shown.update(fresh)
+    return tuple(rows[position] for position in chosen)
+
+
+def _short(text: str, width: int = 90) -> str:
+    return text if len(text) <= width else text[: width - 3].rstrip() + "..."

@@ -1,0 +1,170 @@
+"""The configuration of a whole run: defaults, then a YAML file, then flags.
+
+Imports nothing heavy, so that the command line can show its help at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from t2ipal.errors import UserError, nearest
+from t2ipal.files import write_text
+from t2ipal.recognizer.config import HeadConfig, TrainConfig
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything ``t2ipal run`` does, and enough to do it again.
+
+    Attributes:
+        classes: voc2007, coco2014, nuswide, or a YAML file of class names.
+        captions: captions file (text, JSONL, CSV, COCO captions JSON, Localized Narratives JSONL).
+        compose: make this many captions from the class names where there is no captions file.
+        limit: use at most this many captions.
+        clip: open_clip model: NAME:PRETRAINED, hf-hub:ORG/NAME, a folder, or miniature.
+        generator: diffusers text-to-image pipeline: a hub id, a folder, or miniature.
+        images_per_caption: drawings of each caption.
+        steps: denoising steps; the pipeline's own number where not given.
+        guidance: guidance scale; the pipeline's own where not given.
+        negative_prompt: what the drawings should not show.
+        height: of the drawings in pixels; the pipeline's own where not given.
+        width: of the drawings in pixels; the pipeline's own where not given.
+        revision: of the generator on the hub.
+        batch_size: drawings made together; does not change them.
+        exact: the same drawings whatever the batch size; on a GPU that draws one at a time.
+        data: test images: a folder with labels.csv, a COCO-format JSON, or miniature.
+        images: folder of the images of a COCO JSON, where it cannot be guessed.
+        real_data: labelled real training images for the ceiling row, like data.
+        seed: of the run: drawings and the saved model.
+        seeds: of the compared methods.
+        ablations: compare the ablations too.
+        image_size: input size of CLIP; the model's own where not given.
+        device: auto, cpu, cuda, mps.
+        precision: auto, fp32, bf16, fp16.
+        head: what the recognizer is made of.
+        train: how it is tuned.
+    """
+
+    classes: str = ""
+    captions: str | None = None
+    compose: int | None = None
+    limit: int | None = None
+    clip: str = "miniature"
+    generator: str = "miniature"
+    images_per_caption: int = 1
+    steps: int | None = None
+    guidance: float | None = None
+    negative_prompt: str | None = None
+    height: int | None = None
+    width: int | None = None
+    revision: str | None = None
+    batch_size: int = 8
+    exact: bool = True
+    data: str | None = None
+    images: str | None = None
+    real_data: str | None = None
+    seed: int = 0
+    seeds: tuple[int, ...] = (0, 1, 2)
+    ablations: bool = True
+    image_size: int | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    head: HeadConfig = field(default_factory=HeadConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("limit", "compose", "steps", "height", "width"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} must be at least 1, not {value}.")
+        for name in ("images_per_caption", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise UserError(f"seeds must be different numbers, at least one, not {self.seeds}.")
+
+    def require(self) -> None:
+        """Raise a UserError unless it says which classes and which captions."""
+        if not self.classes:
+            raise UserError("no classes: give --classes voc2007, coco2014, nuswide or a YAML file.")
+        if self.captions is None and self.compose is None:
+            raise UserError(
+                "no captions: give --captions FILE, or --compose N to make N from the class names."
+            )
+        if self.captions is not None and self.compose is not None:
+            raise UserError("--captions and --compose exclude each other: give one of them.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested mapping for YAML."""
+        plain = dataclasses.asdict(self)
+        plain["seeds"] = list(self.seeds)
+        return plain
+
+    @classmethod
+    def from_dict(cls, mapping: dict[str, Any], source: str = "configuration") -> RunConfig:
+        """The inverse of :meth:`to_dict`; missing keys keep their defaults.
+
+        Raises:
+            UserError: an unknown key or a value of the wrong kind.
+        """
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        for key in mapping:
+            if key not in fields:
+                raise UserError(f"{source}: unknown key {key!r}{nearest(str(key), fields)}.")
+        values = dict(mapping)
+        for key, value in values.items():
+            if key not in ("head", "train", "seeds"):
+                _check_kind(source, key, value, str(fields[key].type))
+        if "seeds" in values:
+            seeds = values["seeds"]
+            if not isinstance(seeds, list) or not all(type(seed) is int for seed in seeds):
+                raise UserError(f"{source}: seeds must be a list of whole numbers, not {seeds!r}.")
+            values["seeds"] = tuple(seeds)
+        if "head" in values:
+            values["head"] = HeadConfig.from_dict(values["head"])
+        if "train" in values:
+            values["train"] = TrainConfig.from_dict(values["train"])
+        return cls(**values)
+
+    @classmethod
+    def read(cls, path: str | Path) -> RunConfig:
+        """Read YAML that :meth:`write` wrote, or a hand-written file with some of its keys."""
+        path = Path(path)
+        try:
+            mapping = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); check the path.") from None
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f"{path}:{mark.line + 1}" if mark else str(path)
+            raise UserError(f"{where}: is not YAML; repair it.") from None
+        if not isinstance(mapping, dict):
+            raise UserError(f"{path}: expected keys and values, such as 'classes: voc2007'.")
+        return cls.from_dict(mapping, str(path))
+
+    def write(self, path: str | Path) -> None:
+        """Write YAML that :meth:`read` reads back equal."""
+        write_text(path, yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True))
+
+
+def _check_kind(source: str, key: str, value: Any, kind: str) -> None:
+    """Raise a UserError unless ``value`` is of the annotated kind, such as ``int | None``."""
+    kinds: dict[str, Any] = {
+        "str": str,
+        "int": int,
+        "float": (int, float),
+        "bool": bool,
+        "None": type(None),
+    }
+    options = [option.strip() for option in kind.split("|")]
+    right = any(
+        isinstance(value, kinds[option]) and (option == "bool" or not isinstance(value, bool))
+        for option in options
+    )
+    if not right:
+        raise UserError(f"{source}: {key} must be {kind.replace('|', 'or')}, not {value!r}.")

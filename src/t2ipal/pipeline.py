@@ -1,0 +1,385 @@
+"""The stages of a run, one after the other in one folder; each resumes and each can run alone.
+
+RUN/ config.yaml vocabulary.yaml captions.jsonl images/ images.jsonl features/ model/
+     judged.jsonl compare.json eval.json report.html images.png log.txt
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from t2ipal.benchmarks.labelled import LabelledImages, read_labelled_images
+from t2ipal.benchmarks.metrics import Evaluation
+from t2ipal.captions.compose import compose
+from t2ipal.captions.labelled import (
+    LabelledCaption,
+    LabelSummary,
+    label_captions,
+    read_labelled,
+    write_labelled,
+)
+from t2ipal.captions.sources import Caption, read_captions
+from t2ipal.clip.backbone import Backbone
+from t2ipal.comparison import ABLATIONS, METHODS, Comparison, compare
+from t2ipal.config import RunConfig
+from t2ipal.errors import UserError
+from t2ipal.files import write_jsonl, write_text
+from t2ipal.recognizer.baselines import MethodConfig, method_config
+from t2ipal.recognizer.items import ItemSet
+from t2ipal.report.run_report import write_report
+from t2ipal.synthesis.generator import GenerateSummary, generate
+from t2ipal.synthesis.settings import Settings
+from t2ipal.synthesis.store import read_manifest
+from t2ipal.tagger import CONFIG, Tagger
+from t2ipal.vocabulary import Vocabulary
+from t2ipal.workbench import Workbench
+
+log = logging.getLogger(__name__)
+Say = Callable[[str], None]
+
+# Settings that change no stored result, so that a finished run may be started with others.
+_FREE = {"batch_size", "device", "data", "images", "real_data", "seeds", "ablations"}
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left behind."""
+
+    model: Path
+    report: Path
+    comparison: Comparison | None
+
+
+def run(
+    config: RunConfig, out: str | Path, *, say: Say = log.info, progress: bool = True
+) -> RunResult:
+    """Label, generate, embed, train and compare in one folder; a second start goes on.
+
+    Raises:
+        UserError: bad input, or ``out`` holds a run with other settings.
+    """
+    config.require()
+    out = Path(out)
+    vocabulary = Vocabulary.load(config.classes)
+    _claim(out, config)
+    write_text(out / "vocabulary.yaml", vocabulary.to_yaml())
+    captions = label_stage(config, vocabulary, out, say)
+    summary = generate_stage(config, captions, out, say, progress)
+    bench = embed_stage(config, vocabulary, captions, out, say, progress)
+    tagger = train_stage(config, bench, out, say)
+    comparison = None
+    test = None
+    if config.data is not None:
+        test = _labelled(config, vocabulary, out, config.data, seed=0)
+        comparison = compare_stage(config, bench, bench.labelled(test), out, say)
+    report = write_report(
+        out,
+        config=config,
+        tagger=tagger,
+        captions=captions,
+        images=read_manifest(out),
+        test=test,
+        comparison=comparison,
+        drawing=summary,
+    )
+    say(f"model   {out / 'model'}")
+    say(f"report  {report}")
+    return RunResult(out / "model", report, comparison)
+
+
+def label_stage(
+    config: RunConfig, vocabulary: Vocabulary, out: Path, say: Say
+) -> list[LabelledCaption]:
+    """captions.jsonl: the labels of every caption."""
+    path = out / "captions.jsonl"
+    if path.exists():
+        rows = read_labelled(path)
+        say(f"label: {len(rows)} captions, done before")
+        return rows
+    rows = label_captions(read_or_compose(config, vocabulary), vocabulary)
+    summary = LabelSummary.of(rows, vocabulary)
+    for line in summary.lines():
+        say(line)
+    if not any(row.labels for row in rows):
+        raise UserError(
+            f"{config.captions or 'the composed captions'}: no caption names any of the "
+            f"{len(vocabulary)} classes; check --classes, or add synonyms to its YAML file."
+        )
+    write_labelled(path, rows)
+    return rows
+
+
+def generate_stage(
+    config: RunConfig,
+    captions: Sequence[LabelledCaption],
+    out: Path,
+    say: Say,
+    progress: bool,
+) -> GenerateSummary:
+    """images/ and images.jsonl: the drawings."""
+    started = time.monotonic()
+    summary = generate(
+        captions,
+        config.generator,
+        out,
+        images_per_caption=config.images_per_caption,
+        seed=config.seed,
+        batch_size=config.batch_size,
+        settings=Settings(
+            steps=config.steps,
+            guidance=config.guidance,
+            negative_prompt=config.negative_prompt,
+            height=config.height,
+            width=config.width,
+            precision=config.precision,
+            device=config.device,
+            exact=config.exact,
+        ),
+        revision=config.revision,
+        progress=progress,
+    )
+    for line in summary.lines():
+        say(line)
+    log.info("generate took %.1f s", time.monotonic() - started)
+    return summary
+
+
+def embed_stage(
+    config: RunConfig,
+    vocabulary: Vocabulary,
+    captions: Sequence[LabelledCaption],
+    out: Path,
+    say: Say,
+    progress: bool,
+) -> Workbench:
+    """features/: captions and images through the frozen CLIP."""
+    backbone = Backbone.load(
+        config.clip, device=config.device, precision=config.precision, image_size=config.image_size
+    )
+    bench = Workbench(
+        vocabulary, backbone, out / "features", captions, read_manifest(out), out, progress=progress
+    )
+    images = 0 if bench.train_images is None else len(bench.train_images)
+    say(
+        f"embed: {images} drawn images and {len(bench.train_captions)} captions to train on, "
+        f"{len(bench.valid)} drawn images held out"
+    )
+    return bench
+
+
+def train_stage(config: RunConfig, bench: Workbench, out: Path, say: Say) -> Tagger:
+    """model/: the tuned head with thresholds."""
+    folder = out / "model"
+    if (folder / CONFIG).exists():
+        say("train: model, done before")
+        return Tagger.from_pretrained(folder, device=config.device, precision=config.precision)
+    tagger = train_tagger(bench, methods_of(config)("t2i-pal"), config.seed, out / "metrics.jsonl")
+    tagger.about.update(
+        captions=Path(config.captions).name if config.captions else f"{config.compose} composed",
+        generator=config.generator,
+        drawn_images=0 if bench.train_images is None else len(bench.train_images),
+    )
+    tagger.save_pretrained(folder)
+    valid = tagger.about["held_out_map"]
+    say(f"train: t2i-pal, mAP {valid} on held-out drawn images, kept epoch {tagger.about['epoch']}")
+    return tagger
+
+
+def train_tagger(
+    bench: Workbench, method: MethodConfig, seed: int, metrics: Path | None = None
+) -> Tagger:
+    """Fit one method and put it together with thresholds fitted on the held-out items."""
+    history: list[dict[str, Any]] = []
+    fitted = bench.fit(method, seed, log=history.append)
+    if metrics is not None and history:
+        write_jsonl(metrics, history)
+    about: dict[str, Any] = {"method": method.name, "seed": seed, "versions": versions()}
+    if fitted.result is not None:
+        valid = fitted.result.valid_map
+        about["held_out_map"] = "unknown" if valid is None else f"{100 * valid:.1f}"
+        about["epoch"] = fitted.result.best_epoch
+    thresholds = bench.thresholds(fitted.head)
+    return Tagger(bench.backbone, fitted.head, bench.vocabulary, thresholds, about)
+
+
+def compare_stage(
+    config: RunConfig, bench: Workbench, test: ItemSet, out: Path, say: Say
+) -> Comparison:
+    """judged.jsonl and compare.json: the table of methods on the test images."""
+    real = None
+    if config.real_data is not None:
+        # Another seed than the test images', so that the miniature draws other scenes.
+        real = bench.labelled(_labelled(config, bench.vocabulary, out, config.real_data, seed=1))
+    names = (*METHODS, *(ABLATIONS if config.ablations else ()))
+    say(f"compare: {len(names)} methods, seeds {', '.join(map(str, config.seeds))}")
+    comparison = compare(
+        bench,
+        test,
+        out,
+        seeds=config.seeds,
+        real=real,
+        configure=methods_of(config),
+        methods=names,
+        say=say,
+    )
+    if not comparison.computed:
+        say("compare: every method was judged before")
+    for line in (*comparison.lines(), "", *comparison.gap.lines()):
+        say(line)
+    return comparison
+
+
+def methods_of(config: RunConfig) -> Callable[[str], MethodConfig]:
+    """Method name to configuration, with the run's own settings of the head and of training.
+
+    The settings are those of T2I-PAL; a baseline keeps its own head and takes the budget of
+    training (optimiser, rates, epochs, batch size), so that a table compares methods.
+    """
+
+    def configure(name: str) -> MethodConfig:
+        method = method_config(name, head=config.head)
+        if method.train is None:
+            return method
+        train_on = config.train.train_on if name == "t2i-pal" else method.train.train_on
+        return replace(method, train=replace(config.train, train_on=train_on))
+
+    return configure
+
+
+def evaluate(
+    model: Tagger | str | Path,
+    data: str | Path,
+    *,
+    images: str | Path | None = None,
+    cache: str | Path | None = None,
+    device: str = "auto",
+    progress: bool = True,
+) -> Evaluation:
+    """Measure a tagger on labelled images.
+
+    Args:
+        model: a tagger or its folder.
+        data: a folder with ``labels.csv``, a COCO-format JSON, or ``miniature``.
+        images: folder of the images of a COCO JSON, where it cannot be guessed.
+        cache: folder of the feature cache; beside the model where not given.
+
+    Raises:
+        UserError: bad labels, a missing image, no model.
+    """
+    from t2ipal.benchmarks.metrics import evaluate as judge
+    from t2ipal.clip.features import FeatureCache
+
+    tagger = model if isinstance(model, Tagger) else Tagger.from_pretrained(model, device=device)
+    if cache is None:
+        beside = Path(model).parent if isinstance(model, (str, Path)) else Path(".")
+        cache = beside / "features"
+    labelled = read_labelled_images(data, tagger.vocabulary, images=images, cache=cache)
+    bank = FeatureCache(cache, tagger.backbone).images(labelled.files, progress=progress)
+    import torch
+
+    items = ItemSet(bank.global_, bank.local, None, torch.from_numpy(labelled.targets), "image")
+    scores = tagger.head.score_items(items).cpu().numpy()
+    import numpy as np
+
+    thresholds = np.array(tagger.thresholds.thresholds)
+    return judge(scores, labelled.targets, tagger.names, thresholds=thresholds)
+
+
+def train(
+    classes: Vocabulary | str | Path,
+    captions: str | Path,
+    images: str | Path,
+    out: str | Path,
+    *,
+    clip: str = "miniature",
+    method: str = "t2i-pal",
+    features: str | Path | None = None,
+    config: RunConfig | None = None,
+    progress: bool = True,
+) -> Tagger:
+    """Train one method on labelled captions and the images drawn from them, and save it.
+
+    Args:
+        classes: vocabulary, its name, or its file.
+        captions: labelled captions, as ``t2ipal label`` writes them.
+        images: folder of a generated set (``images.jsonl`` and ``images/``).
+        out: model folder to write.
+        features: folder of the feature cache; ``images``/features where not given.
+        config: settings of head, training, seed, device; the defaults where not given.
+    """
+    config = config or RunConfig()
+    vocabulary = Vocabulary.load(classes)
+    backbone = Backbone.load(
+        clip, device=config.device, precision=config.precision, image_size=config.image_size
+    )
+    bench = Workbench(
+        vocabulary,
+        backbone,
+        features or Path(images) / "features",
+        read_labelled(captions),
+        read_manifest(Path(images)),
+        images,
+        progress=progress,
+    )
+    tagger = train_tagger(bench, methods_of(config)(method), config.seed)
+    tagger.about["captions"] = Path(captions).name
+    tagger.save_pretrained(out)
+    return tagger
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    names = ("t2ipal", "torch", "open_clip_torch", "diffusers", "transformers")
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {"python": sys.version.split()[0], **found}
+
+
+def read_or_compose(config: RunConfig, vocabulary: Vocabulary) -> list[Caption]:
+    """The captions file's captions, or composed ones."""
+    if config.captions is not None:
+        return read_captions(config.captions, limit=config.limit)
+    if config.compose is None:
+        raise UserError("no captions: give a captions file, or a number of captions to compose.")
+    return compose(vocabulary, config.compose, seed=config.seed)
+
+
+def _labelled(
+    config: RunConfig, vocabulary: Vocabulary, out: Path, spec: str, *, seed: int
+) -> LabelledImages:
+    return read_labelled_images(
+        spec, vocabulary, images=config.images, cache=out / "scenes", seed=seed
+    )
+
+
+def _claim(out: Path, config: RunConfig) -> None:
+    """Write the configuration, or check that the folder's own agrees with it."""
+    path = out / "config.yaml"
+    if path.exists():
+        old, new = RunConfig.read(path).to_dict(), config.to_dict()
+        for key, value in new.items():
+            if key not in _FREE and old[key] != value:
+                raise UserError(
+                    f"{out}: holds a run with another {key} ({_short(old[key])}, now "
+                    f"{_short(value)}); choose another --out, or delete the folder to start anew."
+                )
+    elif out.exists() and any(out.iterdir()):
+        raise UserError(f"{out}: is not empty and holds no run; choose another --out.")
+    config.write(path)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) < 60 else "other settings"

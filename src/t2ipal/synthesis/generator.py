@@ -1,0 +1,312 @@
+"""Captions in, images and their manifest out, with any diffusers text-to-image pipeline.
+
+An image is a function of (generator, settings, caption, image seed), and the image seed one of (run
+seed, caption id, copy, attempt). So neither the batch size, nor the order of the captions, nor a
+killed and restarted run changes any image; see ``TextToImage.draw`` about the last bits.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from tqdm import tqdm
+
+from t2ipal.errors import UserError
+from t2ipal.synthesis.job import Identity, Job, Plan, plan
+from t2ipal.synthesis.settings import Settings
+from t2ipal.synthesis.source import locate
+from t2ipal.synthesis.store import ImageRow, ImageStore, Rejected
+from t2ipal.synthesis.text_to_image import Drawn, TextToImage
+from t2ipal.synthesis.verify import reject_reason
+
+if TYPE_CHECKING:
+    from t2ipal.captions.labelled import LabelledCaption
+
+__all__ = ["Drawn", "GenerateSummary", "Generator", "Settings", "TextToImage", "generate"]
+
+_GIVE_UP = 32
+"""A run without one usable image stops after so many failed ones: something is wrong with all."""
+
+
+class Generator(Protocol):
+    """What ``generate`` needs of a generator; ``TextToImage`` is one."""
+
+    spec: str
+    revision: str
+    settings: Settings
+    drawn_on: dict[str, str]
+
+    def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Drawn]:
+        """One image a prompt, each a function of its prompt and seed alone."""
+        ...
+
+
+@dataclass(frozen=True)
+class GenerateSummary:
+    """What a call of ``generate`` found and did.
+
+    ``images`` are usable and in the manifest: ``kept`` from before plus ``drawn`` now. ``failed``
+    images have no usable drawing. ``rejected`` counts the thrown away drawings of the whole job by
+    reason, earlier calls included. ``unlabelled`` captions were left out. ``nothing_to_do`` says
+    that the job was finished before the call.
+    """
+
+    folder: Path
+    images: int
+    drawn: int
+    kept: int
+    failed: int
+    rejected: dict[str, int]
+    unlabelled: int
+    nothing_to_do: bool
+    seconds: float
+
+    def lines(self) -> list[str]:
+        """The summary for a terminal."""
+        manifest = self.folder / "images.jsonl"
+        rate = self.drawn / max(self.seconds, 1e-9)
+        if self.nothing_to_do:
+            lines = [f"nothing to draw: all {self.images} images are in {manifest}"]
+        else:
+            lines = [
+                f"drew {self.drawn} images in {self.seconds:.1f} s ({rate:.1f} images/s), "
+                f"kept {self.kept}; {self.images} are in {manifest}"
+            ]
+        if self.rejected:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.rejected.items())
+            lines.append(f"thrown away and drawn again with the next seed: {reasons}")
+        if self.failed:
+            failures = self.folder / "failed.jsonl"
+            lines.append(f"{self.failed} images failed in every attempt, see {failures}")
+        if self.unlabelled:
+            lines.append(f"{self.unlabelled} captions without a label were left out")
+        return lines
+
+
+def generate(
+    captions: Sequence[LabelledCaption],
+    generator: Generator | str,
+    out: str | Path,
+    *,
+    images_per_caption: int = 1,
+    seed: int = 0,
+    batch_size: int = 8,
+    settings: Settings | None = None,
+    revision: str | None = None,
+    max_redraws: int = 3,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> GenerateSummary:
+    """Draw ``images_per_caption`` images of every caption that has a label into ``out``.
+
+    Goes on where an earlier call stopped, however it ended, and ends with the same bytes. Images in
+    ``out`` belong to the job if caption, seed, generator, revision and settings are the same; their
+    labels are brought up to date, and captions and copies may be added. Images that do not belong
+    stop the run, unless ``overwrite``: then they are removed, and those that belong are kept.
+
+    Black, flat and flagged drawings are drawn again with the seed of the next attempt, at most
+    ``max_redraws`` times; an image that still fails is listed in ``failed.jsonl`` instead of the
+    manifest, and tried again only with a larger ``max_redraws``.
+
+    Args:
+        captions: their ids must be unique.
+        generator: a spec for ``TextToImage.load``, loaded only if there is something to draw; or a
+            loaded generator, which has its own settings and revision.
+        out: the folder of an ``ImageStore``.
+        batch_size: images in one call of the pipeline.
+        progress: show a bar, if stderr is a terminal.
+
+    Raises:
+        UserError: nothing to draw, the generator cannot be had, ``out`` holds other images, or no
+            usable image comes out.
+    """
+    started = time.monotonic()
+    for name, value, least in (
+        ("images_per_caption", images_per_caption, 1),
+        ("batch_size", batch_size, 1),
+        ("max_redraws", max_redraws, 0),
+    ):
+        if value < least:
+            raise UserError(f"{name} must be at least {least}, not {value}.")
+    labelled = [caption for caption in captions if caption.labels]
+    if not labelled:
+        raise UserError(
+            f"none of the {len(captions)} captions has a label, so there is nothing to draw; "
+            "check the classes and the captions with 't2ipal label'."
+        )
+    identity = _identity(generator, settings, revision, seed)
+    store = ImageStore(out)
+    found = store.rows()
+    todo = plan(labelled, images_per_caption, found.values(), store, identity, max_redraws)
+    if todo.foreign and not overwrite:
+        id, (_, why) = next(iter(todo.foreign.items()))
+        raise UserError(
+            f"{store.folder}: holds {len(todo.foreign)} images that are not of this job "
+            f"({id}: {why}); use another folder, or --overwrite to replace them."
+        )
+    known = dict(todo.known)
+    if todo.jobs:
+        painter = _loaded(generator, identity, revision, settings, known.values())
+        store.begin()
+        store.discard(row for row, _ in todo.foreign.values())
+        with tqdm(
+            total=len(todo.order),
+            initial=len(known),
+            unit=" images",
+            desc="generate",
+            disable=None if progress else True,  # None: no bar unless stderr is a terminal
+        ) as bar:
+            known |= _draw_all(todo, painter, identity, store, batch_size, max_redraws, bar)
+    rows = [known[id] for id in todo.order]
+    usable = [row for row in rows if not row.failed]
+    failed = [row for row in rows if row.failed]
+    if store.journal.exists() or [*usable, *failed] != list(found.values()):
+        store.discard(row for row, _ in todo.foreign.values() if row.id not in known)
+        store.finish(rows)
+    if not usable:
+        raise _none_usable(store, failed)
+    kept = sum(not row.failed for row in todo.known.values())
+    return GenerateSummary(
+        folder=store.folder,
+        images=len(usable),
+        drawn=len(usable) - kept,
+        kept=kept,
+        failed=len(failed),
+        rejected=_reasons(rows),
+        unlabelled=len(captions) - len(labelled),
+        nothing_to_do=not todo.jobs,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _identity(
+    generator: Generator | str, settings: Settings | None, revision: str | None, seed: int
+) -> Identity:
+    """What the run draws with, without loading it."""
+    if isinstance(generator, str):
+        source = locate(generator, revision)
+        asked = (settings or Settings()).asked()
+        return Identity(source.spec, source.revision, asked, seed)
+    if settings is not None or revision is not None:
+        raise ValueError("a loaded generator has its own settings and revision")
+    return Identity(generator.spec, generator.revision, generator.settings.asked(), seed)
+
+
+def _loaded(
+    generator: Generator | str,
+    identity: Identity,
+    revision: str | None,
+    settings: Settings | None,
+    known: Iterable[ImageRow],
+) -> Generator:
+    """The generator ready to draw; only now may a model of the hub turn out to be another one."""
+    if isinstance(generator, str):
+        generator = TextToImage.load(generator, revision=revision, settings=settings)
+    for row in known:
+        if row.revision != generator.revision:
+            raise UserError(
+                f"{row.file}: drawn by revision {row.revision} of {identity.spec}, but this is "
+                f"{generator.revision}; give --revision {row.revision}, or use another folder."
+            )
+    return generator
+
+
+def _draw_all(
+    todo: Plan,
+    generator: Generator,
+    identity: Identity,
+    store: ImageStore,
+    batch_size: int,
+    max_redraws: int,
+    bar: tqdm,
+) -> dict[str, ImageRow]:
+    """Draw the jobs of ``todo`` batch by batch, into store and journal; return their rows by id.
+
+    Images are encoded and written by threads while the next batch is drawn.
+    """
+    queue = deque(todo.jobs)
+    rows: dict[str, ImageRow] = {}
+    saving: deque[Future[ImageRow]] = deque()
+    any_usable = any(not row.failed for row in todo.known.values())
+
+    def settle(leave: int) -> None:
+        while len(saving) > leave:
+            row = saving.popleft().result()
+            rows[row.id] = row
+            bar.update()
+
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        while queue:
+            batch = [queue.popleft() for _ in range(min(batch_size, len(queue)))]
+            seeds = [
+                identity.image_seed(job.caption.id, job.copy, len(job.rejected)) for job in batch
+            ]
+            drawings = generator.draw([job.caption.caption for job in batch], seeds)
+            again = []
+            for job, seed, drawn in zip(batch, seeds, drawings, strict=True):
+                row = _row(job, generator, seed)
+                reason = reject_reason(drawn.image, drawn.flagged)
+                if reason is None:
+                    any_usable = True
+                    saving.append(pool.submit(_save, store, row, drawn))
+                    continue
+                rejected = (*job.rejected, Rejected(seed, reason))
+                if len(rejected) <= max_redraws:
+                    again.append(replace(job, rejected=rejected))
+                else:
+                    rows[row.id] = replace(row, rejected=rejected)
+                    store.append(rows[row.id])
+                    bar.update()
+            if len(rows) >= _GIVE_UP and not any_usable:
+                raise _none_usable(store, rows.values())
+            queue.extendleft(reversed(again))
+            settle(leave=2 * batch_size)
+        settle(leave=0)
+    return rows
+
+
+def _row(job: Job, generator: Generator, seed: int) -> ImageRow:
+    """The row of a drawing that has no file yet."""
+    return ImageRow(
+        id=job.id,
+        caption_id=job.caption.id,
+        copy=job.copy,
+        caption=job.caption.caption,
+        labels=tuple(job.caption.labels),
+        unknown=tuple(job.caption.unknown),
+        seed=seed,
+        attempt=len(job.rejected),
+        generator=generator.spec,
+        revision=generator.revision,
+        settings={**generator.settings.asked(), **generator.drawn_on},
+        file="",
+        sha256="",
+        rejected=job.rejected,
+    )
+
+
+def _save(store: ImageStore, row: ImageRow, drawn: Drawn) -> ImageRow:
+    """Write the image, then its row: what the journal names is there."""
+    file, sha256 = store.save(drawn.image, row.id)
+    row = replace(row, file=file, sha256=sha256)
+    store.append(row)
+    return row
+
+
+def _reasons(rows: Iterable[ImageRow]) -> dict[str, int]:
+    return dict(sorted(Counter(entry.reason for row in rows for entry in row.rejected).items()))
+
+
+def _none_usable(store: ImageStore, rows: Iterable[ImageRow]) -> UserError:
+    counts = ", ".join(f"{count} {reason}" for reason, count in _reasons(rows).items())
+    return UserError(
+        f"{store.folder}: not one drawing was usable ({counts}); try --precision fp32, other "
+        "settings or another generator, with --overwrite."
+    )

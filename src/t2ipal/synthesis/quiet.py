@@ -1,0 +1,54 @@
+"""Keep the libraries' own bars and repeated warnings out of the progress bar's way."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def quiet_bars() -> Iterator[None]:
+    """Hush the progress bars of diffusers and transformers; downloads keep theirs."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    loud = [log for log in (of_diffusers, of_transformers) if log.is_progress_bar_enabled()]
+    for log in loud:
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log in loud:
+            log.enable_progress_bar()
+
+
+class WarnedOnce(logging.Filter):
+    """Lets each warning of the libraries through once.
+
+    Stable Diffusion warns of each prompt that it cuts, which with long captions would be thousands.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._first: dict[tuple[str, int], logging.LogRecord] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        # several handlers ask about the same record, and all may have it
+        return self._first.setdefault((record.pathname, record.lineno), record) is record
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """Listen at the handlers of diffusers and transformers."""
+        handlers = [
+            handler
+            for library in ("diffusers", "transformers")
+            for handler in logging.getLogger(library).handlers
+        ]
+        for handler in handlers:
+            handler.addFilter(self)
+        try:
+            yield
+        finally:
+            for handler in handlers:
+                handler.removeFilter(self)

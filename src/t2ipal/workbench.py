@@ -1,0 +1,223 @@
+"""One run's captions and images as cached features, on which any method is fitted and judged.
+
+Every method of a table sees the same features, the same held-out part and the same seeds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from t2ipal.benchmarks.images import LabelledImages
+from t2ipal.benchmarks.metrics import Evaluation, evaluate
+from t2ipal.captions.labelled import LabelledCaption
+from t2ipal.class_prompts import class_ensemble, class_tokens, text_encoder
+from t2ipal.clip.backbone import Backbone
+from t2ipal.clip.features import FeatureCache
+from t2ipal.errors import UserError
+from t2ipal.files import sha256_text
+from t2ipal.recognizer.baselines import MethodConfig
+from t2ipal.recognizer.building import build_head
+from t2ipal.recognizer.head import T2IPALHead
+from t2ipal.recognizer.items import ItemSet
+from t2ipal.recognizer.prompts import ClassTokens
+from t2ipal.recognizer.training import FitResult, fit
+from t2ipal.synthesis.store import ImageRow
+from t2ipal.thresholds import Thresholds, fit_thresholds
+from t2ipal.vocabulary import Vocabulary
+
+log = logging.getLogger(__name__)
+HELD_OUT = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A fitted head; ``result`` is None for a method that trains nothing."""
+
+    head: T2IPALHead
+    result: FitResult | None
+
+
+def hold_out(captions: Sequence[LabelledCaption], share: float = HELD_OUT) -> set[str]:
+    """Ids of the captions to hold out, about ``share`` of them, the same on every machine.
+
+    A caption is kept for training where a class would be left without one. All images of a caption
+    go with it, so that no held-out image shares its caption with a training image.
+    """
+    left = Counter(name for row in captions for name in row.labels)
+    wanted = round(share * len(captions))
+    held: set[str] = set()
+    for row in sorted(captions, key=lambda row: sha256_text("held-out", row.id, row.caption)):
+        if len(held) >= wanted:
+            break
+        if all(left[name] > 1 for name in row.labels):
+            held.add(row.id)
+            left.subtract(row.labels)
+    return held
+
+
+class Workbench:
+    """Cached features of a run.
+
+    Args:
+        vocabulary: the C classes.
+        backbone: the frozen CLIP.
+        cache: folder of the feature cache.
+        captions: labelled captions; those without a label are left out.
+        images: manifest rows of the images drawn from them; may be empty, then only what needs no
+            image can be fitted.
+        folder: where the rows' files lie.
+        progress: show progress bars.
+
+    Attributes:
+        train_captions, train_images: what is trained on.
+        valid: the held-out items by which epochs are chosen and thresholds fitted: images, or
+            captions where there are no images.
+
+    Raises:
+        UserError: no caption has a label.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        backbone: Backbone,
+        cache: str | Path,
+        captions: Sequence[LabelledCaption],
+        images: Sequence[ImageRow] = (),
+        folder: str | Path = ".",
+        *,
+        progress: bool = True,
+    ) -> None:
+        self.vocabulary = vocabulary
+        self.backbone = backbone
+        self.cache = FeatureCache(cache, backbone)
+        self._progress = progress
+        named = [row for row in captions if row.labels]
+        if not named:
+            raise UserError(
+                "no caption names a class, so there is nothing to train on: "
+                "check the classes, add synonyms, or use other captions."
+            )
+        held = hold_out(named)
+        bank = self.cache.captions([row.caption for row in named], progress=progress)
+        targets = np.stack([vocabulary.targets(row.labels, row.unknown) for row in named])
+        items = ItemSet(bank.global_, bank.local, bank.mask, torch.from_numpy(targets), "caption")
+        out = torch.tensor([row.id in held for row in named])
+        self.train_captions = items.take((~out).nonzero().squeeze(1))
+        self.train_images: ItemSet | None = None
+        self.valid = items.take(out.nonzero().squeeze(1))
+        if images:
+            known = {row.id for row in named}
+            rows = [row for row in images if row.caption_id in known]
+            drawn = self._image_items(
+                [Path(folder) / row.file for row in rows],
+                np.stack([vocabulary.targets(row.labels, row.unknown) for row in rows]),
+                [row.sha256 for row in rows],
+            )
+            out = torch.tensor([row.caption_id in held for row in rows])
+            self.train_images = drawn.take((~out).nonzero().squeeze(1))
+            self.valid = drawn.take(out.nonzero().squeeze(1))
+        if not len(self.valid):
+            raise UserError(
+                "there are too few captions to hold some out for choosing the best epoch: "
+                "every class needs at least two."
+            )
+
+    def labelled(self, images: LabelledImages) -> ItemSet:
+        """Features and labels of real images."""
+        return self._image_items(list(images.files), images.targets, None)
+
+    def fit(
+        self,
+        method: MethodConfig,
+        seed: int,
+        *,
+        real: ItemSet | None = None,
+        log: Callable[[dict[str, Any]], None] | None = None,
+    ) -> Fitted:
+        """Build and train a method.
+
+        Args:
+            seed: of the start and of the order of the items.
+            real: labelled real images to train on instead of the captions and drawn images; every
+                fifth of them is held out.
+
+        Raises:
+            UserError: the method needs images and there are none, or a class has no image.
+        """
+        head = build_head(
+            method.head,
+            self.vocabulary.names,
+            tokens=self._tokens(method.head.prompts.context_tokens),
+            text_encoder=partial(text_encoder, self.backbone),
+            class_embeddings=self._ensemble,
+            seed=seed,
+        )
+        if method.train is None:
+            return Fitted(head.bake(), None)
+        if real is not None:
+            every_fifth = torch.arange(len(real)) % 5 == 4
+            train = [real.take((~every_fifth).nonzero().squeeze(1))]
+            valid = real.take(every_fifth.nonzero().squeeze(1))
+        else:
+            train, valid = [self.train_captions], self.valid
+            if self.train_images is not None:
+                train.append(self.train_images)
+            elif method.head.needs_images or "image" in method.train.kinds:
+                raise UserError(
+                    f"method {method.name!r} needs drawn images and there are none: generate them "
+                    "first, or use tai-dpt, which trains on captions alone."
+                )
+        config = replace(method.train, seed=seed)
+        return Fitted(head, fit(head, train, valid, config, log=log))
+
+    def thresholds(self, head: T2IPALHead) -> Thresholds:
+        """Thresholds and calibration fitted on the held-out items."""
+        scores = head.score_items(self.valid).cpu().numpy()
+        return fit_thresholds(scores, self.valid.targets.numpy(), self.vocabulary.names)
+
+    def evaluate(self, head: T2IPALHead, items: ItemSet) -> Evaluation:
+        """Scores against labels, with thresholds from the held-out items."""
+        scores = head.score_items(items).cpu().numpy()
+        thresholds = np.array(self.thresholds(head).thresholds)
+        targets = items.targets.numpy()
+        return evaluate(scores, targets, self.vocabulary.names, thresholds=thresholds)
+
+    @property
+    def digest(self) -> str:
+        """Identity of the features and labels that methods are fitted on."""
+        parts = [self.vocabulary.digest, self.backbone.image_space, self.backbone.text_space]
+        for items in (self.train_captions, self.train_images, self.valid):
+            if items is not None:
+                parts += [_digest(items.global_), _digest(items.targets)]
+        return sha256_text(*parts)[:16]
+
+    def _image_items(
+        self, files: Sequence[Path], targets: np.ndarray, hashes: Sequence[str] | None
+    ) -> ItemSet:
+        bank = self.cache.images(files, hashes, progress=self._progress)
+        return ItemSet(bank.global_, bank.local, None, torch.from_numpy(targets), "image")
+
+    @cached_property
+    def _ensemble(self) -> Tensor:
+        return class_ensemble(self.backbone, self.vocabulary)
+
+    def _tokens(self, context_tokens: int) -> ClassTokens:
+        return class_tokens(self.backbone, self.vocabulary, context_tokens=context_tokens)
+
+
+def _digest(tensor: Tensor) -> str:
+    digest = hashlib.sha256(str(tuple(tensor.shape)).encode())
+    digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

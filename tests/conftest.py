@@ -1,0 +1,59 @@
+"""One finished run of tiny random models, shared by the tests that look at what a run leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tiny_clip import build_tiny_clip
+
+settings.register_profile("slow-machine", deadline=None)
+settings.load_profile("slow-machine")
+
+
+@dataclass(frozen=True)
+class TinyRun:
+    """A finished run, what it said, and how it was asked for."""
+
+    folder: Path
+    said: list[str]
+    config: object
+
+
+CLASSES = """\
+- dog
+- {name: person, synonyms: [man, woman]}
+- cat
+- {name: bus, readable: city bus, synonyms: [bus]}
+- car
+- boat
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    from t2ipal.config import RunConfig
+    from t2ipal.pipeline import run
+    from t2ipal.recognizer.config import HeadConfig, PromptConfig, TrainConfig
+    from tiny_diffusion import build
+
+    base = tmp_path_factory.mktemp("tiny")
+    (base / "classes.yaml").write_text(CLASSES)
+    config = RunConfig(
+        classes=str(base / "classes.yaml"),
+        compose=30,
+        clip=str(build_tiny_clip(base / "clip", "vit")),
+        generator=str(build(base / "generator")),
+        steps=1,
+        data="miniature:24",
+        real_data="miniature:30",
+        seeds=(0, 1),
+        head=HeadConfig(prompts=PromptConfig(context_tokens=14)),
+        train=TrainConfig(epochs=2, batch_size=16),
+    )
+    said: list[str] = []
+    run(config, base / "run", say=said.append, progress=False)
+    return TinyRun(base / "run", said, config)

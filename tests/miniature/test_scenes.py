@@ -1,0 +1,96 @@
+"""The miniature's world: scenes are functions of their seed, labels say what can be seen."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from t2ipal.miniature import icons
+from t2ipal.miniature.scenes import (
+    COARSE,
+    EMPTY,
+    Plan,
+    draw_scene,
+    random_scene,
+    scene_rng,
+    visible,
+    write_test_set,
+)
+from t2ipal.miniature.world import CIRCLES, INDEX, PLACES, THINGS, VOC
+
+
+def test_the_first_twenty_things_are_voc_and_the_circles_name_things_and_places() -> None:
+    from t2ipal.vocabulary import Vocabulary
+
+    assert tuple(thing.name for thing in VOC) == Vocabulary.load("voc2007").names
+    assert len(THINGS) >= 40
+    for things, places in CIRCLES:
+        assert set(things) <= set(INDEX)
+        assert set(places) <= set(PLACES)
+
+
+def test_every_thing_has_an_icon_in_a_known_style_and_in_the_held_out_one() -> None:
+    for thing in THINGS:
+        assert any(thing.name in icons.load(style) for style in icons.KNOWN_STYLES)
+        assert thing.name in icons.load(icons.HELD_OUT_STYLE), thing.name
+
+
+def test_the_held_out_icons_are_no_known_icons() -> None:
+    held_out = {
+        icon.tobytes() for cells in icons.load(icons.HELD_OUT_STYLE).values() for icon in cells
+    }
+    for style in icons.KNOWN_STYLES:
+        assert held_out.isdisjoint(
+            i.tobytes() for cells in icons.load(style).values() for i in cells
+        )
+
+
+def test_a_scene_depends_on_split_seed_and_number_alone() -> None:
+    def picture(split: str, seed: int, number: int) -> bytes:
+        return random_scene(scene_rng(split, seed, number), split=split).image.tobytes()
+
+    assert picture("test", 3, 5) == picture("test", 3, 5)
+    pictures = {
+        picture(*key) for key in [("test", 3, 5), ("test", 3, 6), ("test", 4, 5), ("known", 3, 5)]
+    }
+    assert len(pictures) == 4
+
+
+def test_the_map_of_a_lone_thing_covers_where_the_picture_differs_from_an_empty_one() -> None:
+    plan = Plan(("bus",), "wall", "")
+    scene = draw_scene(plan, scene_rng("map", 0, 1), style="noto")
+    assert scene.image.size == (64, 64)
+    assert scene.seen.shape == (COARSE, COARSE)
+    assert set(np.unique(scene.seen)) == {INDEX["bus"], EMPTY}
+    # Saturated yellow and dark windows on a dull wall: cells of the bus vary more than the rest.
+    cells = np.asarray(scene.image).reshape(COARSE, 4, COARSE, 4, 3).std((1, 3)).mean(-1)
+    on, off = cells[scene.seen == INDEX["bus"]], cells[scene.seen == EMPTY]
+    assert on.mean() > 2 * off.mean()
+
+
+@pytest.mark.parametrize("split", ["test", "known"])
+def test_a_written_set_is_reproducible_and_labels_what_is_visible(
+    tmp_path: Path, split: str
+) -> None:
+    names = ["dog", "person"]
+    write_test_set(tmp_path / "a", 6, seed=1, split=split, names=names)
+    write_test_set(tmp_path / "b", 6, seed=1, split=split, names=names)
+    for file in sorted((tmp_path / "a").iterdir()):
+        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
+    with (tmp_path / "a" / "labels.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 6
+    for row in rows:
+        assert Image.open(tmp_path / "a" / row["image"]).size == (64, 64)
+        assert set(row["labels"].split("|")) <= {"", "dog", "person"}
+    assert any(row["labels"] for row in rows)
+
+
+def test_a_thing_wholly_behind_another_is_not_labelled() -> None:
+    scene = draw_scene(Plan(("dog",), "field", ""), scene_rng("v", 0, 0), style="noto")
+    scene.seen[scene.seen == INDEX["dog"]] = INDEX["cat"]
+    assert visible(scene) == ["cat"]

@@ -1,0 +1,95 @@
+"""A Stable Diffusion pipeline with tiny random parts: the real classes, drawing noise in a blink.
+
+``build(folder)`` saves it in diffusers' format. The parts are seeded, so that two builds hold the
+same weights; the prompt reaches the image through the cross-attention, as in the real one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+IMAGE_SIZE = 16  # pixels; latents are half that
+PROMPT_LENGTH = 16  # tokens, start and end included
+
+
+def tokenizer() -> CLIPTokenizer:
+    """A CLIP tokenizer over letters, digits and a few merges: enough for any caption."""
+    characters = "abcdefghijklmnopqrstuvwxyz0123456789.,'-!?"
+    tokens = [*characters, *(f"{character}</w>" for character in characters)]
+    merges = [("t", "h"), ("th", "e</w>"), ("d", "o"), ("do", "g</w>"), ("c", "a"), ("ca", "t</w>")]
+    tokens += ["".join(pair) for pair in merges]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(
+        vocab={token: number for number, token in enumerate(tokens)},
+        merges=merges,
+        model_max_length=PROMPT_LENGTH,
+    )
+
+
+def pipeline(seed: int = 0) -> StableDiffusionPipeline:
+    """The pipeline in memory, in eval mode, the same weights for the same ``seed``."""
+    words = tokenizer()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        text_encoder = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(words),
+                hidden_size=32,
+                intermediate_size=64,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                max_position_embeddings=PROMPT_LENGTH,
+                bos_token_id=words.bos_token_id,
+                eos_token_id=words.eos_token_id,
+                pad_token_id=words.pad_token_id,
+            )
+        )
+        unet = UNet2DConditionModel(
+            sample_size=IMAGE_SIZE // 2,
+            block_out_channels=(16, 32),
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=32,
+            attention_head_dim=4,
+            norm_num_groups=8,
+        )
+        vae = AutoencoderKL(
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            norm_num_groups=4,
+            sample_size=IMAGE_SIZE,
+        )
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+    pipe = StableDiffusionPipeline(
+        vae=vae.eval(),
+        text_encoder=text_encoder.eval(),
+        tokenizer=words,
+        unet=unet.eval(),
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def build(folder: str | Path, seed: int = 0) -> Path:
+    """Save the pipeline under ``folder`` and return it."""
+    folder = Path(folder)
+    pipeline(seed).save_pretrained(folder)
+    return folder
