@@ -57,7 +57,7 @@ def test_each_ablation_changes_its_part_alone() -> None:
         "no-adapter": replace(head, adapter=replace(head.adapter, kind="none")),
         "no-prototypes": replace(head, prototypes=replace(head.prototypes, enabled=False)),
         "no-heatmap": replace(head, heatmap=replace(head.heatmap, enabled=False)),
-        "raw-fusion": replace(head, fusion=replace(head.fusion, kind="raw")),
+        "standardised": replace(head, fusion=replace(head.fusion, kind="standardised")),
     }
     for name, expected in parts.items():
         method = method_config(f"t2i-pal/{name}")

@@ -41,7 +41,8 @@ def test_fused_score_is_the_weighted_sum() -> None:
     assert torch.allclose(raw, expected, atol=1e-6)
     parts = {name: standardise(scores) for name, scores in SCORES.items()}
     expected = parts["global"] + 0.5 * parts["local"] + 2 * parts["prototype"]
-    assert torch.allclose(fuse(SCORES, FusionConfig(**weights)), expected, atol=1e-6)
+    fused = fuse(SCORES, FusionConfig(kind="standardised", **weights))
+    assert torch.allclose(fused, expected, atol=1e-6)
 
 
 def test_branches_that_are_missing_or_weigh_nothing_are_left_out() -> None:
@@ -54,9 +55,12 @@ def test_branches_that_are_missing_or_weigh_nothing_are_left_out() -> None:
         fuse({"prototype": SCORES["prototype"]}, FusionConfig(prototype_weight=0.0))
 
 
+STANDARDISED = FusionConfig(kind="standardised")
+
+
 def test_few_classes_are_not_standardised() -> None:
     for classes in (1, 2, 4):
         few = {name: scores[:, :classes] for name, scores in SCORES.items()}
-        assert torch.equal(fuse(few, FusionConfig()), fuse(few, FusionConfig(kind="raw")))
+        assert torch.equal(fuse(few, STANDARDISED), fuse(few, FusionConfig(kind="raw")))
     few = {name: scores[:, :5] for name, scores in SCORES.items()}
-    assert not torch.allclose(fuse(few, FusionConfig()), fuse(few, FusionConfig(kind="raw")))
+    assert not torch.allclose(fuse(few, STANDARDISED), fuse(few, FusionConfig(kind="raw")))

@@ -161,7 +161,7 @@ def test_loading_is_strict_and_changes_nothing_when_it_fails() -> None:
             **state,
             "adapter.values": torch.zeros(3, 6),
         },
-        r"contexts have shape \[4, 8\] but this text tower and start phrase make \[4, 16\]": {
+        "contexts are 8 wide but this text tower's token embeddings 16": {
             **state,
             "prompts.global_context": torch.zeros(4, 8),
             "prompts.local_context": torch.zeros(4, 8),
@@ -260,7 +260,7 @@ def test_every_method_scores() -> None:
     for scores in scored.values():
         assert scores.shape == (30, CLASSES) and scores.isfinite().all()
     assert torch.equal(scored["t2i-pal"], scored["t2i-pal/both"])
-    for part in ("no-adapter", "no-prototypes", "no-heatmap", "raw-fusion"):
+    for part in ("no-adapter", "no-prototypes", "no-heatmap", "standardised"):
         assert not torch.allclose(scored["t2i-pal"], scored[f"t2i-pal/{part}"], atol=1e-3)
 
 

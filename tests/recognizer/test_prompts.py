@@ -58,7 +58,8 @@ def test_start_at_random_where_asked_or_without_a_phrase(caplog: pytest.LogCaptu
     with caplog.at_level(logging.INFO):
         bare = replace(WORLD.tokens, init=None)
         context = start_context(PromptConfig(), bare, torch.Generator().manual_seed(0))
-    assert context.shape == (16, TEXT_WIDTH)
+    assert context.shape == (4, TEXT_WIDTH)
+    assert 0 < float(context.std()) < 0.05
     assert "start at random" in caplog.text
     per_class = replace(config, per_class=True, context_tokens=4)
     context = start_context(per_class, WORLD.tokens, torch.Generator().manual_seed(0))
@@ -66,9 +67,9 @@ def test_start_at_random_where_asked_or_without_a_phrase(caplog: pytest.LogCaptu
     assert not torch.equal(context[0], context[1])
 
 
-def test_without_a_number_the_context_is_the_phrase_and_prompts_start_at_zero_shot() -> None:
+def test_a_context_as_long_as_the_phrase_starts_at_zero_shot() -> None:
     assert WORLD.tokens.init is not None
-    prompts = LearnedPrompts.start(PromptConfig(), WORLD.tokens, WORLD.tower)
+    prompts = LearnedPrompts.start(PromptConfig(context_tokens=2), WORLD.tokens, WORLD.tower)
     assert torch.equal(prompts.global_context, WORLD.tokens.init)
     assert torch.equal(prompts.local_context, WORLD.tokens.init)
     spelled = [

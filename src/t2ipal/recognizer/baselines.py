@@ -12,8 +12,8 @@ All of them are settings of one head, so that they run on the same cached featur
 - ``t2i-pal``: everything.
 - ``t2i-pal/...``: everything but one part. ``captions`` leaves no image to start prototypes and
   adapter from, so it keeps the prompts alone; ``prompts-only`` sees captions and images.
-- ``clip-dpt/standardised`` and ``tai-dpt/standardised``: those with this project's fusion, to tell
-  its gain from the rest.
+- ``.../standardised``: with every branch standardised per image before the sum (SPARC, arXiv
+  2502.16911, reports gains of it on photos); the default is the raw sum.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ _VARIANTS: dict[str, dict[str, Change]] = {
             lambda head: replace(head, heatmap=replace(head.heatmap, enabled=False))
         ),
         "prompts-only": _prompts_only,
-        "raw-fusion": _with_fusion("raw"),
+        "standardised": _with_fusion("standardised"),
         "captions": lambda method: _prompts_only(_with_items("captions")(method)),
         "images": _with_items("images"),
         "both": _with_items("both"),

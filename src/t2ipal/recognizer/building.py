@@ -16,7 +16,6 @@ from t2ipal.recognizer.prompts import (
     FixedPrompts,
     LearnedPrompts,
     TextEncoder,
-    context_length,
 )
 from t2ipal.recognizer.state import check_state, tuned_shapes
 
@@ -50,7 +49,7 @@ def build_head(
             raise ValueError("learned prompts need class tokens and a text encoder")
         if len(tokens.names) != len(names):
             raise ValueError(f"tokens of {len(tokens.names)} classes for {len(names)} names")
-        _refuse_long_prompts(context_length(config.prompts, tokens), tokens, names)
+        _refuse_long_prompts(config.prompts.context_tokens, tokens, names)
         prompts = LearnedPrompts.start(config.prompts, tokens, text_encoder, seed)
         return T2IPALHead(config, names, prompts)
     if class_embeddings is None or class_embeddings.ndim != 2:

@@ -35,12 +35,12 @@ class PromptConfig:
     context vectors around the class name, one set for the global and one for the local branch.
     ``start="phrase"`` sets the context vectors next to the class name to the embedded phrase that
     comes with the class tokens and draws the rest; without a phrase all of them are drawn.
-    ``context_tokens`` is M; None is as many as the phrase has, so that training starts from
-    zero-shot CLIP, and 16 where there is no phrase.
+    M is ``context_tokens``: as many as "a photo of a" has, so that training starts from zero-shot
+    CLIP. Random vectors beside a phrase cost the start dearly, and the text tower time.
     """
 
     kind: PromptKind = "learned"
-    context_tokens: int | None = None
+    context_tokens: int = 4
     per_class: bool = False
     start: ContextStart = "phrase"
     start_deviation: float = 0.02
@@ -48,8 +48,7 @@ class PromptConfig:
 
     def __post_init__(self) -> None:
         checks.choice("prompts.kind", self.kind, get_args(PromptKind))
-        if self.context_tokens is not None:
-            checks.count("prompts.context_tokens", self.context_tokens)
+        checks.count("prompts.context_tokens", self.context_tokens)
         checks.flag("prompts.per_class", self.per_class)
         checks.choice("prompts.start", self.start, get_args(ContextStart))
         checks.positive("prompts.start_deviation", self.start_deviation)
@@ -142,12 +141,13 @@ class AdapterConfig:
 class FusionConfig:
     """How the branches become one score; a branch of weight 0 is neither fused nor trained.
 
+    ``raw`` is the weighted sum, as in TaI-DPT.
     ``standardised`` subtracts from each branch the image's mean over the classes and divides by
     its deviation. Over fewer than ``min_classes`` classes these say too little (two classes would
     always score -1 and 1), and the raw weighted sum is taken.
     """
 
-    kind: FusionKind = "standardised"
+    kind: FusionKind = "raw"
     global_weight: float = 1.0
     local_weight: float = 1.0
     prototype_weight: float = 1.0

@@ -261,12 +261,12 @@ class T2IPALHead(nn.Module):
         """
         check_state(state, tuned_shapes(self.config, len(self.names)))
         if isinstance(self.prompts, LearnedPrompts):
-            expected = self.prompts.global_context.shape
-            found = state["prompts.global_context"].shape
-            if found != expected:
+            width = self.prompts.global_context.shape[-1]
+            found = state["prompts.global_context"].shape[-1]
+            if found != width:
                 raise UserError(
-                    f"the saved contexts have shape {list(found)} but this text tower and start "
-                    f"phrase make {list(expected)}: load them with the backbone they were tuned on."
+                    f"the saved contexts are {found} wide but this text tower's token embeddings "
+                    f"{width}: load them with the backbone they were tuned on."
                 )
         device = self.device
         state = {name: tensor.to(device) for name, tensor in state.items()}

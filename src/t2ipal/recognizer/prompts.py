@@ -109,23 +109,6 @@ def lay_out(tokens: ClassTokens, context_tokens: int, position: ClassPosition) -
     return PromptLayout(prompts, slots, eos)
 
 
-def context_length(config: PromptConfig, tokens: ClassTokens) -> int:
-    """M: what the configuration says, else the length of the start phrase, else 16.
-
-    Raises:
-        UserError: the phrase has more tokens than the configuration has context vectors.
-    """
-    phrase = tokens.init if config.start == "phrase" else None
-    if config.context_tokens is None:
-        return 16 if phrase is None else len(phrase)
-    if phrase is not None and len(phrase) > config.context_tokens:
-        raise UserError(
-            f"the start phrase has {len(phrase)} tokens but prompts.context_tokens is "
-            f"{config.context_tokens}: raise it to {len(phrase)}, or set prompts.start to random."
-        )
-    return config.context_tokens
-
-
 def start_context(config: PromptConfig, tokens: ClassTokens, generator: torch.Generator) -> Tensor:
     """Context vectors to start from: [M, Wt], or [C, M, Wt] with a context per class.
 
@@ -136,13 +119,18 @@ def start_context(config: PromptConfig, tokens: ClassTokens, generator: torch.Ge
         UserError: the phrase has more tokens than there are context vectors.
     """
     classes = len(tokens.names) if config.per_class else 1
-    count = context_length(config, tokens)
+    count = config.context_tokens
     shape = (classes, count, tokens.sos.shape[-1])
     context = torch.randn(shape, generator=generator) * config.start_deviation
     if config.start == "phrase" and tokens.init is None:
         log.info("no start phrase was given: the context vectors start at random")
     if config.start == "phrase" and tokens.init is not None:
         length = len(tokens.init)
+        if length > count:
+            raise UserError(
+                f"the start phrase has {length} tokens but prompts.context_tokens is {count}: "
+                f"raise it to {length}, or set prompts.start to random."
+            )
         first = {"end": count - length, "middle": max(0, count // 2 - length), "front": 0}[
             config.class_position
         ]
@@ -204,7 +192,7 @@ class LearnedPrompts(nn.Module):
         """Prompts at their start, the same for the same ``seed`` on every device."""
         generator = torch.Generator().manual_seed(seed)
         contexts = [start_context(config, tokens, generator) for _ in range(2)]
-        layout = lay_out(tokens, context_length(config, tokens), config.class_position)
+        layout = lay_out(tokens, config.context_tokens, config.class_position)
         device = tokens.sos.device
         return cls(contexts[0].to(device), contexts[1].to(device), layout, text_encoder)
 

@@ -20,7 +20,7 @@ def tuned_shapes(config: HeadConfig, classes: int) -> dict[str, Shape]:
         "class_embeddings.local": (classes, "D"),
     }
     if config.prompts.kind == "learned":
-        context: Shape = (config.prompts.context_tokens or "M", "Wt")
+        context: Shape = (config.prompts.context_tokens, "Wt")
         if config.prompts.per_class:
             context = (classes, *context)
         shapes["prompts.global_context"] = context
