@@ -21,11 +21,22 @@ from t2ipal.synthesis.store import read_manifest
 from t2ipal.tagger import Tagger
 from t2ipal.workbench import Workbench, hold_out
 
-LEFT = (
-    "config.yaml vocabulary.yaml captions.jsonl images.jsonl images features model/config.json "
-    "model/model.safetensors model/README.md metrics.jsonl judged.jsonl compare.json report.html "
-    "images.png"
-).split()
+LEFT = [
+    "config.yaml",
+    "vocabulary.yaml",
+    "captions.jsonl",
+    "images.jsonl",
+    "images",
+    "features",
+    "model/config.json",
+    "model/model.safetensors",
+    "model/README.md",
+    "metrics.jsonl",
+    "judged.jsonl",
+    "compare.json",
+    "report.html",
+    "images.png",
+]
 
 
 def test_a_run_leaves_the_documented_files(tiny_run: TinyRun) -> None:

@@ -7,7 +7,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from t2ipal.clip.backbone import Backbone
-from t2ipal.errors import UserError
 from t2ipal.recognizer.prompts import ClassTokens
 from t2ipal.vocabulary import Vocabulary
 
@@ -35,27 +34,16 @@ def class_ensemble(backbone: Backbone, vocabulary: Vocabulary) -> Tensor:
 
 
 def class_tokens(
-    backbone: Backbone, vocabulary: Vocabulary, *, context_tokens: int, phrase: str = START_PHRASE
+    backbone: Backbone, vocabulary: Vocabulary, phrase: str = START_PHRASE
 ) -> ClassTokens:
-    """Token embeddings of every class name and of the start phrase.
-
-    Raises:
-        UserError: context and name together are longer than the text tower's context.
-    """
+    """Token embeddings of every class name and of the start phrase, and the tower's limit."""
     tokens = backbone.tokenize([*(f"{name}." for name in vocabulary.readable), phrase])
     ends = backbone.eos_positions(tokens).tolist()
     embedded = backbone.embed_tokens(tokens)  # [C + 1, T, Wt]
     names = [row[1:end] for row, end in zip(embedded[:-1], ends[:-1], strict=True)]
-    longest = max(range(len(names)), key=lambda i: len(names[i]))
-    room = backbone.context_length - 2 - context_tokens
-    if len(names[longest]) > room:
-        raise UserError(
-            f"class {vocabulary.readable[longest]!r} has {len(names[longest])} tokens, but "
-            f"{context_tokens} context tokens leave {room} of the text tower's "
-            f"{backbone.context_length}: use fewer context tokens or a shorter readable name."
-        )
     init = embedded[-1, 1 : ends[-1]]
-    return ClassTokens(embedded[0, 0], names, embedded[0, ends[0]], init)
+    limit = backbone.context_length
+    return ClassTokens(embedded[0, 0], names, embedded[0, ends[0]], init, limit)
 
 
 def text_encoder(backbone: Backbone, embeddings: Tensor, eos: Tensor) -> Tensor:

@@ -58,7 +58,6 @@ def main(arguments: list[str] | None = None) -> int:
         _complain(f"there is no command {verb!r}{nearest(verb, _VERBS)}; see 't2ipal --help'.")
         return 2
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    logging.getLogger("t2ipal").setLevel(logging.INFO if os.environ.get("T2IPAL_LOG") else 30)
     try:
         return _parse(verb, arguments[1:]).run()
     except UserError as error:

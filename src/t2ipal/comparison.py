@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from t2ipal.benchmarks.gap import ModalityGap, modality_gap
 from t2ipal.benchmarks.metrics import Evaluation
 from t2ipal.files import read_jsonl, sha256_text, to_json_line, write_text
 from t2ipal.recognizer.baselines import MethodConfig, method_config
 from t2ipal.recognizer.items import ItemSet
 from t2ipal.report.content import MethodResult, mean, spread
-from t2ipal.workbench import Workbench
+from t2ipal.workbench import Workbench, items_digest
 
 METHODS = ("zero-shot", "clip-dpt", "tai-dpt", "t2i-pal")
 ABLATIONS = (
@@ -25,6 +23,7 @@ ABLATIONS = (
     "t2i-pal/no-heatmap",
     "t2i-pal/captions",
     "t2i-pal/images",
+    "t2i-pal/standardised",
 )
 CEILING = "t2i-pal on real images"
 
@@ -35,6 +34,7 @@ _NOTES = {
     "t2i-pal": "captions + drawn images",
     "t2i-pal/captions": "prompts alone, captions alone",
     "t2i-pal/images": "drawn images alone",
+    "t2i-pal/standardised": "branches standardised per image",
     CEILING: "labelled real images: the ceiling",
 }
 
@@ -137,7 +137,7 @@ def compare(
     folder = Path(folder)
     journal = folder / "judged.jsonl"
     known = _read(journal)
-    data = sha256_text(bench.digest, _labels(test), _labels(real))
+    data = sha256_text(bench.digest, items_digest(test), items_digest(real))
     rows, computed = [], 0
     names = [*methods, *([CEILING] if real is not None else [])]
     for name in names:
@@ -188,13 +188,6 @@ def _plain(method: MethodConfig) -> dict[str, Any]:
         "head": method.head.to_dict(),
         "train": None if method.train is None else method.train.to_dict(),
     }
-
-
-def _labels(items: ItemSet | None) -> str:
-    if items is None:
-        return ""
-    parts = (items.global_.numpy(), items.targets.numpy())
-    return sha256_text(*(np.ascontiguousarray(part).tobytes().hex() for part in parts))
 
 
 def _read(journal: Path) -> dict[str, Judged]:

@@ -240,16 +240,22 @@ def compare_stage(
 def methods_of(config: RunConfig) -> Callable[[str], MethodConfig]:
     """Method name to configuration, with the run's own settings of the head and of training.
 
-    The settings are those of T2I-PAL; a baseline keeps its own head and takes the budget of
-    training (optimiser, rates, epochs, batch size), so that a table compares methods.
+    The settings are those of T2I-PAL and of its ablations. A baseline keeps its own head and
+    optimiser, and takes the number of epochs and the batch size, so that a table compares methods
+    and not budgets.
     """
 
     def configure(name: str) -> MethodConfig:
         method = method_config(name, head=config.head)
         if method.train is None:
             return method
-        train_on = config.train.train_on if name == "t2i-pal" else method.train.train_on
-        return replace(method, train=replace(config.train, train_on=train_on))
+        if name == "t2i-pal":
+            return replace(method, train=config.train)
+        if name.startswith("t2i-pal/"):
+            return replace(method, train=replace(config.train, train_on=method.train.train_on))
+        epochs, batch_size = config.train.epochs, config.train.batch_size
+        train = replace(method.train, epochs=epochs, batch_size=batch_size)
+        return replace(method, train=train)
 
     return configure
 

@@ -159,7 +159,7 @@ class Workbench:
         head = build_head(
             method.head,
             self.vocabulary.names,
-            tokens=self._tokens(method.head.prompts.context_tokens),
+            tokens=self._tokens,
             text_encoder=partial(text_encoder, self.backbone),
             class_embeddings=self._ensemble,
             seed=seed,
@@ -198,10 +198,8 @@ class Workbench:
     def digest(self) -> str:
         """Identity of the features and labels that methods are fitted on."""
         parts = [self.vocabulary.digest, self.backbone.image_space, self.backbone.text_space]
-        for items in (self.train_captions, self.train_images, self.valid):
-            if items is not None:
-                parts += [_digest(items.global_), _digest(items.targets)]
-        return sha256_text(*parts)[:16]
+        items = (self.train_captions, self.train_images, self.valid)
+        return sha256_text(*parts, *(items_digest(part) for part in items))[:16]
 
     def _image_items(
         self, files: Sequence[Path], targets: np.ndarray, hashes: Sequence[str] | None
@@ -213,11 +211,16 @@ class Workbench:
     def _ensemble(self) -> Tensor:
         return class_ensemble(self.backbone, self.vocabulary)
 
-    def _tokens(self, context_tokens: int) -> ClassTokens:
-        return class_tokens(self.backbone, self.vocabulary, context_tokens=context_tokens)
+    @cached_property
+    def _tokens(self) -> ClassTokens:
+        return class_tokens(self.backbone, self.vocabulary)
 
 
-def _digest(tensor: Tensor) -> str:
-    digest = hashlib.sha256(str(tuple(tensor.shape)).encode())
-    digest.update(tensor.contiguous().numpy().tobytes())
+def items_digest(items: ItemSet | None) -> str:
+    """Identity of a set's global features and labels; empty for no set."""
+    if items is None:
+        return ""
+    digest = hashlib.sha256(str(tuple(items.global_.shape)).encode())
+    for tensor in (items.global_, items.targets):
+        digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -219,7 +219,7 @@ def test_what_the_pipeline_cannot_do_is_refused() -> None:
         fake(Settings(guidance=3.0))
 
     class NoText(FakePipeline):
-        def __call__(self, generator: Any = None) -> Any:  # type: ignore[override]
+        def __call__(self, generator: Any = None) -> Any:
             raise AssertionError
 
     with pytest.raises(UserError, match="NoText takes no prompt"):
@@ -230,9 +230,7 @@ def test_errors_while_drawing_are_sentences() -> None:
     class Moody(FakePipeline):
         error: Exception
 
-        def __call__(  # type: ignore[override]
-            self, prompt: Any, generator: Any, output_type: str = "pil"
-        ) -> Any:
+        def __call__(self, prompt: Any, generator: Any, output_type: str = "pil") -> Any:
             if self.error:
                 raise self.error
             return SimpleNamespace(frames=[])
@@ -256,7 +254,7 @@ def test_a_library_warning_is_said_once(caplog: pytest.LogCaptureFixture) -> Non
             said.append(record.getMessage())
 
     class Chatty(FakePipeline):
-        def __call__(self, prompt: Any, generator: Any, output_type: str = "pil") -> Any:  # type: ignore[override]
+        def __call__(self, prompt: Any, generator: Any, output_type: str = "pil") -> Any:
             logging.getLogger("diffusers.somewhere").warning("cut: %s", prompt[0])
             return super().__call__(
                 prompt, generator, use_resolution_binning=False, output_type=output_type

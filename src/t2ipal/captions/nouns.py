@@ -54,15 +54,19 @@ class NounFilter:
         self._attributive = frozenset(
             position for position, item in enumerate(self.vocabulary.classes) if item.attributive
         )
+        self._names = self.vocabulary.names
         self._phrases = PhraseTable(self.vocabulary)
 
     def label(self, text: str) -> CaptionLabels:
         """The classes that ``text`` names, and those it leaves unknown."""
+        found = self._search(text)
+        if not found:
+            return CaptionLabels((), (), {})
         labels: dict[int, str] = {}
         unknown: dict[int, str] = {}
-        for position, word, reason in self._search(text):
+        for position, word, reason in found:
             (unknown if reason else labels).setdefault(position, word)
-        names = self.vocabulary.names
+        names = self._names
         named = sorted(labels)
         doubtful = sorted(position for position in unknown if position not in labels)
         matches = {names[position]: labels[position] for position in named}
@@ -75,7 +79,7 @@ class NounFilter:
 
     def explain(self, text: str) -> list[Finding]:
         """Every occurrence of a class word, with the reason where it does not count."""
-        names = self.vocabulary.names
+        names = self._names
         return [Finding(names[key], word, reason) for key, word, reason in self._search(text)]
 
     def _search(self, text: str) -> _Found:

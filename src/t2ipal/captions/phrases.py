@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from t2ipal.captions.idioms import EXPRESSIONS, IDIOMS
 from t2ipal.captions.lexicon import VERB, noun_forms, readings, verb_forms
-from t2ipal.captions.living import is_animate
+from t2ipal.captions.living import TOYS, is_animate
 from t2ipal.captions.rules import Form, Rule, rules_for
 from t2ipal.captions.sentence import tokenize
 from t2ipal.vocabulary import Vocabulary
@@ -102,7 +102,14 @@ class PhraseTable:
         for key in sorted(meanings, key=lambda key: key.count(" ")):
             meaning = meanings[key]
             words = tuple(key.split())
-            form = Form(key, meaning.singular, meaning.plural, is_animate(key), meaning.activity)
+            form = Form(
+                phrase=key,
+                singular=meaning.singular,
+                plural=meaning.plural,
+                animate=is_animate(key),
+                activity=meaning.activity,
+                toy=not TOYS.isdisjoint(words),
+            )
             entry = Entry(
                 words,
                 form,
@@ -165,7 +172,7 @@ def _meanings(vocabulary: Vocabulary) -> dict[str, _Meaning]:
     # Idioms in which no class word stands cannot hide one.
     class_words = {word for key in meanings for word in key.split()}
     for phrase in IDIOMS:
-        if not class_words.isdisjoint(phrase.split()):
+        if not class_words.isdisjoint(_key(phrase).split()):
             for meaning in nouns(phrase):
                 meaning.idiom = True
     for phrase in EXPRESSIONS:

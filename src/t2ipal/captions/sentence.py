@@ -76,18 +76,26 @@ class Sentence(NamedTuple):
     joined: frozenset[int]
 
 
+_read = readings.__getitem__
 _MARGIN = [""] * 8
+_STOPS = [STOP] * 8
 _NO_JOINS: frozenset[int] = frozenset()
 
 
 def tokenize(text: str) -> tuple[list[str], frozenset[int]]:
     """Words of ``text`` and the positions of those that a hyphen joins to the next."""
     text = text.lower()
-    if not text.isascii():
+    if text.isascii():
+        # Most captions hold letters, commas and stops alone; there the pattern is not needed.
+        spaced = text.replace(".", " . ").replace(",", " , ")
+        words = spaced.split()
+        if "".join(words).replace(".", "").replace(",", "").isalnum():
+            return words, _NO_JOINS
+    else:
         text = text.replace("\u2019", "'").replace("\u2018", "'")
         text = text.replace("\u201c", '"').replace("\u201d", '"').replace("\u2010", "-")
     words = _TOKEN.findall(text)
-    if "-" not in words:
+    if "-" not in text:
         return words, _NO_JOINS
     kept: list[str] = []
     joined: list[int] = []
@@ -101,15 +109,14 @@ def tokenize(text: str) -> tuple[list[str], frozenset[int]]:
 
 def parse(words: list[str], joined: frozenset[int]) -> Sentence:
     """Attach the margin and the reading bits."""
-    words = words + _MARGIN
-    return Sentence(words, [readings[word] for word in words], joined)
+    return Sentence(words + _MARGIN, [*map(_read, words), *_STOPS], joined)
 
 
 class Governor(NamedTuple):
     """What a noun phrase hangs on.
 
     Attributes:
-        index: position of the governing word (a preposition, a verb, ...), -1 at the beginning.
+        at: position of the governing word (a preposition, a verb, ...), -1 at the beginning.
         start: first position of the noun phrase itself, its determiner included.
         determined: the phrase has a determiner, possessive or number.
         negated: a "no" or "neither" reaches the phrase.
@@ -117,7 +124,7 @@ class Governor(NamedTuple):
             ("without a hat and *a dog*"): negation stops there.
     """
 
-    index: int
+    at: int
     start: int
     determined: bool
     negated: bool

@@ -211,11 +211,22 @@ class TextToImage:
         for name, value in (("complex_human_instruction", None), ("clean_caption", False)):
             if name in self._parameters:
                 given[name] = value
+        if (limit := self._text_limit()) is not None:
+            given["max_sequence_length"] = limit
+        return given
+
+    def _text_limit(self) -> int | None:
+        """The tokenizer's own length, where the pipeline would pad beyond it and only lose time.
+
+        Pipelines with several tokenizers (SD3, Flux) mean the longest one, which is not the first.
+        """
+        if getattr(self._pipe, "tokenizer_2", None) is not None:
+            return None
         longest = getattr(self._parameters.get("max_sequence_length"), "default", None)
         limit = getattr(getattr(self._pipe, "tokenizer", None), "model_max_length", None)
         if isinstance(longest, int) and isinstance(limit, int) and limit < longest:
-            given["max_sequence_length"] = limit  # padding beyond it would only cost time
-        return given
+            return limit
+        return None
 
     def _native_side(self) -> int | None:
         """The checkpoint's own size, where the pipeline's default is a number fixed in its code.

@@ -52,22 +52,22 @@ def negation(sentence: Sentence, match: Match, above: Governor) -> str:
 
 def _governed(sentence: Sentence, above: Governor) -> str:
     """What stands above the phrase denies it."""
-    if above.index < 0 or above.separate:
+    if above.at < 0 or above.separate:
         return ""
-    word, tag = sentence.words[above.index], sentence.tags[above.index]
-    before = sentence.words[above.index - 1]
+    word, tag = sentence.words[above.at], sentence.tags[above.at]
+    before = sentence.words[above.at - 1]
     if word == "longer" and before == "no":
         return "negated"
     if tag & NEGATION and tag & (PREP | ADVERB):
-        return "" if sentence.words[above.index + 1] in ("only", "just") else "negated"
+        return "" if sentence.words[above.at + 1] in ("only", "just") else "negated"
     if word in ("of", "from"):
         if before in ABSENCE_NOUNS:
             return "absent"
-        if sentence.tags[above.index - 1] & NOUN and governor(sentence, above.index - 1).negated:
+        if sentence.tags[above.at - 1] & NOUN and governor(sentence, above.at - 1).negated:
             return "negated"  # "no sign of people"
     if word in ABSENCE_VERBS:
         return "absent"
-    if tag & (AUX | GERUND | PAST | BASE | THIRD) and negation_before(sentence, above.index):
+    if tag & (AUX | GERUND | PAST | BASE | THIRD) and negation_before(sentence, above.at):
         return "negated"
     return ""
 
@@ -100,7 +100,7 @@ def _titled(sentence: Sentence, match: Match) -> bool:
 
 def prospect(sentence: Sentence, match: Match, above: Governor) -> str:
     """ "waiting for a train", "trying to catch a ball": it need not be there yet."""
-    word, before = sentence.words[above.index], sentence.words[above.index - 1]
+    word, before = sentence.words[above.at], sentence.words[above.at - 1]
     if word == "for" and before in PROSPECT_VERBS:
         return "awaited"
     if word == "on" and before in ("wait", "waiting", "waits"):

@@ -157,7 +157,7 @@ MADE_FOR = words(
 
 WORN = words(
     "shirt hat cap tie jacket coat dress pants shoes shoe glasses lap side hand hands shoulder "
-    "shoulders reflection smile outfit clothing uniform suit leash collar wrist knee knees plate "
+    "shoulders reflection smile outfit clothing uniform suit wrist knee knees plate "
     "pocket back chest waist ankle"
 )
 """After "a man's": worn or held, so the man is there."""
@@ -187,6 +187,8 @@ def possessive(sentence: Sentence, match: Match, above: Governor) -> str:
     word, tag = sentence.words[owned], sentence.tags[owned]
     if word in MADE_FOR:
         return "made for them"
+    if word in WORN and match.form.plural and not above.determined:
+        return "made for them"  # "women's shoes"
     if not word or word in NEEDS_LIVING or word in WORN or not match.form.animate:
         return ""
     if tag & (CLOSED | GERUND | PAST) and not tag & NOUN:
@@ -263,10 +265,10 @@ def _is_singular_head(sentence: Sentence, match: Match, above: Governor) -> bool
         return False
     counted = form.animate and any(tag & NUMBER for tag in tags[above.start : match.start])
     unmarked = form.plural and not sentence.tags[match.start - 1] & DET_ONE
-    if counted or unmarked or "and" in sentence.words[above.index + 1 : match.start]:
+    if counted or unmarked or "and" in sentence.words[above.at + 1 : match.start]:
         # "two giraffe stand", "sheep graze", "two buses and a taxi go"
         return following not in BARE_VERBS or (not form.animate and following in HEADS)
-    if sentence.words[above.index] in PERCEPTION:
+    if sentence.words[above.at] in PERCEPTION:
         return following in HEADS and not form.animate
     if above.determined and sentence.tags[above.start - 1] & (MODAL | AUX):
         return False

@@ -19,6 +19,7 @@ class Form:
         plural: it can be a plural noun ("sheep" is both).
         animate: its head is a person or an animal.
         activity: it is a form of a verb that names a class ("dancing").
+        toy: the words themselves name a likeness ("teddy bear").
     """
 
     phrase: str
@@ -26,6 +27,7 @@ class Form:
     plural: bool
     animate: bool
     activity: bool = False
+    toy: bool = False
 
 
 class Match(NamedTuple):

@@ -13,7 +13,7 @@ from t2ipal.captions.lexicon import (
     SUBJECT,
     words,
 )
-from t2ipal.captions.living import TOYS, UNREAL, UNREAL_LIVING
+from t2ipal.captions.living import UNREAL, UNREAL_LIVING
 from t2ipal.captions.rules.match import Match
 from t2ipal.captions.sentence import NAMING, Governor, Sentence, governor
 
@@ -88,17 +88,17 @@ def likeness(sentence: Sentence, match: Match, above: Governor) -> str:
     """ "looks like a boat", "dressed as a cow", "bigger than a dog", "a cat named Tiger"."""
     if sentence.words[match.start - 1] == '"' == sentence.words[match.end]:
         return "quoted"
-    word, before = sentence.words[above.index], sentence.words[above.index - 1]
+    word, before = sentence.words[above.at], sentence.words[above.at - 1]
     if word == "like":
         return "" if before in SIMILE_HOSTS else "a comparison"
     if word in ("unlike", "than") or word in LIKENESS_VERBS:
         return "a comparison"
     if word == "as":
-        equal = sentence.words[above.index - 2] == "as" and before != "well"
+        equal = sentence.words[above.at - 2] == "as" and before != "well"
         return "a comparison" if before in ROLE_VERBS or equal else ""
     if word == "for" and before in ADS:
         return "a depiction"
-    if word == "about" and not sentence.tags[above.index + 1] & NUMBER:
+    if word == "about" and not sentence.tags[above.at + 1] & NUMBER:
         return "a topic"
     if word == "of" and before in THOUGHTS:
         return "a topic"
@@ -109,7 +109,7 @@ def likeness(sentence: Sentence, match: Match, above: Governor) -> str:
 
 def depiction(sentence: Sentence, match: Match, above: Governor) -> str:
     """ "painting of a horse", "toy car", "wooden horse", "poster with a cat"."""
-    if TOYS.isdisjoint(match.form.phrase.split()):
+    if above.start < match.start and not match.form.toy:
         for position in range(max(above.start, match.start - 4), match.start):
             word = sentence.words[position]
             if word == "model" and sentence.words[position - 1] in USED:
@@ -129,7 +129,7 @@ def depiction(sentence: Sentence, match: Match, above: Governor) -> str:
 
 def _depicted(sentence: Sentence, above: Governor, depth: int) -> bool:
     """Does the phrase hang on a depiction, directly or through what holds it?"""
-    index = above.index
+    index = above.at
     if index < 1 or depth == 0:
         return False
     word, head = sentence.words[index], sentence.words[index - 1]
@@ -152,7 +152,7 @@ def _frames_scene(sentence: Sentence, position: int) -> bool:
     So it does where it opens its clause, and in "taking a photo of"; a photo that hangs on
     something else in the caption ("a wall with a picture of") is a thing of its own.
     """
-    if sentence.words[governor(sentence, position).index] in TAKING:
+    if sentence.words[governor(sentence, position).at] in TAKING:
         return True
     for index in range(position - 1, -1, -1):
         word, tag = sentence.words[index], sentence.tags[index]

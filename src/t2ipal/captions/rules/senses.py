@@ -137,12 +137,12 @@ def colour(sentence: Sentence, match: Match, above: Governor) -> str:
         return ""
     beyond = sentence.tags[end + 1]
     modified = after & (GERUND | PAST) and beyond & NOUN and not beyond & (CLOSED | ADVERB)
-    if above.index < 0 and not modified and after & (PREP | AUX | STOP | THIRD | GERUND | PAST):
+    if above.at < 0 and not modified and after & (PREP | AUX | STOP | THIRD | GERUND | PAST):
         return ""  # a headline drops its articles: "Orange on a table"
     if not FRUIT_FRIENDS.isdisjoint(sentence.words[: match.start] + sentence.words[end:]):
         return ""
-    if phrase in MASS_COLOURS and sentence.tags[above.index] & (PREP | GERUND):
-        return "a colour" if sentence.words[above.index] in ("in", "wearing") else ""
+    if phrase in MASS_COLOURS and sentence.tags[above.at] & (PREP | GERUND):
+        return "a colour" if sentence.words[above.at] in ("in", "wearing") else ""
     return "a colour"
 
 

@@ -1,8 +1,8 @@
 """Train the miniature: ``python -m t2ipal.miniature.pretrain STAGE --work DIR``.
 
 Stages, in order: ``render``, ``autoencoder``, ``generator``, ``clip``, ``export`` (writes the
-packaged weights), ``judge`` (a classifier for the next stage) and ``check`` (figures of the packaged
-models). Training resumes from its last checkpoint in ``--work``.
+packaged weights), ``judge`` (a classifier for the next stage) and ``check`` (figures of the
+packaged models). Training resumes from its last checkpoint in ``--work``.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def main() -> None:
         return
     data_sets = scene_data.rendered(work)
     if arguments.stage == "export":
-        for model, trained in (("clip", "clip/clip"), ("generator", "generator/pipeline")):
-            weights.install(model, work / trained)
+        weights.install("clip", work / "clip" / "clip")
+        weights.install("generator", work / "generator" / "pipeline")
         return
     from t2ipal.miniature.pretrain import tokens
 

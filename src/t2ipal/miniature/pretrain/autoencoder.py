@@ -18,7 +18,7 @@ from t2ipal.miniature.pretrain.data import Rendered
 from t2ipal.miniature.pretrain.loop import pixels, train_for
 
 log = logging.getLogger(__name__)
-LATENT_CHANNELS = 16
+LATENT_CHANNELS = 8
 
 
 def build() -> AutoencoderDC:
@@ -51,7 +51,7 @@ def train(data: Rendered, folder: Path, *, minutes: float, batch: int = 8, seed:
         x = x.contiguous(memory_format=torch.channels_last)
         z = model.encode(x).latent
         size = z.pow(2).mean((0, 2, 3), keepdim=True).sqrt()
-        y = model.decode(z + 0.1 * size * torch.randn(z.shape, generator=rng)).sample
+        y = model.decode(z + 0.2 * size * torch.randn(z.shape, generator=rng)).sample
         l1 = F.l1_loss(y, x)
         edges = sum(F.l1_loss(y.diff(dim=d), x.diff(dim=d)) for d in (2, 3))
         return l1 + 0.5 * edges, {"l1": l1.item(), "size": size.detach().mean().item()}
@@ -66,7 +66,7 @@ def train(data: Rendered, folder: Path, *, minutes: float, batch: int = 8, seed:
 
 @torch.no_grad()
 def encode(model: AutoencoderDC, images: Tensor, batch: int = 64) -> Tensor:
-    """[N, 64, 64, 3] uint8 -> latents [N, 16, 8, 8]."""
+    """[N, 64, 64, 3] uint8 -> latents [N, 8, 8, 8]."""
     parts = [
         model.encode(pixels(images[i : i + batch]) * 2 - 1).latent
         for i in range(0, len(images), batch)

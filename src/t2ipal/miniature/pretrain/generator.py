@@ -18,10 +18,12 @@ from diffusers import (
     SanaPipeline,
     SanaTransformer2DModel,
 )
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import Gemma2Config, Gemma2Model
 
+from t2ipal.files import atomic_path
 from t2ipal.miniature.pretrain import autoencoder
 from t2ipal.miniature.pretrain.data import Rendered
 from t2ipal.miniature.pretrain.loop import train_for
@@ -29,7 +31,7 @@ from t2ipal.miniature.pretrain.tokens import as_fast, encode
 
 log = logging.getLogger(__name__)
 CONTEXT = 40
-WIDTH, HEADS, LAYERS = 160, 5, 5
+WIDTH, HEADS, LAYERS = 128, 4, 5
 
 
 class Denoiser(nn.Module):
@@ -94,7 +96,13 @@ class Denoiser(nn.Module):
 def latents_of(work: Path, data: list[Rendered]) -> tuple[AutoencoderDC, list[Tensor]]:
     """The trained autoencoder and the latents [N, C, 8, 8] of every set of scenes."""
     vae = AutoencoderDC.from_pretrained(work / "autoencoder" / "vae").eval()
-    return vae, [autoencoder.encode(vae, torch.from_numpy(d.images)) for d in data]
+    kept = work / "generator" / "latents.safetensors"
+    if not kept.exists():
+        parts = [autoencoder.encode(vae, torch.from_numpy(d.images)) for d in data]
+        with atomic_path(kept) as path:
+            dense = [part.clone(memory_format=torch.contiguous_format) for part in parts]
+            save_file({str(i): part for i, part in enumerate(dense)}, path)
+    return vae, [part for _, part in sorted(load_file(kept).items())]
 
 
 def train(
@@ -103,22 +111,28 @@ def train(
     work: Path,
     *,
     minutes: float,
-    batch: int = 64,
+    batch: int = 32,
+    captioned: float = 0.15,
     seed: int = 0,
 ) -> None:
-    """Train and save the pipeline to ``work/generator/pipeline`` in half precision."""
+    """Train and save the pipeline to ``work/generator/pipeline`` in half precision.
+
+    ``captioned`` is the share of batches from the scenes that illustrate given captions.
+    """
     torch.manual_seed(seed)
     vae, latents = latents_of(work, data)
     log.info("%d latents", sum(map(len, latents)))
     tokens = [torch.tensor(encode(tokenizer, d.captions, CONTEXT)) for d in data]
     empty = torch.tensor(encode(tokenizer, [""], CONTEXT))
-    sizes = torch.tensor([float(len(z)) for z in latents])
+    shares = torch.tensor([1.0 - captioned, captioned][: len(data)])
+    # Scenes of few things teach what each looks like; they come more often.
+    weights = [torch.tensor([3.0 / (1 + len(names)) for names in d.names]) for d in data]
     model = Denoiser(tokenizer.get_vocab_size())
     rng = torch.Generator().manual_seed(seed)
 
     def loss_of(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
-        which = int(torch.multinomial(sizes, 1, generator=rng))
-        index = torch.randint(len(latents[which]), (batch,), generator=rng)
+        which = int(torch.multinomial(shares, 1, generator=rng))
+        index = torch.multinomial(weights[which], batch, generator=rng)
         clean, text = latents[which][index], tokens[which][index]
         dropped = torch.rand(batch, generator=rng) < 0.1
         text = torch.where(dropped[:, None], empty, text)
