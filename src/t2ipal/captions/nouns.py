@@ -112,7 +112,6 @@ class NounFilter:
         for key, context in entry.contexts:
             around = sentence.words[:start] + sentence.words[end:]
             found.append((key, word, reason or ("ambiguous" if context.isdisjoint(around) else "")))
-        found.extend((key, word, "excluded") for key in entry.denied)
         for skipped, head in entry.heads:
             inner = start + skipped
             doubt = verdict(sentence, Match(head.form, inner, end), head.rules)

@@ -23,7 +23,8 @@ class Entry:
         rules: the rules that can object to it.
         classes: positions of the classes it names.
         contexts: (position, context words) of the classes it names in such a context only.
-        denied: positions of the classes that exclude it.
+        denied: positions of the classes that exclude it; a phrase that names another class says
+            nothing about them, any other leaves them unknown.
         heads: (number of front words, entry) of the shorter phrases that end it and name further
             classes: a "police car" is a car. Empty for idioms: a "hot dog" is no dog.
     """

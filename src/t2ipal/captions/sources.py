@@ -110,7 +110,7 @@ def _sniff(path: Path) -> str:
             return "json" if path.suffix.lower() == ".json" else "text"
         try:
             first = json.loads(start)
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, RecursionError):
             # A JSON document over several lines, or a broken first line of JSON lines.
             return "lines" if path.suffix.lower() == ".jsonl" else "json"
         return "lines" if isinstance(first, dict) and "annotations" not in first else "json"

@@ -75,7 +75,7 @@ HEADS = words(
     "mask masks skin hide rug skull cutout float ride rides top walk roast race races rental "
     "treats treat bone bones biscuit biscuits poop droppings litter shelter section crew club "
     "stall stalls tower towers pole poles route routes terminal depot platform dock docks ramp "
-    "farm farms stops remains chop chops bell bells shoe shoes skins"
+    "signal signals farm farms stops remains chop chops bell bells shoe shoes skins"
 )
 """Nouns that stay nouns after a thing even where the dictionary also reads a verb."""
 

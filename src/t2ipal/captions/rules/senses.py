@@ -61,6 +61,12 @@ COLOURS = words(
 
 COLOUR_DEGREES = words("bright dark light pale deep burnt neon solid vivid pastel all mostly")
 
+PAINTING = words(
+    "paint paints painted painting dye dyes dyed turn turns turned turning glow glows glowing tint "
+    "tints color colors colored colour colours coloured"
+)
+"""They take a thing and a colour: "paints the sky orange"."""
+
 FRUIT_FRIENDS = words(
     "apple apples banana bananas pear pears grape grapes lemon lemons lime limes peach peaches "
     "plum plums cherry cherries strawberry strawberries kiwi kiwis melon melons grapefruit mango "
@@ -133,6 +139,10 @@ def colour(sentence: Sentence, match: Match, above: Governor) -> str:
         or (after & NOUN and not after & (CLOSED | THIRD | GERUND))
     ):
         return "a colour"  # "an orange cat"
+    if sentence.tags[match.start - 1] & NOUN and not PAINTING.isdisjoint(
+        sentence.words[: match.start]
+    ):
+        return "a colour"  # "the sunset paints the sky orange"
     if above.determined:
         return ""
     beyond = sentence.tags[end + 1]
