@@ -9,7 +9,8 @@ BIN := .venv/bin
 
 run: .venv/installed
 	$(BIN)/t2ipal run --classes voc2007 --captions examples/captions.txt \
-	  --data miniature:1000 --real-data miniature:800 --out runs/miniature
+	  --steps 16 --train.epochs 16 --data miniature:1000 --real-data miniature:600 \
+	  --out runs/miniature
 
 test: .venv/installed
 	$(BIN)/ruff check .

@@ -9,11 +9,11 @@ CPU, measured operation by operation in float32, three choices matter:
 - a matrix product of less than four rows for a thread (time embeddings: one row an image) is done
   by matrix-vector kernels;
 - the memory layout of a batch of one is ambiguous (a dimension of size 1 has no stride of its own),
-  so that ``group_norm`` and ``conv2d`` may take their channels-last kernels for it alone.
+  so that ``group_norm`` and ``conv2d`` may miss that it is channels-last, or take it to be.
 
-``BatchInvariant`` removes the three choices. It does not promise that no other is left: other
-processors and libraries have their own. Whoever relies on it compares bits first, as
-``TextToImage.draw`` does.
+``BatchInvariant`` removes the three choices, and with them the dependence on the number of threads.
+It does not promise that no other is left: other processors and libraries have their own. Whoever
+relies on it compares bits first, as ``TextToImage.draw`` does.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ROWS_PER_THREAD = 16
 class BatchInvariant(TorchFunctionMode):
     """Inside ``with BatchInvariant():`` float32 layers on a CPU ignore how large the batch is.
 
-    Only inference is meant: oneDNN's convolution is called directly, on contiguous input.
+    Only inference is meant: oneDNN's convolution is called directly.
     """
 
     def __torch_function__(
@@ -50,8 +50,8 @@ def _applies(input: Tensor) -> bool:
     return input.device.type == "cpu" and input.dtype == torch.float32
 
 
-def _pair(value: int | Sequence[int]) -> Sequence[int]:
-    return (value, value) if isinstance(value, int) else value
+def _pair(value: int | Sequence[int]) -> tuple[int, ...]:
+    return (value, value) if isinstance(value, int) else tuple(value)
 
 
 def _conv2d(
@@ -68,9 +68,37 @@ def _conv2d(
         return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
     if not direct:
         return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
-    return torch.mkldnn_convolution(
-        input.contiguous(), weight, bias, _pair(padding), _pair(stride), _pair(dilation), groups
-    )
+    stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
+    whole = _settled(input)
+    if weight.shape[2:] == (1, 1) and stride == (1, 1) and padding == (0, 0) and groups == 1:
+        return _pointwise(whole, weight.flatten(1), bias)
+    return torch.mkldnn_convolution(whole, weight, bias, padding, stride, dilation, groups)
+
+
+def _settled(input: Tensor) -> Tensor:
+    """``input`` [B, C, H, W] contiguous or channels-last, with the strides that a batch has.
+
+    The layout within an image is kept, since a change would be a copy. A batch of one may have any
+    stride in its first dimension, though, and with an odd one PyTorch does not see channels-last.
+    """
+    if input.is_contiguous() or not input.is_contiguous(memory_format=torch.channels_last):
+        return input.contiguous()
+    _, channels, height, width = input.shape
+    strides = (channels * height * width, 1, channels * width, channels)
+    return input.as_strided(input.shape, strides)
+
+
+def _pointwise(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """[B, C, H, W] times [O, C] as one product, or one an image: faster than conv2d."""
+    if not input.is_contiguous():
+        return _linear(input.movedim(1, -1), weight, bias).movedim(-1, 1)
+    pixels = input.flatten(2)  # [B, C, H*W]
+    weights = weight.expand(len(input), *weight.shape)  # [B, O, C] without a copy
+    if bias is None:
+        result = torch.bmm(weights, pixels)
+    else:
+        result = torch.baddbmm(bias[:, None].expand(len(input), -1, 1), weights, pixels)
+    return result.unflatten(2, input.shape[2:])  # [B, O, H, W]
 
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -89,6 +117,7 @@ def _group_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
+    # channels-last, large images are summed in pieces that depend on batch and threads
     whole = input.contiguous() if _applies(input) else input
     return F.group_norm(whole, num_groups, weight, bias, eps)
 
