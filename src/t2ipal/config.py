@@ -26,6 +26,8 @@ class RunConfig:
         captions: captions file (text, JSONL, CSV, COCO captions JSON, Localized Narratives JSONL).
         compose: make this many captions from the class names where there is no captions file.
         limit: use at most this many captions.
+        complete: captions to compose for each class that no caption names; 0 composes none, and
+            training then stops at such a class.
         clip: open_clip model: NAME:PRETRAINED, hf-hub:ORG/NAME, a folder, or miniature.
         generator: diffusers text-to-image pipeline: a hub id, a folder, or miniature.
         images_per_caption: drawings of each caption.
@@ -54,6 +56,7 @@ class RunConfig:
     captions: str | None = None
     compose: int | None = None
     limit: int | None = None
+    complete: int = 4
     clip: str = "miniature"
     generator: str = "miniature"
     images_per_caption: int = 1
@@ -85,6 +88,8 @@ class RunConfig:
         for name in ("images_per_caption", "batch_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.complete < 0:
+            raise UserError(f"complete must be at least 0, not {self.complete}.")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise UserError(f"seeds must be different numbers, at least one, not {self.seeds}.")
 

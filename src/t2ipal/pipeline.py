@@ -113,8 +113,26 @@ def label_stage(
             f"{config.captions or 'the composed captions'}: no caption names any of the "
             f"{len(vocabulary)} classes; check --classes, or add synonyms to its YAML file."
         )
+    rows += composed_for_missing(rows, vocabulary, config, say)
     write_labelled(path, rows)
     return rows
+
+
+def composed_for_missing(
+    rows: Sequence[LabelledCaption], vocabulary: Vocabulary, config: RunConfig, say: Say
+) -> list[LabelledCaption]:
+    """Composed captions for the classes that no caption names, so that these are drawn too."""
+    named = {name for row in rows for name in row.labels}
+    missing = tuple(entry for entry in vocabulary.classes if entry.name not in named)
+    if not missing or not config.complete:
+        return []
+    count = config.complete * len(missing)
+    composed = compose(Vocabulary(vocabulary.title, missing), count, seed=config.seed)
+    say(
+        f"composed {count} captions for the {len(missing)} classes that no caption names "
+        "(--complete 0 composes none)"
+    )
+    return label_captions([Caption(f"composed-{c.id}", c.text) for c in composed], vocabulary)
 
 
 def generate_stage(
