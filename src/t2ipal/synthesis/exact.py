@@ -76,16 +76,8 @@ def _conv2d(
 
 
 def _settled(input: Tensor) -> Tensor:
-    """``input`` [B, C, H, W] contiguous or channels-last, with the strides that a batch has.
-
-    The layout within an image is kept, since a change would be a copy. A batch of one may have any
-    stride in its first dimension, though, and with an odd one PyTorch does not see channels-last.
-    """
-    if input.is_contiguous() or not input.is_contiguous(memory_format=torch.channels_last):
-        return input.contiguous()
-    _, channels, height, width = input.shape
-    strides = (channels * height * width, 1, channels * width, channels)
-    return input.as_strided(input.shape, strides)
+    """``input`` [B, C, H, W] in the one layout that is never ambiguous."""
+    return input.contiguous()
 
 
 def _pointwise(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
