@@ -1,7 +1,8 @@
-"""A Stable Diffusion pipeline with tiny random parts: the real classes, drawing noise in a blink.
+"""Diffusion pipelines with tiny random parts: the real classes, drawing noise in a blink.
 
-``build(folder)`` saves it in diffusers' format. The parts are seeded, so that two builds hold the
-same weights; the prompt reaches the image through the cross-attention, as in the real one.
+``build(folder)`` saves a Stable Diffusion and ``build_sana(folder)`` a Sana in diffusers' format.
+The parts are seeded, so that two builds hold the same weights; the prompt reaches the image through
+the cross-attention, as in the real ones.
 """
 
 from __future__ import annotations
@@ -9,8 +10,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from diffusers import (
+    AutoencoderDC,
+    AutoencoderKL,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    SanaPipeline,
+    SanaTransformer2DModel,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, Gemma2Config, Gemma2Model
 
 IMAGE_SIZE = 16  # pixels; latents are half that
 PROMPT_LENGTH = 16  # tokens, start and end included
@@ -92,4 +102,64 @@ def build(folder: str | Path, seed: int = 0) -> Path:
     """Save the pipeline under ``folder`` and return it."""
     folder = Path(folder)
     pipeline(seed).save_pretrained(folder)
+    return folder
+
+
+def sana(seed: int = 0) -> SanaPipeline:
+    """A Sana for 32 pixels: a transformer with linear attention and a text encoder of its own."""
+    words = tokenizer()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        text_encoder = Gemma2Model(
+            Gemma2Config(
+                vocab_size=len(words),
+                hidden_size=32,
+                intermediate_size=64,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                num_key_value_heads=2,
+                head_dim=16,
+                max_position_embeddings=PROMPT_LENGTH,
+                use_cache=False,
+            )
+        )
+        transformer = SanaTransformer2DModel(
+            in_channels=4,
+            out_channels=4,
+            num_attention_heads=2,
+            attention_head_dim=16,
+            num_layers=2,
+            num_cross_attention_heads=2,
+            cross_attention_head_dim=16,
+            cross_attention_dim=32,
+            caption_channels=32,
+            sample_size=8,
+            patch_size=1,
+        )
+        vae = AutoencoderDC(
+            latent_channels=4,
+            encoder_block_out_channels=(8, 8, 16),
+            decoder_block_out_channels=(8, 8, 16),
+            encoder_layers_per_block=(0, 1, 1),
+            decoder_layers_per_block=(0, 1, 1),
+            encoder_qkv_multiscales=((), (), ()),
+            decoder_qkv_multiscales=((), (), ()),
+            encoder_out_shortcut=False,
+            decoder_in_shortcut=False,
+        )
+    return SanaPipeline(
+        tokenizer=words,
+        text_encoder=text_encoder.eval(),
+        vae=vae.eval(),
+        transformer=transformer.eval(),
+        scheduler=DPMSolverMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True
+        ),
+    )
+
+
+def build_sana(folder: str | Path, seed: int = 0) -> Path:
+    """Save the Sana under ``folder`` and return it."""
+    folder = Path(folder)
+    sana(seed).save_pretrained(folder)
     return folder

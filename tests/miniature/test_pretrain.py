@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from t2ipal.clip.backbone import Backbone
-from t2ipal.miniature.pretrain import autoencoder, clip, loop
-from t2ipal.miniature.pretrain.data import Rendered, caption_plans, render
+from t2ipal.miniature.pretrain import autoencoder, clip, generator, loop
+from t2ipal.miniature.pretrain.data import Rendered, caption_plans, coverage, render
 from t2ipal.miniature.pretrain.tokens import encode, train_tokenizer
 from t2ipal.miniature.world import INDEX, THINGS
 
@@ -98,10 +99,34 @@ def test_coverage_counts_the_cells_of_each_class() -> None:
     cells = torch.full((1, 16, 16), 255, dtype=torch.uint8)
     cells[0, :4, :4] = 3
     cells[0, :2, 4:8] = 7
-    share = clip.coverage(cells, 16)[0]  # [16, classes], cells of 4 x 4
+    share = coverage(cells, 16)[0]  # [16, classes and background], cells of 4 x 4
     assert share[0, 3] == 1
-    assert share[1, 7] == 0.5
-    assert share.sum() == 1.5
+    assert share[1, 7] == share[1, -1] == 0.5
+    assert share[:, :-1].sum() == 1.5
+    torch.testing.assert_close(share.sum(1), torch.ones(16))
+
+
+def test_what_is_where_is_asked_half_way_through_the_denoiser() -> None:
+    model = generator.Denoiser(400)
+    tokens = torch.tensor([[398, 5, 6, 399], [398, 7, 399, 0]])
+    velocity, classes = model(torch.randn(2, 8, 8, 8), torch.tensor([100.0, 900.0]), tokens)
+    assert velocity.shape == (2, 8, 8, 8)
+    assert classes.shape == (2, 64, len(THINGS) + 1)
+    classes.pow(2).sum().backward()
+    taught = [
+        any(p.grad is not None and bool(p.grad.any()) for p in block.parameters())
+        for block in model.transformer.transformer_blocks
+    ]
+    half = generator.LAYERS // 2
+    assert taught == [n <= half for n in range(generator.LAYERS)]
+
+
+def test_captions_alone_are_whole_captions(data: Rendered) -> None:
+    words = random.Random(0)
+    told = [clip.tell(data, i, words, part=0) for i in range(24)]
+    assert told == [(data.captions[i], set(data.names[i])) for i in range(24)]
+    parts = [clip.tell(data, i, words, part=1) for i in range(24)]
+    assert all(0 < len(names) <= 2 for _, names in parts)
 
 
 def test_augmentation_moves_picture_and_map_together() -> None:

@@ -13,7 +13,9 @@ from t2ipal.miniature import icons
 from t2ipal.miniature.scenes import (
     COARSE,
     EMPTY,
+    GRID,
     Plan,
+    _layout,
     draw_scene,
     random_scene,
     scene_rng,
@@ -36,7 +38,8 @@ def test_the_first_twenty_things_are_voc_and_the_circles_name_things_and_places(
 def test_every_thing_has_an_icon_in_a_known_style_and_in_the_held_out_one() -> None:
     for thing in THINGS:
         assert any(thing.name in icons.load(style) for style in icons.KNOWN_STYLES)
-        assert thing.name in icons.load(icons.HELD_OUT_STYLE), thing.name
+        for style in (*icons.PLAIN_STYLES, icons.HELD_OUT_STYLE):
+            assert thing.name in icons.load(style), thing.name
 
 
 def test_the_held_out_icons_are_no_known_icons() -> None:
@@ -70,6 +73,17 @@ def test_the_map_of_a_lone_thing_covers_where_the_picture_differs_from_an_empty_
     cells = np.asarray(scene.image).reshape(COARSE, 4, COARSE, 4, 3).std((1, 3)).mean(-1)
     on, off = cells[scene.seen == INDEX["bus"]], cells[scene.seen == EMPTY]
     assert on.mean() > 2 * off.mean()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_plain_things_lie_whole_on_the_grid(count: int) -> None:
+    rng, sizes = scene_rng("plain", 0, count), set()
+    for _ in range(50):
+        for x, y, size in _layout(count, rng, "plain"):
+            corner = np.array([x, y]) - size / 2
+            assert not (corner % GRID).any() and corner.min() >= 0 and corner.max() + size <= 64
+            sizes.add(size)
+    assert len(sizes) == (3 if count < 3 else 2)
 
 
 @pytest.mark.parametrize("split", ["test", "known"])

@@ -29,8 +29,8 @@ def seeded() -> None:
 )
 def test_image_layers_agree_with_torch_and_ignore_the_layout(layer: nn.Module) -> None:
     x = torch.randn(1, 8, 9, 9)
-    other_layout = torch.randn(1, 9, 9, 8).permute(0, 3, 1, 2).copy_(x)
-    assert other_layout.stride() != x.stride()
+    # as attention leaves it: channels-last, with a first stride that no batch would have
+    other_layout = torch.empty_strided((1, 8, 9, 9), (8, 1, 72, 8)).copy_(x)
     with torch.no_grad():
         expected = layer(x)
         with BatchInvariant():
@@ -67,4 +67,4 @@ def test_other_number_formats_and_functions_pass_through() -> None:
     with BatchInvariant():
         assert torch.equal(F.conv2d(x, weight, padding=1), torch.conv2d(x, weight, None, 1, 1))
         assert F.conv2d(image, weight32).shape == (4, 3, 3)  # an image without batch dimension
-        assert torch.equal(F.silu(x), x * torch.sigmoid(x)) or F.silu(x).shape == x.shape
+        assert torch.equal(F.relu(x), x.clamp(min=0))

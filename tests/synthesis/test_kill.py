@@ -51,7 +51,7 @@ class Slow(TextToImage):
         time.sleep(0.2)
         return super().draw(prompts, seeds)
 
-captions = [LabelledCaption(f"c{n}", f"a dog and {n} cats", ("dog",), (), {}) for n in range(24)]
+captions = [LabelledCaption(f"c{n}", f"a dog and {n} cats", ("dog",), (), {}) for n in range(16)]
 painter = Slow.load(sys.argv[2], settings=Settings(steps=3, device="cpu"))
 generate(captions, painter, sys.argv[1], batch_size=2, progress=False)
 """
@@ -100,14 +100,14 @@ def test_diffusion_killed_and_resumed_with_another_batch_size(
     process.kill()
     assert process.wait() == -signal.SIGKILL
     survived = (tmp_path / "killed/images.partial.jsonl").read_bytes().count(b"\n")
-    assert 4 <= survived < 24 and not (tmp_path / "killed/images.jsonl").exists()
+    assert 4 <= survived < 16 and not (tmp_path / "killed/images.jsonl").exists()
 
     captions = [
-        LabelledCaption(f"c{n}", f"a dog and {n} cats", ("dog",), (), {}) for n in range(24)
+        LabelledCaption(f"c{n}", f"a dog and {n} cats", ("dog",), (), {}) for n in range(16)
     ]
     painter = TextToImage.load(str(tiny), settings=Settings(steps=3, device="cpu"))
     summary = generate(captions, painter, tmp_path / "killed", batch_size=8, progress=False)
-    assert (summary.kept, summary.drawn) == (survived, 24 - survived)
+    assert (summary.kept, summary.drawn) == (survived, 16 - survived)
     generate(captions, painter, tmp_path / "whole", batch_size=1, progress=False)
     assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
-    assert len(tree(tmp_path / "whole")) == 25
+    assert len(tree(tmp_path / "whole")) == 17

@@ -17,6 +17,7 @@ from t2ipal.errors import UserError
 from t2ipal.synthesis.settings import Settings
 from t2ipal.synthesis.source import Source
 from t2ipal.synthesis.text_to_image import Drawn, TextToImage
+from tiny_diffusion import build_sana
 
 PROMPTS = [
     "a dog",
@@ -88,6 +89,16 @@ def test_the_global_generator_is_neither_used_nor_moved(
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_another_family_with_defaults_for_another_size(tmp_path: Path) -> None:
+    """Sana: its code says 1024 pixels and 300 tokens, whatever the checkpoint is made for."""
+    folder = build_sana(tmp_path)
+    generator = TextToImage.load(str(folder), settings=Settings(steps=2, device="cpu"))
+    together = generator.draw(PROMPTS[:4], SEEDS[:4])
+    alone = [generator.draw([PROMPTS[n]], [SEEDS[n]])[0] for n in range(4)]
+    assert pixels(together) == pixels(alone) and len(set(pixels(alone))) == 4
+    assert {drawn.image.size for drawn in together} == {(32, 32)}
+
+
 def test_record_and_identity(tiny: Path, tiny_generator: TextToImage) -> None:
     assert tiny_generator.spec == str(tiny)
     assert tiny_generator.revision.startswith("sha256:")
@@ -150,8 +161,11 @@ class FakePipeline:
         width: int = 1024,
         use_resolution_binning: bool = True,
         output_type: str = "pil",
+        max_sequence_length: int = 300,
+        complex_human_instruction: list[str] | None = ["Improve the prompt."],  # noqa: B006
     ) -> Any:
         self.calls.append({"count": len(prompt), "steps": num_inference_steps, "side": height})
+        self.text = (max_sequence_length, complex_human_instruction)
         assert not use_resolution_binning and width == height
         shift = self.drift if len(prompt) > 1 else 0.0
         arrays = [torch.rand(4, 4, 3, generator=one).numpy() + shift for one in generator]
@@ -203,6 +217,20 @@ def test_a_fixed_default_size_gives_way_to_the_checkpoint() -> None:
     larger, larger_pipe = fake(Settings(height=640, width=640))
     larger.draw(["a dog"], [1])
     assert pipe.calls[0]["side"] == 512 and larger_pipe.calls[0]["side"] == 640
+
+
+@pytest.mark.parametrize(
+    ("tokenizers", "length"), [((77,), 77), ((512,), 300), ((77, 512), 300), ((), 300)]
+)
+def test_text_is_drawn_as_it_stands_and_padded_no_further_than_the_tokenizer(
+    tokenizers: tuple[int, ...], length: int
+) -> None:
+    """With two tokenizers the length is meant for the second one."""
+    generator, pipe = fake()
+    for name, limit in zip(("tokenizer", "tokenizer_2"), tokenizers, strict=False):
+        setattr(pipe, name, SimpleNamespace(model_max_length=limit))
+    generator.draw(["a dog"], [1])
+    assert pipe.text == (length, None)
 
 
 def test_the_safety_checker_is_heard() -> None:

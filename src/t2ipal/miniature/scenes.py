@@ -2,7 +2,8 @@
 
 A scene is one to four icons on a background, 64 x 64. Scenes of the ``test`` split use an icon
 style, backgrounds and layouts that no model of the miniature has ever seen; scenes of the ``known``
-split use the pretraining styles.
+split use the pretraining styles. Scenes of the ``plain`` split are what the generator learns to
+draw: two of the known styles, upright, on a grid and in few sizes, before smooth backgrounds.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from t2ipal.miniature.world import CIRCLES, INDEX, PLACES, THINGS, VOC
 SIZE = 64
 COARSE = 16  # side of the map that says which class is seen where
 EMPTY = 255
+GRID = 4  # pixels: corners of icons in plain scenes are multiples of it
 
 Colour = tuple[int, int, int]
 
@@ -99,23 +101,27 @@ def _shift(colour: Colour, rng: random.Random, hue: float, light: float) -> Colo
     return round(r * 255), round(g * 255), round(b * 255)
 
 
-def background(place: str, rng: random.Random, *, held_out: bool = False) -> Image.Image:
-    """A background of ``place``; held-out ones are patterned with stripes, checks or discs."""
+def background(place: str, rng: random.Random, *, split: str = "known") -> Image.Image:
+    """A background of ``place``: patterned if held out, two smooth surfaces if plain."""
     upper, lower, share = _GROUND[place]
     upper, lower = _shift(upper, rng, 0.04, 0.18), _shift(lower, rng, 0.04, 0.18)
-    if rng.random() < 0.2 and not held_out:
+    if rng.random() < 0.2 and split != "test":
         lower = upper
     rows = np.linspace(0, 1, SIZE, dtype=np.float32)[:, None, None]
     horizon = min(1.0, max(0.1, share + rng.uniform(-0.12, 0.12)))
+    if split == "plain":
+        horizon = round(horizon * SIZE / GRID) * GRID / SIZE
     above = np.array(upper, np.float32) * (1 + rng.uniform(-0.15, 0.15) * (rows - horizon))
     below = np.array(lower, np.float32) * (1 + rng.uniform(-0.25, 0.25) * (rows - horizon))
     pixels = np.where(rows < horizon, above, below) * np.ones((1, SIZE, 1), np.float32)
+    if split == "plain":
+        return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8), "RGB")
     noise = np.random.default_rng(rng.getrandbits(32))
     clouds = Image.fromarray(noise.normal(0, rng.uniform(0, 14), (6, 6)).astype(np.float32))
     clouds = clouds.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
     pixels = pixels + np.asarray(clouds)[:, :, None]
     image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8), "RGB")
-    if held_out:
+    if split == "test":
         _pattern(image, rng)
     else:
         _furnish(image, place, horizon, rng)
@@ -163,11 +169,14 @@ def _pattern(image: Image.Image, rng: random.Random) -> None:
 # --- layout and drawing -------------------------------------------------------------------------
 
 
-def _layout(count: int, rng: random.Random, *, held_out: bool) -> list[tuple[float, float, float]]:
-    """Centre x, centre y and size in pixels of each icon; known and held-out layouts differ."""
+def _layout(count: int, rng: random.Random, split: str) -> list[tuple[float, float, float]]:
+    """Centre x, centre y and size in pixels of each icon; every split has layouts of its own."""
+    if split == "plain":
+        steps = {1: (32, 40, 48), 2: (24, 32, 40), 3: (24, 32), 4: (20, 24)}[count]
+        return _scatter([rng.choice(steps) for _ in range(count)], rng, grid=GRID, tries=30)
     scale = {1: (26, 50), 2: (22, 38), 3: (19, 32), 4: (18, 28)}[count]
     sizes = [rng.uniform(*scale) for _ in range(count)]
-    if held_out:
+    if split == "test":
         if count == 1:
             spots = [(rng.uniform(18, 46), rng.uniform(18, 46))]
         elif rng.random() < 0.5:  # around a ring
@@ -185,17 +194,29 @@ def _layout(count: int, rng: random.Random, *, held_out: bool) -> list[tuple[flo
             ((i + 0.5) * SIZE / count + rng.uniform(-3, 3), y + rng.uniform(-4, 4), s)
             for i, s in enumerate(sizes)
         ]
+    return _scatter(sizes, rng, overhang=3)
+
+
+def _scatter(
+    sizes: Sequence[float],
+    rng: random.Random,
+    *,
+    overhang: int = 0,
+    grid: int = 0,
+    tries: int = 6,
+) -> list[tuple[float, float, float]]:
+    """Put each icon anywhere, at the least crowded of a few places; corners on a grid if given."""
     placed: list[tuple[float, float, float]] = []
-    for size in sizes:  # anywhere, the least crowded of a few tries
-        tries = [
-            (
-                rng.uniform(size / 2 - 3, SIZE - size / 2 + 3),
-                rng.uniform(size / 2 - 3, SIZE - size / 2 + 3),
-            )
-            for _ in range(6)
-        ]
+    for size in sizes:
+        spots = []
+        for _ in range(tries):
+            x, y = (rng.uniform(-overhang, SIZE - size + overhang) for _ in range(2))
+            if grid:
+                x, y = grid * round(x / grid), grid * round(y / grid)
+            spots.append((x + size / 2, y + size / 2))
         best = max(
-            tries, key=lambda t: min((math.dist(t, p[:2]) - p[2] / 2 for p in placed), default=0)
+            spots,
+            key=lambda t: min((math.dist(t, p[:2]) - p[2] / 2 for p in placed), default=0),
         )
         placed.append((*best, size))
     return placed
@@ -210,22 +231,22 @@ def _icon(name: str, style: str, rng: random.Random) -> Image.Image:
     return rng.choice(found)
 
 
-def draw_scene(plan: Plan, rng: random.Random, *, style: str, held_out: bool = False) -> Scene:
+def draw_scene(plan: Plan, rng: random.Random, *, style: str, split: str = "known") -> Scene:
     """Draw a plan in one icon style."""
-    image = background(plan.place, rng, held_out=held_out)
+    image = background(plan.place, rng, split=split)
     seen = np.full((COARSE, COARSE), EMPTY, np.uint8)
     names = list(plan.names)
     rng.shuffle(names)
-    for name, (x, y, size) in zip(names, _layout(len(names), rng, held_out=held_out), strict=True):
+    for name, (x, y, size) in zip(names, _layout(len(names), rng, split), strict=True):
         icon = _icon(name, style, rng)
         if rng.random() < 0.5:
             icon = icon.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         side = max(8, round(size))
         icon = icon.resize((side, side), Image.Resampling.LANCZOS)
-        if rng.random() < 0.6:
+        if split != "plain" and rng.random() < 0.6:
             icon = icon.rotate(rng.gauss(0, 9), Image.Resampling.BICUBIC, expand=True)
         corner = (round(x - icon.width / 2), round(y - icon.height / 2))
-        if rng.random() < 0.3:
+        if split != "plain" and rng.random() < 0.3:
             shadow = Image.new("RGBA", icon.size, (0, 0, 0, 255))
             shadow.putalpha(icon.getchannel("A").point(lambda a: a * 2 // 5))
             image.paste(shadow, (corner[0] + 1, corner[1] + 2), shadow)
@@ -238,11 +259,9 @@ def draw_scene(plan: Plan, rng: random.Random, *, style: str, held_out: bool = F
 
 
 def random_scene(rng: random.Random, *, split: str, plan: Plan | None = None) -> Scene:
-    """A scene of a split: ``known`` (pretraining styles) or ``test`` (the held-out style)."""
+    """A scene of a split: ``known``, ``plain`` (both of pretraining styles) or ``test``."""
     plan = plan or plan_scene(rng)
-    if split == "test":
-        return draw_scene(plan, rng, style=icons.HELD_OUT_STYLE, held_out=True)
-    return draw_scene(plan, rng, style=rng.choice(icons.KNOWN_STYLES))
+    return draw_scene(plan, rng, style=rng.choice(icons.STYLES_OF[split]), split=split)
 
 
 def scene_rng(split: str, seed: int, number: int) -> random.Random:

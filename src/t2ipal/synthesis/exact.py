@@ -9,7 +9,7 @@ CPU, measured operation by operation in float32, three choices matter:
 - a matrix product of less than four rows for a thread (time embeddings: one row an image) is done
   by matrix-vector kernels;
 - the memory layout of a batch of one is ambiguous (a dimension of size 1 has no stride of its own),
-  so that ``group_norm`` and ``conv2d`` may miss that it is channels-last, or take it to be.
+  so that layers miss that it is channels-last, or take it to be, and hand on another layout.
 
 ``BatchInvariant`` removes the three choices, and with them the dependence on the number of threads.
 It does not promise that no other is left: other processors and libraries have their own. Whoever
@@ -59,38 +59,29 @@ def _conv2d(
     weight: Tensor,
     bias: Tensor | None = None,
     stride: int | Sequence[int] = 1,
-    padding: int | str | Sequence[int] = 0,
+    padding: Any = 0,  # an int, a pair, or the words same and valid
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Tensor:
     direct = _applies(input) and input.ndim == 4 and torch.backends.mkldnn.is_available()
-    if isinstance(padding, str):
-        return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
-    if not direct:
+    if isinstance(padding, str) or not direct:
         return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
     stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
-    whole = _settled(input)
+    image = _channels_last(input)
     if weight.shape[2:] == (1, 1) and stride == (1, 1) and padding == (0, 0) and groups == 1:
-        return _pointwise(whole, weight.flatten(1), bias)
-    return torch.mkldnn_convolution(whole, weight, bias, padding, stride, dilation, groups)
+        return _linear(image.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
+    return torch.mkldnn_convolution(image, weight, bias, padding, stride, dilation, groups)
 
 
-def _settled(input: Tensor) -> Tensor:
-    """``input`` [B, C, H, W] in the one layout that is never ambiguous."""
-    return input.contiguous()
+def _channels_last(input: Tensor) -> Tensor:
+    """``input`` [B, C, H, W] in memory as [B, H, W, C], with the strides that a batch has.
 
-
-def _pointwise(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """[B, C, H, W] times [O, C] as one product, or one an image: faster than conv2d."""
-    if not input.is_contiguous():
-        return _linear(input.movedim(1, -1), weight, bias).movedim(-1, 1)
-    pixels = input.flatten(2)  # [B, C, H*W]
-    weights = weight.expand(len(input), *weight.shape)  # [B, O, C] without a copy
-    if bias is None:
-        result = torch.bmm(weights, pixels)
-    else:
-        result = torch.baddbmm(bias[:, None].expand(len(input), -1, 1), weights, pixels)
-    return result.unflatten(2, input.shape[2:])  # [B, O, H, W]
+    Which layout arrives depends on the batch, so all take the one that costs least. The strides are
+    set because a batch of one may have an odd first one, which hides the layout from PyTorch.
+    """
+    _, channels, height, width = input.shape
+    strides = (channels * height * width, 1, channels * width, channels)
+    return input.contiguous(memory_format=torch.channels_last).as_strided(input.shape, strides)
 
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -38,40 +38,40 @@ def main() -> None:
     from t2ipal.miniature.pretrain import data as scene_data
 
     if arguments.stage == "render":
-        scene_data.render(work / "scenes", arguments.scenes)
-        if arguments.captions:
-            rows = scene_data.named_captions(arguments.captions)
-            plans = scene_data.caption_plans(rows, arguments.captioned, seed=0)
-            scene_data.render(work / "captioned", 0, seed=1, plans=plans)
+        rows = scene_data.named_captions(arguments.captions) if arguments.captions else []
+        plans = scene_data.caption_plans(rows, arguments.captioned if rows else 0, seed=0)
+        for split in ("known", "plain"):
+            scene_data.render(work / split / "scenes", arguments.scenes, split=split)
+            if plans:
+                scene_data.render(work / split / "captioned", 0, seed=1, split=split, plans=plans)
         return
+    known, plain = (scene_data.rendered(work, split) for split in ("known", "plain"))
     if arguments.stage == "autoencoder":
         from t2ipal.miniature.pretrain import autoencoder
 
-        data = scene_data.render(work / "scenes", arguments.scenes)
-        autoencoder.train(data, work / "autoencoder", minutes=arguments.minutes)
+        autoencoder.train(plain[0], work / "autoencoder", minutes=arguments.minutes)
         return
-    data_sets = scene_data.rendered(work)
     if arguments.stage == "export":
         weights.install("clip", work / "clip" / "clip")
         weights.install("generator", work / "generator" / "pipeline")
         return
     from t2ipal.miniature.pretrain import tokens
 
-    tokenizer = tokens.load_or_train(work / "tokenizer.json", data_sets, arguments.captions)
+    tokenizer = tokens.load_or_train(work / "tokenizer.json", known, arguments.captions)
     if arguments.stage == "generator":
         from t2ipal.miniature.pretrain import generator
 
-        generator.train(data_sets, tokenizer, work, minutes=arguments.minutes)
+        generator.train(plain, tokenizer, work, minutes=arguments.minutes)
         return
     if arguments.stage == "clip":
         from t2ipal.miniature.pretrain import clip
 
-        clip.train(data_sets, tokenizer, work / "clip", minutes=arguments.minutes)
+        clip.train(known, tokenizer, work / "clip", minutes=arguments.minutes)
         return
     from t2ipal.miniature.pretrain import check
 
     if arguments.stage == "judge":
-        check.train_judge(data_sets[0], work / "judge", arguments.minutes)
+        check.train_judge(known[0], work / "judge", arguments.minutes)
         return
     figures = {
         **check.check_clip(arguments.clip, work),

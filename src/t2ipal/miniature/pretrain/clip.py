@@ -1,8 +1,10 @@
-"""Pretraining of the small CLIP: contrastive on captions and on class phrases, whole and local.
+"""Pretraining of the small CLIP: contrastive on captions, after a start on class phrases.
 
-The dense part asks the value path of the attention pool, cell by cell, for the class that the
-renderer put there. Web-scale CLIPs learn such local features from the sheer number of captions;
-here the renderer's knowledge stands in for the web.
+For the first part of the time class phrases are contrasted too, whole and local: the value path
+of the attention pool is asked, cell by cell, for the class that the renderer put there. Web-scale
+CLIPs learn such local features from the sheer number of captions; here the renderer's knowledge
+stands in for the web. The last part is CLIP's own: captions and nothing else, so that a class
+phrase is, as in a real CLIP, not what the towers were made for.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from torch.nn import functional as F
 
 from t2ipal.files import atomic_path, write_text
 from t2ipal.miniature.captions import describe, phrase
-from t2ipal.miniature.pretrain.data import Rendered
+from t2ipal.miniature.pretrain.data import Rendered, coverage
 from t2ipal.miniature.pretrain.loop import Average, pixels, train_for
 from t2ipal.miniature.pretrain.tokens import as_fast, encode
 from t2ipal.miniature.scenes import EMPTY
@@ -63,13 +65,15 @@ def train(
     minutes: float,
     image_size: int = 128,
     small: float = 0.7,
+    guided: float = 0.68,
     batch: int = 96,
     seed: int = 0,
 ) -> None:
     """Train and save to ``folder/clip`` in open_clip's local-folder format.
 
     The share ``small`` of the time is spent at 96 pixels, which is nearly twice as fast; the
-    attention pool's positions are interpolated to each size.
+    attention pool's positions are interpolated to each size. Class phrases and cells are part of
+    the loss for the share ``guided`` of the time, captions alone afterwards.
     """
     torch.manual_seed(seed)
     config = model_config(tokenizer.get_vocab_size(), image_size)
@@ -90,7 +94,8 @@ def train(
         x = F.interpolate(x, size=(size, size), mode="bicubic").clamp(0, 1)
         x = ((x - MEAN[0]) / STD[0]).contiguous(memory_format=torch.channels_last)
         g, local = towers(model, x)
-        told = [tell(data[which], i, words) for i in index.tolist()]
+        early = progress < guided
+        told = [tell(data[which], i, words, part=0.5 * early) for i in index.tolist()]
         phrases = [
             words.choice(TEMPLATES).format(phrase(words.choice(t.words), 1, words)) for t in THINGS
         ]
@@ -109,13 +114,13 @@ def train(
         contrast = (F.cross_entropy(logits, goal) + F.cross_entropy(logits.T, goal)) / 2
         classes = scale * g @ named.T  # [B, C]
         phrasal = (several(classes, shown) + several(classes.T, shown.T)) / 2
-        share = coverage(cells, local.shape[1])  # [B, P, C]
+        share = coverage(cells, local.shape[1])[..., : len(THINGS)]  # [B, P, C]
         covered = share.sum(-1) > 0.3
         dense = F.cross_entropy(
             20 * local[covered] @ named.T, share[covered] / share[covered].sum(-1, keepdim=True)
         )
         right = (logits.argmax(1) == goal).float().mean().item()
-        loss = contrast + 0.5 * phrasal + 0.5 * dense
+        loss = contrast + 0.5 * early * (phrasal + dense)
         parts = {"contrast": contrast, "phrasal": phrasal, "dense": dense}
         return loss, {**{k: v.item() for k, v in parts.items()}, "right": right}
 
@@ -131,10 +136,13 @@ def train(
     save(model, average, config, tokenizer, folder / "clip")
 
 
-def tell(data: Rendered, index: int, words: random.Random) -> tuple[str, set[str]]:
-    """A text for a scene and the classes it names: its caption, or one or two of its classes."""
+def tell(data: Rendered, index: int, words: random.Random, *, part: float) -> tuple[str, set[str]]:
+    """A text for a scene and the classes it names: its caption, or one or two of its classes.
+
+    ``part`` is the probability of the latter.
+    """
     names = data.names[index]
-    if words.random() < 0.5:
+    if words.random() >= part:
         return data.captions[index], set(names)
     kinds = sorted(set(names))
     chosen = set(words.sample(kinds, min(len(kinds), 1 if words.random() < 0.6 else 2)))
@@ -198,14 +206,6 @@ def text_features(model: CLIP, tokens: Tensor) -> Tensor:
     x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
     x = model.ln_final(x)[torch.arange(len(tokens)), tokens.argmax(1)]
     return F.normalize(x @ model.text_projection, dim=-1)
-
-
-def coverage(cells: Tensor, count: int) -> Tensor:
-    """[B, 16, 16] class indices -> [B, P, C] share of each of P cells that each class covers."""
-    side = round(count**0.5)
-    one_hot = F.one_hot(cells.long().clamp(max=len(THINGS)), len(THINGS) + 1)[..., : len(THINGS)]
-    maps = F.adaptive_avg_pool2d(one_hot.permute(0, 3, 1, 2).float(), side)
-    return maps.flatten(2).transpose(1, 2)
 
 
 def augment(x: Tensor, cells: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
+from torch.nn import functional as F
 
 from t2ipal.files import atomic_path, write_jsonl
 from t2ipal.miniature.scenes import COARSE, SIZE, Plan, plan_scene, random_scene, scene_rng
@@ -38,9 +40,20 @@ class Rendered:
         return np.stack([(flat == c).any(1) for c in range(len(THINGS))], 1)
 
 
-def rendered(work: Path) -> list[Rendered]:
-    """Every set of scenes rendered under ``work``: random ones first, then captioned ones."""
-    found = [work / name for name in ("scenes", "captioned")]
+def coverage(seen: Tensor, count: int) -> Tensor:
+    """[B, 16, 16] class indices -> [B, P, C + 1] share of each of P cells that each class covers.
+
+    The last column is the background.
+    """
+    side = round(count**0.5)
+    one_hot = F.one_hot(seen.long().clamp(max=len(THINGS)), len(THINGS) + 1)
+    maps = F.adaptive_avg_pool2d(one_hot.permute(0, 3, 1, 2).float(), side)
+    return maps.flatten(2).transpose(1, 2)
+
+
+def rendered(work: Path, split: str) -> list[Rendered]:
+    """The sets of a split rendered under ``work``: random ones first, then captioned ones."""
+    found = [work / split / name for name in ("scenes", "captioned")]
     return [render(folder, 0) for folder in found if (folder / "scenes.jsonl").exists()]
 
 
