@@ -37,6 +37,7 @@ LEFT = [
     "compare.json",
     "report.html",
     "images.png",
+    "log.txt",
 ]
 
 
@@ -144,10 +145,17 @@ def test_the_saved_model_holds_tuned_tensors_only(tiny_run: TinyRun) -> None:
     assert "city bus" in card and "T2I-PAL" in card
 
 
-def test_a_reloaded_tagger_scores_the_same_bytes(tiny_run: TinyRun) -> None:
+def test_a_saved_and_reloaded_tagger_is_the_same_to_the_byte(
+    tiny_run: TinyRun, tmp_path: Path
+) -> None:
     files = [tiny_run.folder / row.file for row in read_manifest(tiny_run.folder)[:5]]
     first = Tagger.from_pretrained(tiny_run.folder / "model")
-    second = Tagger.from_pretrained(tiny_run.folder / "model")
+    second = Tagger.from_pretrained(first.save_pretrained(tmp_path / "again"))
+    for file in ("config.json", "model.safetensors", "README.md"):
+        assert (tmp_path / "again" / file).read_bytes() == (
+            tiny_run.folder / "model" / file
+        ).read_bytes()
+    assert second.vocabulary == Vocabulary.load(tiny_run.folder / "vocabulary.yaml")
     a, b = ([t.probabilities for t in tagger.stream(files)] for tagger in (first, second))
     assert np.array_equal(np.stack(a), np.stack(b))
 

@@ -1,7 +1,7 @@
 """The stages of a run, one after the other in one folder; each resumes and each can run alone.
 
 RUN/ config.yaml vocabulary.yaml captions.jsonl images/ images.jsonl features/ model/
-     judged.jsonl compare.json eval.json report.html images.png log.txt
+     metrics.jsonl judged.jsonl compare.json report.html images.png log.txt
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ def run(
     out = Path(out)
     vocabulary = Vocabulary.load(config.classes)
     _claim(out, config)
+    say = _noted(say, out / "log.txt")
     write_text(out / "vocabulary.yaml", vocabulary.to_yaml())
     captions = label_stage(config, vocabulary, out, say)
     summary = generate_stage(config, captions, out, say, progress)
@@ -93,6 +94,17 @@ def run(
     say(f"model   {out / 'model'}")
     say(f"report  {report}")
     return RunResult(out / "model", report, comparison)
+
+
+def _noted(say: Say, path: Path) -> Say:
+    """``say`` that also writes each line, with the time, at the end of a file."""
+
+    def noted(line: str) -> None:
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+        say(line)
+
+    return noted
 
 
 def label_stage(

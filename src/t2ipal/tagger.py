@@ -23,10 +23,10 @@ from t2ipal.recognizer.building import restore_head
 from t2ipal.recognizer.config import HeadConfig
 from t2ipal.recognizer.head import T2IPALHead
 from t2ipal.thresholds import Thresholds
-from t2ipal.vocabulary import ClassName, Vocabulary
+from t2ipal.vocabulary import Vocabulary
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-FORMAT = 1
+FORMAT = 2
 
 ImageLike = str | Path | Image.Image | np.ndarray
 
@@ -88,11 +88,7 @@ class Tagger:
             folder = _from_hub(str(path))
         config = _read_config(folder)
         try:
-            classes = tuple(
-                ClassName(row["name"], row["readable"], tuple(row["synonyms"]))
-                for row in config["classes"]
-            )
-            vocabulary = Vocabulary(config["vocabulary"], classes)
+            vocabulary = Vocabulary.from_dict(config["vocabulary"], str(folder / CONFIG))
             head_config = HeadConfig.from_dict(config["head"])
             thresholds = Thresholds.from_json(config["thresholds"])
             clip = config["backbone"]
@@ -128,11 +124,7 @@ class Tagger:
         folder = Path(path)
         config = {
             "format": FORMAT,
-            "vocabulary": self.vocabulary.title,
-            "classes": [
-                {"name": c.name, "readable": c.readable, "synonyms": list(c.synonyms)}
-                for c in self.vocabulary.classes
-            ],
+            "vocabulary": self.vocabulary.as_dict(),
             "backbone": {
                 "spec": self.backbone.spec,
                 "digest": self.backbone.digest,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from t2ipal.vocabulary import Vocabulary
+
 
 def model_card(config: dict[str, Any]) -> str:
     """Markdown for the configuration that ``Tagger.save_pretrained`` writes.
@@ -12,7 +14,8 @@ def model_card(config: dict[str, Any]) -> str:
     has no figure in its card.
     """
     about: dict[str, Any] = config["about"]
-    classes = [row["readable"] for row in config["classes"]]
+    vocabulary = Vocabulary.from_dict(config["vocabulary"], "config.json")
+    classes = vocabulary.readable
     lines = [
         "---",
         "library_name: t2ipal",
@@ -20,7 +23,7 @@ def model_card(config: dict[str, Any]) -> str:
         "tags: [multi-label, clip, t2i-pal]",
         "---",
         "",
-        f"# Multi-label tagger: {config['vocabulary']}",
+        f"# Multi-label tagger: {vocabulary.title}",
         "",
         f"Tags images with {len(classes)} classes: {', '.join(classes)}.",
         "",
