@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from open_clip.model import CLIP
+from PIL import Image
 from tokenizers import Tokenizer
 from torch import nn
 from torch.nn import functional as F
@@ -109,8 +110,10 @@ def test_coverage_counts_the_cells_of_each_class() -> None:
 def test_what_is_where_is_asked_half_way_through_the_denoiser() -> None:
     model = generator.Denoiser(400)
     tokens = torch.tensor([[398, 5, 6, 399], [398, 7, 399, 0]])
-    velocity, classes = model(torch.randn(2, 8, 8, 8), torch.tensor([100.0, 900.0]), tokens)
-    assert velocity.shape == (2, 8, 8, 8)
+    velocity, classes = model(
+        torch.randn(2, autoencoder.LATENT_CHANNELS, 8, 8), torch.tensor([100.0, 900.0]), tokens
+    )
+    assert velocity.shape == (2, autoencoder.LATENT_CHANNELS, 8, 8)
     assert classes.shape == (2, 64, len(THINGS) + 1)
     classes.pow(2).sum().backward()
     taught = [
@@ -139,6 +142,20 @@ def test_augmentation_moves_picture_and_map_together() -> None:
     inside = bright[map_ == 5].mean()
     outside = bright[map_ == 255].mean()
     assert inside > outside + 0.3
+
+
+@torch.no_grad()
+def test_pictures_are_perceived_by_the_towers_own_stages(saved: tuple[CLIP, Backbone]) -> None:
+    visual, backbone = saved[0].visual, saved[1]
+    see = autoencoder.Perception(visual, 128)
+    x, y = torch.rand(2, 2, 3, 64, 64) * 2 - 1
+    assert see(x, x) == 0
+    assert see(x, y) > 0.1
+    picture = Image.fromarray(((x[0] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
+    by_hand = visual.layer1(visual.stem(backbone.preprocess(picture)[None]))
+    # preprocessing interpolates bicubically, perception bilinearly: the same scale, nearly the same
+    error = (see.features(x[:1])[1] - by_hand).abs().mean() / by_hand.abs().mean()
+    assert error < 0.5 < (see.features(y[:1])[1] - by_hand).abs().mean() / by_hand.abs().mean()
 
 
 def test_scaled_latents_change_no_reconstruction(data: Rendered) -> None:

@@ -83,7 +83,8 @@ def test_plain_things_lie_whole_on_the_grid(count: int) -> None:
             corner = np.array([x, y]) - size / 2
             assert not (corner % GRID).any() and corner.min() >= 0 and corner.max() + size <= 64
             sizes.add(size)
-    assert len(sizes) == (3 if count < 3 else 2)
+    assert len(sizes) == {1: 3, 2: 2, 3: 1, 4: 2}[count]
+    assert not any(size % GRID for size in sizes)
 
 
 @pytest.mark.parametrize("split", ["test", "known"])

@@ -3,7 +3,8 @@
 A scene is one to four icons on a background, 64 x 64. Scenes of the ``test`` split use an icon
 style, backgrounds and layouts that no model of the miniature has ever seen; scenes of the ``known``
 split use the pretraining styles. Scenes of the ``plain`` split are what the generator learns to
-draw: two of the known styles, upright, on a grid and in few sizes, before smooth backgrounds.
+draw: two of the known styles, upright, on a grid and in few sizes, before smooth backgrounds, as
+stock pictures are tidier than snapshots.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from t2ipal.miniature.world import CIRCLES, INDEX, PLACES, THINGS, VOC
 SIZE = 64
 COARSE = 16  # side of the map that says which class is seen where
 EMPTY = 255
-GRID = 4  # pixels: corners of icons in plain scenes are multiples of it
+GRID = 8  # pixels: sizes and corners of icons in plain scenes are multiples of it
 
 Colour = tuple[int, int, int]
 
@@ -172,7 +173,7 @@ def _pattern(image: Image.Image, rng: random.Random) -> None:
 def _layout(count: int, rng: random.Random, split: str) -> list[tuple[float, float, float]]:
     """Centre x, centre y and size in pixels of each icon; every split has layouts of its own."""
     if split == "plain":
-        steps = {1: (32, 40, 48), 2: (24, 32, 40), 3: (24, 32), 4: (20, 24)}[count]
+        steps = {1: (40, 48, 56), 2: (32, 40), 3: (32,), 4: (24, 32)}[count]
         return _scatter([rng.choice(steps) for _ in range(count)], rng, grid=GRID, tries=30)
     scale = {1: (26, 50), 2: (22, 38), 3: (19, 32), 4: (18, 28)}[count]
     sizes = [rng.uniform(*scale) for _ in range(count)]
@@ -239,7 +240,7 @@ def draw_scene(plan: Plan, rng: random.Random, *, style: str, split: str = "know
     rng.shuffle(names)
     for name, (x, y, size) in zip(names, _layout(len(names), rng, split), strict=True):
         icon = _icon(name, style, rng)
-        if rng.random() < 0.5:
+        if split != "plain" and rng.random() < 0.5:
             icon = icon.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         side = max(8, round(size))
         icon = icon.resize((side, side), Image.Resampling.LANCZOS)

@@ -1,6 +1,6 @@
 """Train the miniature: ``python -m t2ipal.miniature.pretrain STAGE --work DIR``.
 
-Stages, in order: ``render``, ``autoencoder``, ``generator``, ``clip``, ``export`` (writes the
+Stages, in order: ``render``, ``clip``, ``autoencoder``, ``generator``, ``export`` (writes the
 packaged weights), ``judge`` (a classifier for the next stage) and ``check`` (figures of the
 packaged models). Training resumes from its last checkpoint in ``--work``.
 """
@@ -17,7 +17,7 @@ import torch
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "stage", choices=("render", "autoencoder", "generator", "clip", "export", "judge", "check")
+        "stage", choices=("render", "clip", "autoencoder", "generator", "export", "judge", "check")
     )
     parser.add_argument("--work", type=Path, required=True, help="folder of data and checkpoints")
     parser.add_argument("--minutes", type=float, default=30, help="training time")
@@ -47,9 +47,16 @@ def main() -> None:
         return
     known, plain = (scene_data.rendered(work, split) for split in ("known", "plain"))
     if arguments.stage == "autoencoder":
+        from t2ipal.clip.backbone import Backbone
         from t2ipal.miniature.pretrain import autoencoder
 
-        autoencoder.train(plain[0], work / "autoencoder", minutes=arguments.minutes)
+        eye = Backbone.load(str(work / "clip" / "clip"))
+        autoencoder.train(
+            plain[0],
+            work / "autoencoder",
+            autoencoder.Perception(eye.model.visual, eye.image_size),
+            minutes=arguments.minutes,
+        )
         return
     if arguments.stage == "export":
         weights.install("clip", work / "clip" / "clip")
