@@ -23,10 +23,9 @@ from t2ipal.files import atomic_path, write_text
 from t2ipal.miniature.world import THINGS
 
 KNOWN_STYLES = ("twemoji", "noto", "noto-v1", "emojione")
-PLAIN_STYLES = ("twemoji", "noto")  # both have every class
 HELD_OUT_STYLE = "fluent-emoji-flat"
 STYLES = (*KNOWN_STYLES, HELD_OUT_STYLE)
-STYLES_OF = {"known": KNOWN_STYLES, "plain": PLAIN_STYLES, "test": (HELD_OUT_STYLE,)}
+STYLES_OF = {"known": KNOWN_STYLES, "plain": ("twemoji",), "test": (HELD_OUT_STYLE,)}
 CELL = 64  # pixels an icon
 COLUMNS = 16
 FOLDER = Path(__file__).parent / "icons"

@@ -3,7 +3,7 @@
 A scene is one to four icons on a background, 64 x 64. Scenes of the ``test`` split use an icon
 style, backgrounds and layouts that no model of the miniature has ever seen; scenes of the ``known``
 split use the pretraining styles. Scenes of the ``plain`` split are what the generator learns to
-draw: two of the known styles, upright, on a grid and in few sizes, before smooth backgrounds, as
+draw: one of the known styles, upright, on a grid and in two sizes, before smooth backgrounds, as
 stock pictures are tidier than snapshots.
 """
 
@@ -173,8 +173,7 @@ def _pattern(image: Image.Image, rng: random.Random) -> None:
 def _layout(count: int, rng: random.Random, split: str) -> list[tuple[float, float, float]]:
     """Centre x, centre y and size in pixels of each icon; every split has layouts of its own."""
     if split == "plain":
-        steps = {1: (40, 48, 56), 2: (32, 40), 3: (32,), 4: (24, 32)}[count]
-        return _scatter([rng.choice(steps) for _ in range(count)], rng, grid=GRID, tries=30)
+        return _scatter([48 if count == 1 else 32] * count, rng, grid=GRID, tries=30)
     scale = {1: (26, 50), 2: (22, 38), 3: (19, 32), 4: (18, 28)}[count]
     sizes = [rng.uniform(*scale) for _ in range(count)]
     if split == "test":

@@ -9,7 +9,9 @@ here it is the small CLIP's image tower.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderDC
@@ -41,7 +43,7 @@ def build() -> AutoencoderDC:
 class Perception(nn.Module):
     """How differently a ModifiedResNet sees two batches of pictures [B, 3, 64, 64] in [-1, 1]."""
 
-    def __init__(self, visual: nn.Module, image_size: int) -> None:
+    def __init__(self, visual: Any, image_size: int) -> None:
         super().__init__()
         self.stages = nn.ModuleList(
             [_Stem(visual), *(visual.get_submodule(f"layer{n}") for n in (1, 2, 3))]
@@ -68,12 +70,13 @@ class Perception(nn.Module):
 
 
 class _Stem(nn.Module):
-    def __init__(self, visual: nn.Module) -> None:
+    def __init__(self, visual: Any) -> None:
         super().__init__()
         self.visual = visual
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.visual.stem(x)
+        stem: Callable[[Tensor], Tensor] = self.visual.stem
+        return stem(x)
 
 
 def train(
