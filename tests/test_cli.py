@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from conftest import TinyRun
-from t2ipal.cli import find_images, main
+from t2ipal.cli import main
+from t2ipal.image_files import find_images
 from t2ipal.synthesis.store import read_manifest
 
 

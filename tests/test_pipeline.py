@@ -15,7 +15,8 @@ from t2ipal.captions.labelled import label_captions, read_labelled
 from t2ipal.clip.backbone import Backbone
 from t2ipal.config import RunConfig
 from t2ipal.errors import UserError
-from t2ipal.pipeline import composed_for_missing, evaluate, methods_of, run, train
+from t2ipal.fitting import methods_of, train
+from t2ipal.pipeline import composed_for_missing, evaluate, run
 from t2ipal.recognizer.baselines import method_config
 from t2ipal.synthesis.store import read_manifest
 from t2ipal.tagger import Tagger

@@ -36,10 +36,10 @@ class ToyTextTower(nn.Module):
         self.first = nn.Parameter(torch.randn(64, TEXT_WIDTH, generator=made))
         self.second = nn.Parameter(torch.randn(WIDTH, 64, generator=made) / 8)
 
-    def forward(self, embeddings: Tensor, eos: Tensor) -> Tensor:
-        positions = torch.arange(embeddings.shape[1])
+    def forward(self, embeddings: Tensor, eos: Tensor, shared: int = 0) -> Tensor:
+        positions = torch.arange(embeddings.shape[-2])
         real = (positions <= eos[:, None]).float()[..., None]
-        mean = (embeddings * real).sum(dim=1) / real.sum(dim=1)
+        mean = (embeddings * real).sum(dim=-2) / real.sum(dim=-2)
         return torch.tanh(mean @ self.first.T) @ self.second.T
 
 

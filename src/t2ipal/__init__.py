@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from t2ipal.captions.labelled import label_captions
-    from t2ipal.pipeline import evaluate, train
+    from t2ipal.fitting import train
+    from t2ipal.pipeline import evaluate
     from t2ipal.synthesis.generator import generate
     from t2ipal.tagger import Tagger
 
@@ -22,7 +23,7 @@ _HOMES = {
     "evaluate": "t2ipal.pipeline",
     "generate": "t2ipal.synthesis.generator",
     "label_captions": "t2ipal.captions.labelled",
-    "train": "t2ipal.pipeline",
+    "train": "t2ipal.fitting",
 }
 
 

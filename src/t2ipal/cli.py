@@ -6,13 +6,11 @@ Exit status: 0 done, 1 something went wrong inside, 2 a mistake in what was aske
 from __future__ import annotations
 
 import csv
-import glob
 import itertools
 import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,13 +20,12 @@ from tyro.conf import Positional
 
 from t2ipal.config import RunConfig
 from t2ipal.errors import UserError, nearest
+from t2ipal.image_files import find_images
 
 if TYPE_CHECKING:
     import numpy as np
 
     from t2ipal.tagger import Tagged, Tagger
-
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 _VERBS = {
     "run": "label, generate, embed, train and compare in one go, in one folder",
@@ -292,20 +289,42 @@ class Train:
     clip: str = "miniature"
     """open_clip model: NAME:PRETRAINED, hf-hub:ORG/NAME, a folder, or miniature"""
     method: str = "t2i-pal"
-    """t2i-pal, tai-dpt, clip-dpt, zero-shot, or an ablation such as t2i-pal/no-adapter"""
+    """t2i-pal, tai-dpt, dualcoop, clip-dpt, zero-shot, or an ablation, say t2i-pal/no-adapter"""
     features: Path | None = None
     """folder of the feature cache; IMAGES/features where not given"""
     config: Path | None = None
     """YAML file with settings of head and training"""
+    data: str | None = None
+    """test images; only tai-dpt-original/best-on-test looks at them, to choose its epoch"""
     seed: int = 0
-    """of the start and of the order of the items"""
+    """of the start, of the order of the items and of the choice of the shots"""
+    real_images: str | None = None
+    """labelled real images to train on too: a folder with labels.csv, a COCO-format JSON, or
+    miniature[:test|known][:N]"""
+    real_folder: Path | None = None
+    """folder of the images of a COCO JSON in --real-images, where it cannot be guessed"""
+    shots: int | None = None
+    """take so few of them that each class has just this many or a few more; all where not given"""
+    label_fraction: float | None = None
+    """keep each of their labels with this probability, as in partial-label papers (0.1 to 0.9)"""
+    mask_seed: int | None = None
+    """of the labels that are kept; 0 where not given"""
 
     def run(self) -> int:
         from dataclasses import replace
 
-        from t2ipal.pipeline import train
+        from t2ipal.fitting import train
 
         config = RunConfig() if self.config is None else RunConfig.read(self.config)
+        given: dict[str, Any] = {
+            "data": self.data,
+            "real_images": self.real_images,
+            "real_folder": None if self.real_folder is None else str(self.real_folder),
+            "shots": self.shots,
+            "label_fraction": self.label_fraction,
+            "mask_seed": self.mask_seed,
+        }
+        config = replace(config, **{k: v for k, v in given.items() if v is not None})
         tagger = train(
             self.classes,
             self.captions,
@@ -315,6 +334,7 @@ class Train:
             method=self.method,
             features=self.features,
             config=replace(config, seed=self.seed),
+            say=_say,
         )
         valid = tagger.about.get("held_out_map")
         _say(f"train: {self.method}" + (f", mAP {valid} on held-out items" if valid else ""))
@@ -466,31 +486,6 @@ _COMMANDS: dict[str, type] = {
     "compare": Compare,
     "predict": Predict,
 }
-
-
-def find_images(paths: tuple[str, ...]) -> Iterator[Path]:
-    """The image files that paths, folders and glob patterns name, folders in sorted order.
-
-    A file that is named outright is taken whatever its suffix.
-
-    Raises:
-        UserError: a path that does not exist and a pattern that matches nothing.
-    """
-    for text in paths:
-        path = Path(text)
-        if path.is_dir():
-            for folder, inner, files in os.walk(path):
-                inner.sort()
-                for file in sorted(files):
-                    if Path(file).suffix.lower() in IMAGE_SUFFIXES:
-                        yield Path(folder, file)
-        elif path.exists():
-            yield path
-        else:
-            found = sorted(glob.glob(text, recursive=True))
-            if not found:
-                raise UserError(f"{text}: no such file or folder, and no file matches it.")
-            yield from (Path(file) for file in found if Path(file).is_file())
 
 
 def shown_tags(tagged: Tagged, top: int | None) -> list[int]:

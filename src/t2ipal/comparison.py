@@ -25,6 +25,8 @@ ABLATIONS = (
     "t2i-pal/images",
     "t2i-pal/standardised",
 )
+# Needs labelled images to be what its paper is, so it is compared where there are some.
+WITH_REAL_IMAGES = ("dualcoop", "dualcoop/real")
 CEILING = "t2i-pal on real images"
 
 _NOTES = {
@@ -32,6 +34,8 @@ _NOTES = {
     "clip-dpt": "CLIP, global + local",
     "tai-dpt": "prompts tuned on captions",
     "t2i-pal": "captions + drawn images",
+    "dualcoop": "positive and negative prompts, images alone",
+    "dualcoop/real": "on the labelled real images alone",
     "t2i-pal/captions": "prompts alone, captions alone",
     "t2i-pal/images": "drawn images alone",
     "t2i-pal/standardised": "branches standardised per image",
@@ -39,6 +43,16 @@ _NOTES = {
 }
 
 Configure = Callable[[str], MethodConfig]
+
+
+def method_names(*, ablations: bool = True, real_images: bool = False) -> tuple[str, ...]:
+    """The rows of a table, in order; the method that it is about is the last whole one."""
+    rows = [*METHODS, *(ABLATIONS if ablations else ())]
+    if real_images:
+        whole, part = WITH_REAL_IMAGES
+        rows.insert(METHODS.index("t2i-pal"), whole)
+        rows.append(part)
+    return tuple(rows)
 
 
 @dataclass(frozen=True)
@@ -187,6 +201,7 @@ def _plain(method: MethodConfig) -> dict[str, Any]:
     return {
         "head": method.head.to_dict(),
         "train": None if method.train is None else method.train.to_dict(),
+        **({"real_only": True} if method.real_only else {}),
     }
 
 

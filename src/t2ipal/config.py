@@ -42,7 +42,13 @@ class RunConfig:
         data: test images: a folder with labels.csv, a COCO-format JSON, or miniature.
         images: folder of the images of a COCO JSON, where it cannot be guessed.
         real_data: labelled real training images for the ceiling row, like data.
-        seed: of the run: drawings and the saved model.
+        real_images: labelled real images that every trained method trains on too, like data.
+        real_folder: folder of the images of a COCO JSON in real_images, where it cannot be guessed.
+        shots: take so few real_images that each class has just this many or a few more that show
+            it; all of them where not given.
+        label_fraction: keep each label of real_images with this probability, make it unknown else.
+        mask_seed: of the labels that are kept.
+        seed: of the run: drawings, choice of the shots, and the saved model.
         seeds: of the compared methods.
         ablations: compare the ablations too.
         image_size: input size of CLIP; the model's own where not given.
@@ -71,6 +77,11 @@ class RunConfig:
     data: str | None = None
     images: str | None = None
     real_data: str | None = None
+    real_images: str | None = None
+    real_folder: str | None = None
+    shots: int | None = None
+    label_fraction: float | None = None
+    mask_seed: int = 0
     seed: int = 0
     seeds: tuple[int, ...] = (0, 1, 2)
     ablations: bool = True
@@ -81,7 +92,7 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
-        for name in ("limit", "compose", "steps", "height", "width"):
+        for name in ("limit", "compose", "steps", "height", "width", "shots"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1, not {value}.")
@@ -90,6 +101,15 @@ class RunConfig:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if self.complete < 0:
             raise UserError(f"complete must be at least 0, not {self.complete}.")
+        if self.label_fraction is not None and not 0 < self.label_fraction <= 1:
+            raise UserError(
+                f"label_fraction must be above 0 and at most 1, not {self.label_fraction}."
+            )
+        for name in ("shots", "label_fraction"):
+            if self.real_images is None and getattr(self, name) is not None:
+                raise UserError(
+                    f"{name} is about labelled real images and there are none: give --real-images."
+                )
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise UserError(f"seeds must be different numbers, at least one, not {self.seeds}.")
 

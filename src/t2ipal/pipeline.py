@@ -6,13 +6,11 @@ RUN/ config.yaml vocabulary.yaml captions.jsonl images/ images.jsonl features/ m
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import logging
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +26,12 @@ from t2ipal.captions.labelled import (
 )
 from t2ipal.captions.sources import Caption, read_captions
 from t2ipal.clip.backbone import Backbone
-from t2ipal.comparison import ABLATIONS, METHODS, Comparison, compare
+from t2ipal.comparison import Comparison, compare, method_names
 from t2ipal.config import RunConfig
 from t2ipal.errors import UserError
-from t2ipal.files import write_jsonl, write_text
-from t2ipal.recognizer.baselines import MethodConfig, method_config
+from t2ipal.files import write_text
+from t2ipal.fitting import methods_of, train_tagger
+from t2ipal.real_images import SCENES, RealImages, read_real_images, refuse_test_images
 from t2ipal.recognizer.items import ItemSet
 from t2ipal.report.run_report import write_report
 from t2ipal.synthesis.generator import GenerateSummary, generate
@@ -46,7 +45,7 @@ log = logging.getLogger(__name__)
 Say = Callable[[str], None]
 
 # Settings that change no stored result, so that a finished run may be started with others.
-_FREE = {"batch_size", "device", "data", "images", "real_data", "seeds", "ablations"}
+_FREE = {"batch_size", "device", "data", "images", "real_data", "real_folder", "seeds", "ablations"}
 
 
 @dataclass(frozen=True)
@@ -69,17 +68,23 @@ def run(
     config.require()
     out = Path(out)
     vocabulary = Vocabulary.load(config.classes)
-    _claim(out, config)
+    _refuse_another(out, config)
+    # Before the folder belongs to these settings: a mistake among them can then be corrected.
+    real = read_real_images(config, vocabulary, out / SCENES)
+    config.write(out / "config.yaml")
     say = _noted(say, out / "log.txt")
     write_text(out / "vocabulary.yaml", vocabulary.to_yaml())
     captions = label_stage(config, vocabulary, out, say)
     summary = generate_stage(config, captions, out, say, progress)
     bench = embed_stage(config, vocabulary, captions, out, say, progress)
-    tagger = train_stage(config, bench, out, say)
-    comparison = None
     test = None
     if config.data is not None:
         test = _labelled(config, vocabulary, out, config.data, seed=0)
+    if real is not None:
+        real_stage(real, bench, test, say)
+    tagger = train_stage(config, bench, out, say, real)
+    comparison = None
+    if test is not None:
         comparison = compare_stage(config, bench, bench.labelled(test), out, say)
     report = write_report(
         out,
@@ -205,7 +210,17 @@ def embed_stage(
     return bench
 
 
-def train_stage(config: RunConfig, bench: Workbench, out: Path, say: Say) -> Tagger:
+def real_stage(real: RealImages, bench: Workbench, test: LabelledImages | None, say: Say) -> None:
+    """Labelled real images for every trained method to train on too; none of them is tested on."""
+    bench.real = bench.labelled(real.images)
+    if test is not None:
+        refuse_test_images(bench.real, bench.labelled(test))
+    say(f"real images: {real.summary}")
+
+
+def train_stage(
+    config: RunConfig, bench: Workbench, out: Path, say: Say, real: RealImages | None = None
+) -> Tagger:
     """model/: the tuned head with thresholds."""
     folder = out / "model"
     if (folder / CONFIG).exists():
@@ -216,28 +231,12 @@ def train_stage(config: RunConfig, bench: Workbench, out: Path, say: Say) -> Tag
         captions=Path(config.captions).name if config.captions else f"{config.compose} composed",
         generator=config.generator,
         drawn_images=0 if bench.train_images is None else len(bench.train_images),
+        real_images=0 if real is None else real.summary,
     )
     tagger.save_pretrained(folder)
     valid = tagger.about["held_out_map"]
     say(f"train: t2i-pal, mAP {valid} on held-out drawn images, kept epoch {tagger.about['epoch']}")
     return tagger
-
-
-def train_tagger(
-    bench: Workbench, method: MethodConfig, seed: int, metrics: Path | None = None
-) -> Tagger:
-    """Fit one method and put it together with thresholds fitted on the held-out items."""
-    history: list[dict[str, Any]] = []
-    fitted = bench.fit(method, seed, log=history.append)
-    if metrics is not None and history:
-        write_jsonl(metrics, history)
-    about: dict[str, Any] = {"method": method.name, "seed": seed, "versions": versions()}
-    if fitted.result is not None:
-        valid = fitted.result.valid_map
-        about["held_out_map"] = "unknown" if valid is None else f"{100 * valid:.1f}"
-        about["epoch"] = fitted.result.best_epoch
-    thresholds = bench.thresholds(fitted.head)
-    return Tagger(bench.backbone, fitted.head, bench.vocabulary, thresholds, about)
 
 
 def compare_stage(
@@ -248,7 +247,7 @@ def compare_stage(
     if config.real_data is not None:
         # Another seed than the test images', so that the miniature draws other scenes.
         real = bench.labelled(_labelled(config, bench.vocabulary, out, config.real_data, seed=1))
-    names = (*METHODS, *(ABLATIONS if config.ablations else ()))
+    names = method_names(ablations=config.ablations, real_images=bench.real is not None)
     say(f"compare: {len(names)} methods, seeds {', '.join(map(str, config.seeds))}")
     comparison = compare(
         bench,
@@ -265,29 +264,6 @@ def compare_stage(
     for line in (*comparison.lines(), "", *comparison.gap.lines()):
         say(line)
     return comparison
-
-
-def methods_of(config: RunConfig) -> Callable[[str], MethodConfig]:
-    """Method name to configuration, with the run's own settings of the head and of training.
-
-    The settings are those of T2I-PAL and of its ablations. A baseline keeps its own head and
-    optimiser, and takes the number of epochs and the batch size, so that a table compares methods
-    and not budgets.
-    """
-
-    def configure(name: str) -> MethodConfig:
-        method = method_config(name, head=config.head)
-        if method.train is None:
-            return method
-        if name == "t2i-pal":
-            return replace(method, train=config.train)
-        if name.startswith("t2i-pal/"):
-            return replace(method, train=replace(config.train, train_on=method.train.train_on))
-        epochs, batch_size = config.train.epochs, config.train.batch_size
-        train = replace(method.train, epochs=epochs, batch_size=batch_size)
-        return replace(method, train=train)
-
-    return configure
 
 
 def evaluate(
@@ -329,60 +305,6 @@ def evaluate(
     return judge(scores, labelled.targets, tagger.names, thresholds=thresholds)
 
 
-def train(
-    classes: Vocabulary | str | Path,
-    captions: str | Path,
-    images: str | Path,
-    out: str | Path,
-    *,
-    clip: str = "miniature",
-    method: str = "t2i-pal",
-    features: str | Path | None = None,
-    config: RunConfig | None = None,
-    progress: bool = True,
-) -> Tagger:
-    """Train one method on labelled captions and the images drawn from them, and save it.
-
-    Args:
-        classes: vocabulary, its name, or its file.
-        captions: labelled captions, as ``t2ipal label`` writes them.
-        images: folder of a generated set (``images.jsonl`` and ``images/``).
-        out: model folder to write.
-        features: folder of the feature cache; ``images``/features where not given.
-        config: settings of head, training, seed, device; the defaults where not given.
-    """
-    config = config or RunConfig()
-    vocabulary = Vocabulary.load(classes)
-    backbone = Backbone.load(
-        clip, device=config.device, precision=config.precision, image_size=config.image_size
-    )
-    bench = Workbench(
-        vocabulary,
-        backbone,
-        features or Path(images) / "features",
-        read_labelled(captions),
-        read_manifest(Path(images)),
-        images,
-        progress=progress,
-    )
-    tagger = train_tagger(bench, methods_of(config)(method), config.seed)
-    tagger.about["captions"] = Path(captions).name
-    tagger.save_pretrained(out)
-    return tagger
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides the numbers."""
-    names = ("t2ipal", "torch", "open_clip_torch", "diffusers", "transformers")
-    found = {}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {"python": sys.version.split()[0], **found}
-
-
 def read_or_compose(config: RunConfig, vocabulary: Vocabulary) -> list[Caption]:
     """The captions file's captions, or composed ones."""
     if config.captions is not None:
@@ -396,12 +318,12 @@ def _labelled(
     config: RunConfig, vocabulary: Vocabulary, out: Path, spec: str, *, seed: int
 ) -> LabelledImages:
     return read_labelled_images(
-        spec, vocabulary, images=config.images, cache=out / "scenes", seed=seed
+        spec, vocabulary, images=config.images, cache=out / SCENES, seed=seed
     )
 
 
-def _claim(out: Path, config: RunConfig) -> None:
-    """Write the configuration, or check that the folder's own agrees with it."""
+def _refuse_another(out: Path, config: RunConfig) -> None:
+    """Raise a UserError if the folder holds a run with other settings, or something else."""
     path = out / "config.yaml"
     if path.exists():
         old, new = RunConfig.read(path).to_dict(), config.to_dict()
@@ -411,9 +333,8 @@ def _claim(out: Path, config: RunConfig) -> None:
                     f"{out}: holds a run with another {key} ({_short(old[key])}, now "
                     f"{_short(value)}); choose another --out, or delete the folder to start anew."
                 )
-    elif out.exists() and any(out.iterdir()):
+    elif out.exists() and any(entry.name != SCENES for entry in out.iterdir()):
         raise UserError(f"{out}: is not empty and holds no run; choose another --out.")
-    config.write(path)
 
 
 def _short(value: Any) -> str:

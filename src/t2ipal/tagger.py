@@ -93,6 +93,7 @@ class Tagger:
             thresholds = Thresholds.from_json(config["thresholds"])
             clip = config["backbone"]
             spec, image_size, digest = clip["spec"], clip["image_size"], clip["digest"]
+            pool_positions = clip.get("pool_positions", True)
         except (KeyError, TypeError) as error:
             raise UserError(
                 f"{folder / CONFIG}: entry {error} is missing or malformed; save the model again."
@@ -105,7 +106,13 @@ class Tagger:
                 state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise UserError(f"{weights}: damaged ({error}); copy or train it again.") from None
-        backbone = Backbone.load(spec, device=device, precision=precision, image_size=image_size)
+        backbone = Backbone.load(
+            spec,
+            device=device,
+            precision=precision,
+            image_size=image_size,
+            pool_positions=pool_positions,
+        )
         if backbone.digest != digest:
             raise UserError(
                 f"{folder}: was tuned on another {spec!r} than the one found here (weights "
@@ -129,6 +136,7 @@ class Tagger:
                 "spec": self.backbone.spec,
                 "digest": self.backbone.digest,
                 "image_size": self.backbone.image_size,
+                "pool_positions": self.backbone.pool_positions,
                 "preprocessing": self.backbone.preprocess_digest,
             },
             "head": self.head.config.to_dict(),

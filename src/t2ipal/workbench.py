@@ -21,13 +21,20 @@ from torch import Tensor
 from t2ipal.benchmarks.images import LabelledImages
 from t2ipal.benchmarks.metrics import Evaluation, evaluate
 from t2ipal.captions.labelled import LabelledCaption
-from t2ipal.class_prompts import class_ensemble, class_tokens, text_encoder
+from t2ipal.class_prompts import (
+    class_ensemble,
+    class_tokens,
+    class_words,
+    template_captions,
+    text_encoder,
+)
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.features import FeatureCache
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_text
 from t2ipal.recognizer.baselines import MethodConfig
 from t2ipal.recognizer.building import build_head
+from t2ipal.recognizer.config import ClassNames
 from t2ipal.recognizer.head import T2IPALHead
 from t2ipal.recognizer.items import ItemSet
 from t2ipal.recognizer.prompts import ClassTokens
@@ -81,8 +88,11 @@ class Workbench:
 
     Attributes:
         train_captions, train_images: what is trained on.
-        valid: the held-out items by which epochs are chosen and thresholds fitted: images, or
-            captions where there are no images.
+        valid: the held-out items by which epochs are chosen and thresholds fitted: drawn images,
+            or captions where there are none; never real images.
+        real: labelled real images that every trained method trains on too, or None; set it to what
+            :meth:`labelled` returns. Methods that train on captions alone then train on both kinds.
+        test: test images, or None; only a method that chooses its epoch by them needs them here.
 
     Raises:
         UserError: no caption has a label.
@@ -109,6 +119,8 @@ class Workbench:
                 "no caption names a class, so there is nothing to train on: "
                 "check the classes, add synonyms, or use other captions."
             )
+        self.real: ItemSet | None = None
+        self.test: ItemSet | None = None
         held = hold_out(named)
         bank = self.cache.captions([row.caption for row in named], progress=progress)
         targets = np.stack([vocabulary.targets(row.labels, row.unknown) for row in named])
@@ -150,37 +162,71 @@ class Workbench:
 
         Args:
             seed: of the start and of the order of the items.
-            real: labelled real images to train on instead of the captions and drawn images; every
-                fifth of them is held out.
+            real: labelled real images to train on instead of everything else; every fifth of them
+                is held out.
 
         Raises:
-            UserError: the method needs images and there are none, or a class has no image.
+            UserError: the method needs images and there are none, a class has no image, or the
+                method pools image features in another way than the backbone.
         """
+        if method.pool_positions != self.backbone.pool_positions:
+            raise UserError(
+                f"method {method.name!r} reads global features pooled in another way than those of "
+                "this comparison: run it alone, with 't2ipal train --method' and 't2ipal eval'."
+            )
         head = build_head(
             method.head,
             self.vocabulary.names,
-            tokens=self._tokens,
+            tokens=self._tokens(method.head.prompts.class_names),
             text_encoder=partial(text_encoder, self.backbone),
             class_embeddings=self._ensemble,
             seed=seed,
         )
         if method.train is None:
             return Fitted(head.bake(), None)
+        config = replace(method.train, seed=seed)
         if real is not None:
             every_fifth = torch.arange(len(real)) % 5 == 4
             train = [real.take((~every_fifth).nonzero().squeeze(1))]
             valid = real.take(every_fifth.nonzero().squeeze(1))
-        else:
-            train, valid = [self.train_captions], self.valid
-            if self.train_images is not None:
-                train.append(self.train_images)
-            elif method.head.needs_images or "image" in method.train.kinds:
-                raise UserError(
-                    f"method {method.name!r} needs drawn images and there are none: generate them "
-                    "first, or use tai-dpt, which trains on captions alone."
-                )
-        config = replace(method.train, seed=seed)
+            return Fitted(head, fit(head, train, valid, config, log=log))
+        images = self._images_for(method)
+        if config.train_on == "captions" and self.real is not None:
+            # The drawn images start what starts from images, as without real ones, and no more.
+            if method.head.needs_images:
+                head.start(ItemSet.join(images), seed=seed)
+            images, config = [self.real], replace(config, train_on="both")
+        train = [self.train_captions, *images]
+        if method.template_captions:
+            train.append(self._template_captions(method.head.prompts.class_names))
+        valid = self._test_for(method) if method.best_on_test else self.valid
         return Fitted(head, fit(head, train, valid, config, log=log))
+
+    def _test_for(self, method: MethodConfig) -> ItemSet:
+        if self.test is None:
+            raise UserError(
+                f"method {method.name!r} chooses its epoch by the test images: name them with "
+                "--data, or use the method without 'best-on-test'."
+            )
+        return self.test
+
+    def _images_for(self, method: MethodConfig) -> list[ItemSet]:
+        """Drawn images, then real ones: those that the method may see."""
+        drawn = None if method.real_only else self.train_images
+        images = [items for items in (drawn, self.real) if items is not None]
+        kinds = method.train.kinds if method.train is not None else ()
+        if not images and (method.head.needs_images or "image" in kinds):
+            if method.real_only:
+                raise UserError(
+                    f"method {method.name!r} trains on labelled real images and there are none: "
+                    f"give some with --real-images, or use {method.name.partition('/')[0]!r}."
+                )
+            raise UserError(
+                f"method {method.name!r} needs images and there are none: draw some with "
+                "'t2ipal generate', give labelled ones with --real-images, or use tai-dpt, which "
+                "trains on captions alone."
+            )
+        return images
 
     def thresholds(self, head: T2IPALHead) -> Thresholds:
         """Thresholds and calibration fitted on the held-out items."""
@@ -198,7 +244,9 @@ class Workbench:
     def digest(self) -> str:
         """Identity of the features and labels that methods are fitted on."""
         parts = [self.vocabulary.digest, self.backbone.image_space, self.backbone.text_space]
-        items = (self.train_captions, self.train_images, self.valid)
+        items = [self.train_captions, self.train_images, self.valid]
+        if self.real is not None:
+            items.append(self.real)
         return sha256_text(*parts, *(items_digest(part) for part in items))[:16]
 
     def _image_items(
@@ -211,9 +259,16 @@ class Workbench:
     def _ensemble(self) -> Tensor:
         return class_ensemble(self.backbone, self.vocabulary)
 
-    @cached_property
-    def _tokens(self) -> ClassTokens:
-        return class_tokens(self.backbone, self.vocabulary)
+    def _tokens(self, form: ClassNames) -> ClassTokens:
+        return class_tokens(self.backbone, self.vocabulary, form=form)
+
+    def _template_captions(self, form: ClassNames) -> ItemSet:
+        """Captions made of a template and a class name, which is their one label."""
+        rows = template_captions(class_words(self.vocabulary, form))
+        bank = self.cache.captions([text for text, _ in rows], progress=self._progress)
+        targets = torch.zeros(len(rows), len(self.vocabulary), dtype=torch.int8)
+        targets[torch.arange(len(rows)), torch.tensor([label for _, label in rows])] = 1
+        return ItemSet(bank.global_, bank.local, bank.mask, targets, "caption")
 
 
 def items_digest(items: ItemSet | None) -> str:

@@ -56,6 +56,33 @@ def test_cut_equals_uncut(name: str, request: pytest.FixtureRequest) -> None:
     torch.testing.assert_close(other.global_, cut.global_, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("name", "classes"), [("tiny_vit", 5), ("tiny_vit", 75), ("rn50", 3)])
+def test_prompts_with_a_shared_start_equal_prompts_one_by_one(
+    name: str, classes: int, request: pytest.FixtureRequest
+) -> None:
+    """Features and the gradient to the shared context, for prompts of several lengths."""
+    backbone: Backbone = request.getfixturevalue(name)
+    made = torch.Generator().manual_seed(0)
+    ends = torch.randint(1, 5, (classes,), generator=made) + 6
+    rest = torch.randn(classes, 5, backbone.text_width, generator=made)
+    direction = torch.randn(2, classes, backbone.width, generator=made)
+    context = torch.randn(2, 1, 6, backbone.text_width, generator=made)
+
+    def encode(shared: int) -> tuple[torch.Tensor, torch.Tensor]:
+        start = context.clone().requires_grad_()
+        prompts = torch.cat([start.expand(-1, classes, -1, -1), rest.expand(2, -1, -1, -1)], dim=2)
+        features = backbone.encode_prompts(prompts, ends, shared)
+        (features * direction).sum().backward()
+        assert start.grad is not None
+        return features.detach(), start.grad
+
+    (packed, packed_grad), (plain, plain_grad) = encode(6), encode(0)
+    torch.testing.assert_close(packed, plain, atol=1e-5, rtol=1e-5)
+    error = (packed_grad - plain_grad).norm() / plain_grad.norm()
+    assert error < 1e-5
+    assert packed.shape == (2, classes, backbone.width)
+
+
 def test_gradient_reaches_the_embeddings_and_nothing_else(tiny_vit: Backbone) -> None:
     tokens = tiny_vit.tokenize(["a dog", "two cats."])
     eos = tiny_vit.eos_positions(tokens)

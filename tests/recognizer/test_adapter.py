@@ -9,6 +9,7 @@ from t2ipal.errors import UserError
 from t2ipal.recognizer.adapter import (
     BottleneckAdapter,
     CacheAdapter,
+    bank_ranks,
     cache_values,
     choose_bank,
     start_adapter,
@@ -38,7 +39,8 @@ def test_cache_equals_the_loop() -> None:
 
 def test_values_count_present_labels_alone() -> None:
     rows = cache_values(TARGETS, "rows")
-    expected = [[0.5, 0, 0.5], [0, 1, 0], [1 / 3, 1 / 3, 1 / 3], [0, 0, 1]]
+    # The unknown label is of a class that every other image shows: the second shows two, it seems.
+    expected = [[0.5, 0, 0.5], [0, 0.5, 0], [1 / 3, 1 / 3, 1 / 3], [0, 0, 1]]
     assert torch.allclose(rows, torch.tensor(expected))
     balanced = cache_values(TARGETS, "balanced")
     assert torch.allclose(balanced.sum(dim=0), torch.ones(3))
@@ -72,6 +74,54 @@ def test_bank_is_balanced_small_and_the_same_each_time() -> None:
 def test_bank_prefers_images_that_show_little_else() -> None:
     targets = torch.tensor([[1, 1], [1, 0], [1, 1], [0, 1]], dtype=torch.int8)
     assert choose_bank(targets, 1, ("ant", "bee")).tolist() == [1, 3]
+
+
+def test_typical_images_are_the_nearest_to_the_mean_of_their_class() -> None:
+    targets = torch.tensor([[1, 0], [1, 1], [1, 0], [0, 1], [1, -1]], dtype=torch.int8)
+    features = unit(5, 8, seed=6)
+    ranks = bank_ranks("typical", features, targets)
+    for c in range(2):
+        shown = [n for n in range(5) if int(targets[n, c]) == 1]
+        mean = [sum(float(features[n, d]) for n in shown) / len(shown) for d in range(8)]
+        near = [sum(float(features[n, d]) * mean[d] for d in range(8)) for n in range(5)]
+        order = sorted(range(5), key=lambda n: -near[n])
+        assert ranks[:, c].argsort().tolist() == order
+    chosen = choose_bank(targets[:, :1], 2, ("ant",), 0, ranks[:, :1])
+    best = sorted([n for n in ranks[:, 0].argsort().tolist() if n != 3][:2])
+    assert chosen.tolist() == best
+
+
+def test_selection_decides_which_images_make_the_bank() -> None:
+    generator = torch.Generator().manual_seed(0)
+    targets = (torch.rand(60, 3, generator=generator) < 0.4).to(torch.int8)
+    features, banks = unit(60, 8, seed=3), {}
+    for selection in ("fewest-labels", "typical", "random"):
+        config = AdapterConfig(selection=selection, per_class=4)
+        for seed in (0, 1):
+            adapter = start_adapter(config, features, targets, ("ant", "bee", "cat"), seed)
+            assert isinstance(adapter, CacheAdapter)
+            rows = torch.cdist(adapter.keys.detach(), features).argmin(dim=1)
+            assert ((targets[rows] == 1).sum(dim=0) >= 4).all()
+            banks[selection, seed] = rows.tolist()
+    assert banks["typical", 0] == banks["typical", 1]
+    assert banks["random", 0] != banks["random", 1]
+    assert banks["fewest-labels", 0] != banks["typical", 0] != banks["random", 0]
+    counts = {name: (targets[banks[name, 0]] == 1).sum(dim=1).float().mean() for name, _ in banks}
+    assert counts["fewest-labels"] < counts["random"]
+
+
+def test_a_typical_bank_does_not_depend_on_the_order_of_the_images() -> None:
+    generator = torch.Generator().manual_seed(0)
+    targets = (torch.rand(40, 3, generator=generator) < 0.4).to(torch.int8)
+    features, order = unit(40, 8, seed=3), torch.randperm(40, generator=generator)
+    config, names = AdapterConfig(selection="typical", per_class=3), ("ant", "bee", "cat")
+    first = start_adapter(config, features, targets, names)
+    second = start_adapter(config, features[order], targets[order], names)
+    assert isinstance(first, CacheAdapter) and isinstance(second, CacheAdapter)
+    with torch.no_grad():
+        one, other = first(GLOBAL).bonus, second(GLOBAL).bonus
+    assert one is not None and other is not None
+    assert torch.allclose(one, other, atol=1e-6)
 
 
 def test_a_class_without_image_is_named() -> None:

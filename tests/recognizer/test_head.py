@@ -210,15 +210,6 @@ def test_prototypes_start_from_the_class_features_of_images_that_show_the_class(
         assert torch.allclose(head.prototypes.vectors[c, 0], F.normalize(mean, dim=0), atol=1e-5)
 
 
-def test_unknown_labels_start_nothing() -> None:
-    """An image counts for a class only if it surely shows it."""
-    targets = IMAGES.targets.clone()
-    doubtful = torch.where(targets == 0, torch.full_like(targets, -1), targets)
-    first = started().tuned_state()
-    second = WORLD.head(SMALL).start(replace(IMAGES, targets=doubtful)).tuned_state()
-    assert all(torch.equal(first[name], second[name]) for name in first)
-
-
 def test_misuse_is_named() -> None:
     head = WORLD.head(SMALL)
     with pytest.raises(RuntimeError, match="never started"):

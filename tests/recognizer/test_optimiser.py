@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from t2ipal.recognizer.config import AdapterConfig, HeadConfig, PromptConfig, TrainConfig
-from t2ipal.recognizer.optimiser import Optimiser, schedule
+from t2ipal.recognizer.optimiser import Optimiser, learning_rate
 from tiny_recognizer import make_world
 
 WORLD = make_world()
@@ -21,12 +21,33 @@ def total_of_squares() -> torch.Tensor:
     return torch.stack([p.square().sum() for p in parameters]).sum()
 
 
-def test_schedule_rises_linearly_and_falls_along_a_cosine() -> None:
-    factors = [schedule(step, 100, 0.1) for step in range(100)]
-    assert factors[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
-    expected = [0.5 * (1 + math.cos(math.pi * step / 90)) for step in range(90)]
-    assert factors[10:] == pytest.approx(expected)
-    assert schedule(0, 1, 0.0) == 1
+def test_rate_rises_linearly_and_falls_along_a_cosine() -> None:
+    config = TrainConfig(epochs=10, warmup=0.1)
+    rates = [learning_rate(config, 3.0, step, 100) for step in range(100)]
+    assert rates[:10] == pytest.approx([3 * (step + 1) / 11 for step in range(10)])
+    expected = [3 * 0.5 * (1 + math.cos(math.pi * step / 90)) for step in range(90)]
+    assert rates[10:] == pytest.approx(expected)
+    assert learning_rate(TrainConfig(epochs=1, warmup=0.0), 1.0, 0, 1) == 1
+
+
+def test_rate_of_the_warm_up_can_be_given() -> None:
+    config = TrainConfig(epochs=10, warmup=0.1, warmup_lr=0.5)
+    assert [learning_rate(config, 3.0, step, 100) for step in (0, 9, 10)] == [0.5, 0.5, 3.0]
+
+
+def test_rate_by_the_epoch_is_that_of_dassl() -> None:
+    """PyTorch's own cosine over all epochs, begun when the constant warm-up is over."""
+    config = TrainConfig(epochs=20, schedule="epochs", warmup=0.05, warmup_lr=1e-5)
+    weight = torch.zeros(1, requires_grad=True)
+    optimiser = torch.optim.SGD([weight], lr=1e-4)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 20)
+    expected = [1e-5]
+    for _ in range(19):
+        expected.append(cosine.get_last_lr()[0])
+        optimiser.step()
+        cosine.step()
+    rates = [learning_rate(config, 1e-4, step, 60) for step in range(60)]
+    assert rates == pytest.approx([rate for rate in expected for _ in range(3)])
 
 
 def test_each_group_moves_at_its_own_rate() -> None:

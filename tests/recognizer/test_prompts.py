@@ -91,14 +91,14 @@ def test_a_phrase_longer_than_the_context_is_refused() -> None:
 def test_both_contexts_take_one_pass_and_equal_two() -> None:
     passes = []
 
-    def tower(embeddings: Tensor, eos: Tensor) -> Tensor:
-        passes.append(embeddings)
+    def tower(embeddings: Tensor, eos: Tensor, shared: int) -> Tensor:
+        passes.append((tuple(embeddings.shape[:2]), shared))
         return WORLD.tower(embeddings, eos)
 
     config = PromptConfig(context_tokens=4, start="random", start_deviation=1.0)
     prompts = LearnedPrompts.start(config, WORLD.tokens, tower, seed=1)
     found = prompts()
-    assert [len(batch) for batch in passes] == [2 * len(NAMES)]
+    assert passes == [((2, len(NAMES)), 5)]
     layout = lay_out(WORLD.tokens, 4, "end")
     for context, embeddings in (
         (prompts.global_context, found.global_),
@@ -108,6 +108,20 @@ def test_both_contexts_take_one_pass_and_equal_two() -> None:
         assert torch.allclose(embeddings, alone / alone.norm(dim=-1, keepdim=True), atol=1e-6)
     assert found.global_.shape == (len(NAMES), WIDTH)
     assert not torch.allclose(found.global_, found.local)
+
+
+@pytest.mark.parametrize(("per_class", "shared"), [(False, 3), (True, 0)])
+def test_only_a_context_of_all_classes_is_a_shared_start(per_class: bool, shared: int) -> None:
+    """Contexts that start alike and are trained apart must not be taken for one."""
+    told = []
+
+    def tower(embeddings: Tensor, eos: Tensor, shared: int) -> Tensor:
+        told.append(shared)
+        return WORLD.tower(embeddings, eos)
+
+    config = PromptConfig(context_tokens=4, per_class=per_class, class_position="middle")
+    LearnedPrompts.start(config, WORLD.tokens, tower)()
+    assert told == [shared]
 
 
 def test_parameters_are_the_two_contexts_alone() -> None:

@@ -10,6 +10,7 @@ from t2ipal.errors import UserError
 from t2ipal.recognizer.config import PrototypeConfig
 from t2ipal.recognizer.prototypes import (
     Prototypes,
+    part,
     smooth_maximum,
     spherical_kmeans,
     start_prototypes,
@@ -64,17 +65,57 @@ def test_kmeans_repeats_points_where_there_are_too_few() -> None:
     assert torch.equal(spherical_kmeans(points, 5), points[[0, 1, 0, 1, 0]])
 
 
-def test_start_is_the_normalised_mean_of_what_shows_the_class() -> None:
-    features, labels = unit(10, 8, seed=4), torch.tensor([0, 1, 2, 0, 1, 2, 0, 0, 1, 2])
-    start = start_prototypes(features, labels, 1, ("ant", "bee", "cat"))
-    assert start.shape == (3, 1, 8)
+SHOWN, classes_shown = unit(10, 8, seed=4), torch.tensor([0, 1, 2, 0, 1, 2, 0, 0, 1, 2])
+TEXT, NAMES = unit(3, 8, seed=5), ("ant", "bee", "cat")
+
+
+@pytest.mark.parametrize(("start", "count"), [("k-means", 1), ("mean", 1), ("mean", 3)])
+def test_start_is_the_normalised_mean_of_what_shows_the_class(start: str, count: int) -> None:
+    config = PrototypeConfig(start=start, per_class=count)
+    vectors = start_prototypes(config, SHOWN, classes_shown, TEXT, NAMES)
+    assert vectors.shape == (3, count, 8)
     for c in range(3):
-        mean = features[labels == c].mean(dim=0)
-        assert torch.allclose(start[c, 0], mean / mean.norm(), atol=1e-6)
-    assert start_prototypes(features, labels, 2, ("ant", "bee", "cat")).shape == (3, 2, 8)
+        rows = [SHOWN[q].tolist() for q in range(10) if int(classes_shown[q]) == c]
+        mean = torch.tensor([sum(column) / len(rows) for column in zip(*rows, strict=True)])
+        assert torch.allclose(vectors[c, 0], mean / mean.norm(), atol=1e-6)
 
 
-def test_a_class_without_image_is_named() -> None:
+def test_start_from_the_centres_of_the_images_that_show_the_class() -> None:
+    vectors = start_prototypes(PrototypeConfig(per_class=2), SHOWN, classes_shown, TEXT, NAMES)
+    assert vectors.shape == (3, 2, 8)
+    for c in range(3):
+        assert torch.equal(vectors[c], spherical_kmeans(SHOWN[classes_shown == c], 2))
+
+
+def test_start_from_the_text_needs_no_likeness_to_the_images() -> None:
+    config = PrototypeConfig(start="text")
+    assert torch.equal(start_prototypes(config, SHOWN, classes_shown, TEXT, NAMES)[:, 0], TEXT)
+    assert torch.equal(start_prototypes(config, -SHOWN, classes_shown, TEXT, NAMES)[:, 0], TEXT)
+
+
+@pytest.mark.parametrize("start", ["mean", "text"])
+def test_several_prototypes_from_one_start_are_near_it_and_apart(start: str) -> None:
+    """Equal ones would have equal gradients and never part."""
+    config = PrototypeConfig(start=start, per_class=4)
+    vectors = start_prototypes(config, SHOWN, classes_shown, TEXT, NAMES, seed=1)
+    assert torch.equal(vectors, start_prototypes(config, SHOWN, classes_shown, TEXT, NAMES, seed=1))
+    assert not torch.equal(
+        vectors, start_prototypes(config, SHOWN, classes_shown, TEXT, NAMES, seed=2)
+    )
+    assert torch.allclose(vectors.norm(dim=-1), torch.ones(3, 4))
+    cosines = vectors @ vectors.transpose(1, 2)  # [3, 4, 4]
+    assert (cosines > 0.95).all()
+    others = cosines[:, ~torch.eye(4, dtype=torch.bool)]
+    assert (others < 0.9999).all()
+
+
+def test_one_prototype_is_the_centre_alone() -> None:
+    assert torch.equal(part(TEXT, 1, torch.Generator()), TEXT[:, None])
+
+
+@pytest.mark.parametrize("start", ["k-means", "mean", "text"])
+def test_a_class_without_image_is_named(start: str) -> None:
+    config, names = PrototypeConfig(start=start), ("ant", "bee", "cat", "dog")
     features, labels = unit(4, 8, seed=4), torch.tensor([0, 2, 2, 0])
     with pytest.raises(UserError, match=r"no training image shows 'bee', 'dog'.*add captions"):
-        start_prototypes(features, labels, 1, ("ant", "bee", "cat", "dog"))
+        start_prototypes(config, features, labels, unit(4, 8), names)

@@ -71,9 +71,10 @@ def read_coco_json(
     if missing:
         raise UserError(
             f"{path}: {len(missing)} of {len(files)} images are missing in {folder}, "
-            f"the first is {missing[0].name!r}; add them or name their folder with --images."
+            f"the first is {missing[0].name!r}; add them or name their folder with --images "
+            "(--real-folder for real training images)."
         )
-    return LabelledImages(str(path), files, targets, tuple(ignored))
+    return LabelledImages(str(path), files, targets, tuple(ignored), folder)
 
 
 def _load_json(path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -115,5 +116,6 @@ def _image_folder(path: Path, names: list[str], given: Path | None) -> Path:
             return folder
     raise UserError(
         f"{path}: its first image {names[0]!r} lies neither beside it nor in a neighbouring "
-        "folder; name the folder of the images with --images."
+        "folder; name the folder of the images with --images "
+        "(--real-folder for real training images)."
     )

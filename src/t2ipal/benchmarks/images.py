@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +20,14 @@ class LabelledImages:
         files: N image paths.
         targets: int8 [N, C], 1 present, 0 absent, -1 unknown, in the vocabulary's order.
         ignored: classes of the source that the vocabulary does not have.
+        folder: where the names of the images start.
     """
 
     source: str
     files: tuple[Path, ...]
     targets: np.ndarray
     ignored: tuple[str, ...] = ()
+    folder: Path | None = None
 
     def __post_init__(self) -> None:
         if self.targets.ndim != 2 or len(self.files) != len(self.targets):
@@ -34,10 +36,17 @@ class LabelledImages:
     def __len__(self) -> int:
         return len(self.files)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Path of each file below ``folder``, the same wherever the folder lies."""
+        folder = self.folder or Path()
+        inside = (f.relative_to(folder) if f.is_relative_to(folder) else f for f in self.files)
+        return tuple(file.as_posix() for file in inside)
+
     def take(self, indices: Sequence[int] | np.ndarray) -> LabelledImages:
         """The images at ``indices``, in that order."""
         files = tuple(self.files[i] for i in indices)
-        return LabelledImages(self.source, files, self.targets[np.asarray(indices)], self.ignored)
+        return replace(self, files=files, targets=self.targets[np.asarray(indices)])
 
 
 def class_lookup(vocabulary: Vocabulary, *, synonyms: bool) -> dict[str, int]:

@@ -107,7 +107,7 @@ def _read_miniature(
         shown = (scene.targets[:, column] == 1) & (targets[:, index] != 1)
         targets[shown, index] = label
     title = f"{count} miniature scenes, {'held-out' if split == 'test' else 'known'} style"
-    return LabelledImages(title, scene.files, targets)
+    return LabelledImages(title, scene.files, targets, folder=folder)
 
 
 def _things_of(vocabulary: Vocabulary) -> dict[str, tuple[int, int]]:

@@ -40,7 +40,9 @@ def read_labels_csv(path: Path, vocabulary: Vocabulary) -> LabelledImages:
         raise UserError(f"{path}:{reader.line_num}: broken CSV ({error}); repair it.") from None
     if not table.files:
         raise UserError(f"{path}: lists no image; add a row an image below the header.")
-    return LabelledImages(str(path.parent), tuple(table.files), np.stack(table.targets))
+    return LabelledImages(
+        str(path.parent), tuple(table.files), np.stack(table.targets), folder=path.parent
+    )
 
 
 class _CsvTable:

@@ -41,6 +41,7 @@ class Backbone:
         text_width: Wt, the width of token embeddings.
         context_length: the most tokens a text may have.
         image_size: S; images enter as [3, S, S].
+        pool_positions: whether global features are pooled with positions, as CLIP's own.
         logit_scale: what CLIP multiplies similarities with (the exponential of its parameter).
         device: where the model computes.
         precision: ``fp32``, ``bf16`` or ``fp16``, of the image tower; text is always float32, as
@@ -93,6 +94,7 @@ class Backbone:
         self.preprocess_digest = sha256_text(
             json.dumps(asdict(self._preprocess_cfg), sort_keys=True)
         )[:16]
+        self.pool_positions = pool_positions
         self._encode_image = image_encoder(model.visual, pool_positions=pool_positions)
         self._text = TextTower(model)
         self._tokenizer = tokenizer
@@ -188,6 +190,18 @@ class Backbone:
             global [B, D] (the feature at ``eos``), local [B, T, D], mask [B, T]; not normalised.
         """
         return self._text.encode(embeddings.to(self.device), eos.to(self.device), self._pad_id)
+
+    def encode_prompts(self, prompts: Tensor, eos: Tensor, shared: int = 0) -> Tensor:
+        """Prompts [G, C, T, Wt] -> global features [G, C, D], not normalised.
+
+        Args:
+            prompts: token embeddings; the first ``shared`` positions are the same within each of
+                the G groups and are computed once (gradients reach the first prompt's copy).
+            eos: [C], the position of each prompt's end-of-text token.
+        """
+        return self._text.encode_prompts(
+            prompts.to(self.device), eos.to(self.device), shared, self._pad_id
+        )
 
     @torch.no_grad()
     def encode_tokens(self, tokens: Tensor) -> TextFeatures:

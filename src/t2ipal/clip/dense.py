@@ -74,8 +74,9 @@ def image_encoder(visual: nn.Module, *, pool_positions: bool = True) -> ImageEnc
         return partial(_modified_resnet, visual, pool_positions)
     if not pool_positions:
         raise UserError(
-            "pool_positions=False is for CLIP ResNets (RN50, RN101, ...): this model's "
-            f"{_tower_name(visual)} has no attention pool with positions; leave it True."
+            "pooling without positions (pool_positions=False, as in tai-dpt-original) is for CLIP "
+            f"ResNets (RN50, RN101, ...): this model's {_tower_name(visual)} has no attention pool "
+            "with positions; leave it True, or use the method tai-dpt."
         )
     if isinstance(visual, VisionTransformer):
         return _vision_transformer_encoder(visual)

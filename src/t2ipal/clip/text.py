@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from t2ipal.errors import UserError
 
+PROMPTS_A_ROW = 32
+"""More would share the start of a prompt with more others, and attend over longer rows."""
+
 
 @dataclass(frozen=True)
 class TextFeatures:
@@ -100,6 +103,31 @@ class TextTower:
         places = torch.arange(length, device=eos.device)
         return TextFeatures(self._pool(features, eos), features[:, :length], places <= eos[:, None])
 
+    def encode_prompts(self, prompts: Tensor, eos: Tensor, shared: int, pad_id: int) -> Tensor:
+        """Prompts [G, C, T, Wt], alike in their first positions, -> global features [G, C, D].
+
+        A causal tower computes the first ``shared`` positions alike for all C prompts, so several
+        prompts stand in one row behind one such start, each blind to the others: exact, and a
+        fraction of the positions. Gradients reach the first prompt's copy of the start.
+        """
+        groups, classes, length, width = prompts.shape
+        if shared < 2 or not self.can_be_cut or self.pool_type == "first":
+            alone = self.encode(prompts.flatten(0, 1), eos.repeat(groups), pad_id)
+            return alone.global_.unflatten(0, (groups, classes))
+        rows = -(-classes // PROMPTS_A_ROW)
+        each = -(-classes // rows)  # prompts in a row
+        rest = length - shared
+        start = prompts[:, :1, :shared].expand(groups, rows, shared, width)
+        ends = nn.functional.pad(prompts[:, :, shared:], (0, 0, 0, 0, 0, rows * each - classes))
+        x = torch.cat([start, ends.reshape(groups, rows, each * rest, width)], dim=2).flatten(0, 1)
+        places, owners = _places(shared, rest, each, x.device)
+        sees = (places[:, None] >= places) & ((owners[:, None] == owners) | (owners < 0))
+        mask = torch.zeros_like(sees, dtype=x.dtype).masked_fill_(~sees, float("-inf"))
+        x = self.transformer(x + self.positional_embedding[places], attn_mask=mask)
+        x = x[:, shared:].reshape(groups, rows * each, rest, width)  # behind the start
+        last = x[:, torch.arange(classes, device=eos.device), eos - shared]  # [G, C, Wt]
+        return self._project(self.ln_final(last))
+
     def _pool(self, features: Tensor, eos: Tensor) -> Tensor:
         if self.pool_type == "first":
             return features[:, 0]
@@ -113,3 +141,11 @@ class TextTower:
         if isinstance(self.projection, nn.Linear):
             return self.projection(x)
         return x @ self.projection
+
+
+def _places(shared: int, rest: int, each: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Of a row of a shared start and ``each`` ends: positions [L], and owners [L], -1 the start."""
+    start, end = torch.arange(shared, device=device), torch.arange(rest, device=device)
+    places = torch.cat([start, (shared + end).repeat(each)])
+    owners = torch.arange(each, device=device).repeat_interleave(rest)
+    return places, torch.cat([torch.full_like(start, -1), owners])

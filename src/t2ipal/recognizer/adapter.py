@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from t2ipal.recognizer.config import AdapterConfig
+from t2ipal.recognizer.config import AdapterConfig, BankSelection
 from t2ipal.recognizer.prototypes import refuse_classes_without_image
 
 
@@ -38,24 +38,58 @@ def cache_affinity(global_: Tensor, keys: Tensor, beta: float) -> Tensor:
     return torch.exp(-beta * (1 - global_ @ keys.T))
 
 
-def cache_values(targets: Tensor, kind: str) -> Tensor:
+def label_counts(targets: Tensor) -> Tensor:
+    """How many classes each image shows, float [N], from labels [N, C].
+
+    An unknown label counts as often as its class is present among the images where it is known:
+    taking it for absent would make an image with few known labels look like one with few objects.
+    """
+    present, known = (targets == 1).float(), targets >= 0
+    rates = present.sum(dim=0) / known.sum(dim=0).clamp_min(1)  # [C]
+    return present.sum(dim=1) + (~known).float() @ rates
+
+
+def cache_values(targets: Tensor, kind: str, counts: Tensor | None = None) -> Tensor:
     """Y [N, C] from labels [N, C] (1 present; absent and unknown count nothing).
 
-    Rows are normalised, so that an image with many labels says little of each. ``balanced`` then
-    makes every class's column sum to one.
+    Rows are normalised by ``counts`` [N] (those of ``targets`` where not given), so that an image
+    with many labels says little of each. ``balanced`` then makes every class's column sum to one.
     """
     present = (targets == 1).float()
-    rows = present / present.sum(dim=1, keepdim=True).clamp_min(1)
+    counts = label_counts(targets) if counts is None else counts
+    rows = present / counts[:, None].clamp_min(1)
     if kind == "rows":
         return rows
     return rows / rows.sum(dim=0, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
 
 
-def choose_bank(targets: Tensor, per_class: int, names: Sequence[str], seed: int = 0) -> Tensor:
+def bank_ranks(selection: BankSelection, global_: Tensor, targets: Tensor) -> Tensor:
+    """How late each image comes when a class chooses images for the bank: [N, C].
+
+    The number of labels; how far the feature [N, D] is from the mean of those that show the class;
+    or zeros, which leave the order to chance.
+    """
+    present = (targets == 1).float()
+    if selection == "fewest-labels":
+        return label_counts(targets)[:, None].expand_as(present)
+    if selection == "random":
+        return torch.zeros_like(present)
+    means = F.normalize(present.T @ global_, dim=-1)  # [C, D]
+    return -global_ @ means.T
+
+
+def choose_bank(
+    targets: Tensor,
+    per_class: int,
+    names: Sequence[str],
+    seed: int = 0,
+    ranks: Tensor | None = None,
+) -> Tensor:
     """Rows of a class-balanced subset of the images, in ascending order.
 
-    Classes are served from the rarest on; each takes images that show it, those with the fewest
-    labels first, until ``per_class`` chosen images show it or none is left.
+    Classes are served from the rarest on; each takes images that show it, those of lowest ``ranks``
+    [N, C] first (of the fewest labels where not given, equal ones by ``seed``), until ``per_class``
+    chosen images show it or none is left.
 
     Raises:
         UserError: no image shows some class.
@@ -66,11 +100,12 @@ def choose_bank(targets: Tensor, per_class: int, names: Sequence[str], seed: int
     refuse_classes_without_image(missing)
     shuffled = torch.randperm(len(present), generator=torch.Generator().manual_seed(seed))
     shuffled = shuffled.to(present.device)
-    order = shuffled[present.sum(dim=1)[shuffled].argsort(stable=True)]  # fewest labels first
+    ranks = label_counts(targets)[:, None].expand_as(present) if ranks is None else ranks
     chosen = torch.zeros(len(present), dtype=torch.bool, device=present.device)
     for index in counts.argsort(stable=True).tolist():
         lacking = per_class - int((chosen & present[:, index]).sum())
-        candidates = order[present[order, index] & ~chosen[order]]
+        candidates = shuffled[(present[:, index] & ~chosen)[shuffled]]
+        candidates = candidates[ranks[candidates, index].argsort(stable=True)]
         chosen[candidates[: max(0, lacking)]] = True
     return chosen.nonzero().squeeze(1)
 
@@ -122,8 +157,11 @@ def start_adapter(
         UserError: the cache is wanted and no image shows some class.
     """
     if config.kind == "cache":
-        rows = choose_bank(targets, config.per_class, names, seed)
-        return CacheAdapter(config, global_[rows], cache_values(targets[rows], config.values))
+        ranks = bank_ranks(config.selection, global_, targets)
+        rows = choose_bank(targets, config.per_class, names, seed, ranks)
+        # Counted over all images: in a class-balanced bank no class is as rare as it is.
+        values = cache_values(targets[rows], config.values, label_counts(targets)[rows])
+        return CacheAdapter(config, global_[rows], values)
     if config.kind == "bottleneck":
         width = global_.shape[-1]
         hidden = max(1, width // config.reduction)

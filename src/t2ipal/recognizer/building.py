@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from t2ipal.errors import UserError
 from t2ipal.recognizer.config import HeadConfig
+from t2ipal.recognizer.dual import DualHead
 from t2ipal.recognizer.head import T2IPALHead
 from t2ipal.recognizer.prompts import (
     ClassEmbeddings,
@@ -17,7 +18,7 @@ from t2ipal.recognizer.prompts import (
     LearnedPrompts,
     TextEncoder,
 )
-from t2ipal.recognizer.state import check_state, tuned_shapes
+from t2ipal.recognizer.state import check_state, pair_names, tuned_shapes
 
 
 def build_head(
@@ -44,20 +45,20 @@ def build_head(
         UserError: there is no class, the start phrase has more tokens than the context, or a prompt
             more than the text tower takes.
     """
-    if config.prompts.kind == "learned":
+    if config.prompts.kind != "fixed":
         if tokens is None or text_encoder is None:
             raise ValueError("learned prompts need class tokens and a text encoder")
         if len(tokens.names) != len(names):
             raise ValueError(f"tokens of {len(tokens.names)} classes for {len(names)} names")
         _refuse_long_prompts(config.prompts.context_tokens, tokens, names)
         prompts = LearnedPrompts.start(config.prompts, tokens, text_encoder, seed)
-        return T2IPALHead(config, names, prompts)
+        return _head(config, names, prompts)
     if class_embeddings is None or class_embeddings.ndim != 2:
         raise ValueError("fixed prompts need class embeddings [C, D]")
     if len(class_embeddings) != len(names):
         raise ValueError(f"embeddings of {len(class_embeddings)} classes for {len(names)} names")
     unit = F.normalize(class_embeddings.detach().float(), dim=-1)
-    return T2IPALHead(config, names, FixedPrompts(ClassEmbeddings(unit, unit)))
+    return _head(config, names, FixedPrompts(ClassEmbeddings(unit, unit)))
 
 
 def restore_head(
@@ -70,14 +71,22 @@ def restore_head(
     """
     check_state(state, tuned_shapes(config, len(names)))
     prompts: LearnedPrompts | FixedPrompts
-    if config.prompts.kind == "learned":
-        contexts = state["prompts.global_context"], state["prompts.local_context"]
-        prompts = LearnedPrompts(*contexts)
+    pair = pair_names(config.prompts.kind)
+    if config.prompts.kind != "fixed":
+        first, second = (state[f"prompts.{name}_context"] for name in pair)
+        prompts = LearnedPrompts(first, second)
     else:
         prompts = FixedPrompts(
-            ClassEmbeddings(state["class_embeddings.global"], state["class_embeddings.local"])
+            ClassEmbeddings(*(state[f"class_embeddings.{name}"] for name in pair))
         )
-    return T2IPALHead(config, names, prompts).load_tuned(state)
+    return _head(config, names, prompts).load_tuned(state)
+
+
+def _head(
+    config: HeadConfig, names: Sequence[str], prompts: LearnedPrompts | FixedPrompts
+) -> T2IPALHead:
+    kind = DualHead if config.prompts.kind == "dual" else T2IPALHead
+    return kind(config, names, prompts)
 
 
 def _refuse_long_prompts(context_tokens: int, tokens: ClassTokens, names: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
-"""What a recognizer is made of and how it is trained, as frozen dataclasses checked when made.
+"""What a recognizer is made of, as frozen dataclasses checked when made.
 
-The defaults are the method ``t2i-pal``; :mod:`t2ipal.recognizer.baselines` names the others.
+The defaults are the method ``t2i-pal``; :mod:`t2ipal.recognizer.baselines` names the others. How it
+is trained stands in :mod:`t2ipal.recognizer.train_config`, whose names can be had from here too.
 """
 
 from __future__ import annotations
@@ -12,19 +13,54 @@ from typing import Any, Literal, get_args
 
 from t2ipal.errors import UserError
 from t2ipal.recognizer import checks
+from t2ipal.recognizer.train_config import (
+    ItemKind,
+    LossConfig,
+    LossKind,
+    OptimiserKind,
+    Schedule,
+    Selection,
+    TrainConfig,
+    TrainOn,
+)
 
-PromptKind = Literal["learned", "fixed"]
+__all__ = [
+    "AdapterConfig",
+    "AdapterKind",
+    "Aggregation",
+    "BankSelection",
+    "CacheValues",
+    "ClassNames",
+    "ClassPosition",
+    "ContextStart",
+    "FusionConfig",
+    "FusionKind",
+    "HeadConfig",
+    "HeatmapConfig",
+    "ItemKind",
+    "LossConfig",
+    "LossKind",
+    "OptimiserKind",
+    "PromptConfig",
+    "PromptKind",
+    "PrototypeConfig",
+    "PrototypeStart",
+    "Schedule",
+    "Selection",
+    "TrainConfig",
+    "TrainOn",
+]
+
+PromptKind = Literal["learned", "fixed", "dual"]
 ContextStart = Literal["phrase", "random"]
 ClassPosition = Literal["end", "middle", "front"]
+ClassNames = Literal["readable", "key"]
+PrototypeStart = Literal["k-means", "mean", "text"]
 Aggregation = Literal["smooth-max", "max", "mean"]
 AdapterKind = Literal["none", "cache", "bottleneck"]
+BankSelection = Literal["fewest-labels", "typical", "random"]
 CacheValues = Literal["balanced", "rows"]
 FusionKind = Literal["standardised", "raw"]
-LossKind = Literal["hinge", "pair-hinge", "log-sum-exp", "asymmetric", "bce"]
-TrainOn = Literal["captions", "images", "both"]
-OptimiserKind = Literal["sgd", "adamw"]
-Selection = Literal["best", "last"]
-ItemKind = Literal["image", "caption"]
 
 
 @dataclass(frozen=True)
@@ -32,11 +68,13 @@ class PromptConfig:
     """How a class becomes a text embedding.
 
     ``fixed`` takes embeddings made elsewhere (a prompt ensemble); ``learned`` puts M trained
-    context vectors around the class name, one set for the global and one for the local branch.
+    context vectors around the class name, one set for the global and one for the local branch;
+    ``dual`` does so for a positive and a negative prompt (:mod:`t2ipal.recognizer.dual`).
     ``start="phrase"`` sets the context vectors next to the class name to the embedded phrase that
     comes with the class tokens and draws the rest; without a phrase all of them are drawn.
     M is ``context_tokens``: as many as "a photo of a" has, so that training starts from zero-shot
     CLIP. Random vectors beside a phrase cost the start dearly, and the text tower time.
+    ``class_names="key"`` writes a class as its benchmark does (``diningtable``), as TaI-DPT did.
     """
 
     kind: PromptKind = "learned"
@@ -45,6 +83,7 @@ class PromptConfig:
     start: ContextStart = "phrase"
     start_deviation: float = 0.02
     class_position: ClassPosition = "end"
+    class_names: ClassNames = "readable"
 
     def __post_init__(self) -> None:
         checks.choice("prompts.kind", self.kind, get_args(PromptKind))
@@ -53,6 +92,7 @@ class PromptConfig:
         checks.choice("prompts.start", self.start, get_args(ContextStart))
         checks.positive("prompts.start_deviation", self.start_deviation)
         checks.choice("prompts.class_position", self.class_position, get_args(ClassPosition))
+        checks.choice("prompts.class_names", self.class_names, get_args(ClassNames))
 
 
 @dataclass(frozen=True)
@@ -81,12 +121,15 @@ class HeatmapConfig:
 class PrototypeConfig:
     """K learned prototypes a class, in image space.
 
-    ``temperature`` (cosine units) belongs to ``smooth-max``: towards 0 it is the maximum over the
-    K prototypes, towards infinity their mean.
+    They ``start`` from the class features of the training images that show the class: the centres
+    of their ``k-means``, for K = 1 their mean, or for any K their ``mean``; or from the ``text``
+    embedding of the class. ``temperature`` (cosine units) belongs to ``smooth-max``: towards 0 it
+    is the maximum over the K prototypes, towards infinity their mean.
     """
 
     enabled: bool = True
     per_class: int = 1
+    start: PrototypeStart = "k-means"
     aggregation: Aggregation = "smooth-max"
     temperature: float = 0.05
 
@@ -97,6 +140,7 @@ class PrototypeConfig:
             self.per_class,
             hint="; to leave prototypes out set prototypes.enabled to false",
         )
+        checks.choice("prototypes.start", self.start, get_args(PrototypeStart))
         checks.choice("prototypes.aggregation", self.aggregation, get_args(Aggregation))
         checks.positive("prototypes.temperature", self.temperature)
 
@@ -106,7 +150,9 @@ class AdapterConfig:
     """A residual on the global branch.
 
     ``cache`` (Tip-Adapter): ``alpha`` weighs its score, ``beta`` sharpens its similarity,
-    ``per_class`` training images a class make its bank, ``learn_keys`` trains them. With
+    ``per_class`` training images a class make its bank, ``learn_keys`` trains them. Of the images
+    that show a class, ``selection`` takes those with the ``fewest-labels``, the ``typical`` ones
+    (nearest to their mean feature) or ``random`` ones. With
     ``values="balanced"`` every class's values sum to one, so the score of a class is a mean
     similarity to images that show it and ``alpha`` means the same for any bank size and label
     count; ``rows`` is the published sum over row-normalised labels.
@@ -117,6 +163,7 @@ class AdapterConfig:
     alpha: float = 1.0
     beta: float = 5.5
     per_class: int = 16
+    selection: BankSelection = "fewest-labels"
     learn_keys: bool = True
     values: CacheValues = "balanced"
     ratio: float = 0.2
@@ -131,6 +178,7 @@ class AdapterConfig:
             self.per_class,
             hint="; to leave the adapter out set adapter.kind to none",
         )
+        checks.choice("adapter.selection", self.selection, get_args(BankSelection))
         checks.flag("adapter.learn_keys", self.learn_keys)
         checks.choice("adapter.values", self.values, get_args(CacheValues))
         checks.fraction("adapter.ratio", self.ratio)
@@ -185,6 +233,11 @@ class HeadConfig:
 
     def __post_init__(self) -> None:
         checks.positive("logit_scale", self.logit_scale)
+        if self.prompts.kind == "dual" and self.needs_images:
+            raise UserError(
+                "prompts.kind dual scores by its prompts alone: set prototypes.enabled to false "
+                "and adapter.kind to none."
+            )
 
     @property
     def needs_images(self) -> bool:
@@ -199,94 +252,3 @@ class HeadConfig:
     def from_dict(cls, mapping: Mapping[str, Any]) -> HeadConfig:
         """The configuration in ``mapping``; an unknown key or a bad value is a UserError."""
         return checks.from_mapping(cls, mapping, "head")
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Which loss every branch is trained with; see :mod:`t2ipal.recognizer.losses`.
-
-    ``margin`` is for the ranking losses; the last three are for the asymmetric loss.
-    """
-
-    kind: LossKind = "hinge"
-    margin: float = 1.0
-    positive_focus: float = 1.0
-    negative_focus: float = 4.0
-    probability_shift: float = 0.05
-
-    def __post_init__(self) -> None:
-        checks.choice("loss.kind", self.kind, get_args(LossKind))
-        checks.not_negative("loss.margin", self.margin)
-        checks.not_negative("loss.positive_focus", self.positive_focus)
-        checks.not_negative("loss.negative_focus", self.negative_focus)
-        checks.fraction("loss.probability_shift", self.probability_shift)
-
-    @property
-    def pointwise(self) -> bool:
-        """Whether it judges each logit alone, so that the logits need an origin."""
-        return self.kind in ("asymmetric", "bce")
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How the tuned tensors are found.
-
-    ``caption_weight`` is the share of the captions in the loss when training on both kinds. An
-    epoch is one pass over the larger kind. ``warmup`` is the share of all steps during which the
-    learning rates rise linearly; then they fall along a cosine. ``ema`` averages the tuned tensors
-    with this decay. ``select`` keeps the epoch with the best mAP on the held-out items, or the
-    last; a model is judged every ``judge_every`` epochs, at the start and at the end.
-    """
-
-    train_on: TrainOn = "both"
-    caption_weight: float = 0.5
-    loss: LossConfig = field(default_factory=LossConfig)
-    optimiser: OptimiserKind = "adamw"
-    lr_prompts: float = 1e-3
-    lr_prototypes: float = 1e-3
-    lr_adapter: float = 1e-3
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    epochs: int = 20
-    batch_size: int = 64
-    warmup: float = 0.05
-    ema: float | None = None
-    select: Selection = "best"
-    judge_every: int = 1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        checks.choice("train_on", self.train_on, get_args(TrainOn))
-        checks.fraction("caption_weight", self.caption_weight)
-        checks.choice("optimiser", self.optimiser, get_args(OptimiserKind))
-        for name in ("lr_prompts", "lr_prototypes", "lr_adapter", "weight_decay"):
-            checks.not_negative(name, getattr(self, name))
-        checks.fraction("momentum", self.momentum, below_one=True)
-        checks.count("epochs", self.epochs)
-        checks.count("batch_size", self.batch_size)
-        checks.fraction("warmup", self.warmup, below_one=True)
-        if self.ema is not None:
-            checks.fraction("ema", self.ema, below_one=True)
-        checks.choice("select", self.select, get_args(Selection))
-        checks.count("judge_every", self.judge_every)
-        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or self.seed < 0:
-            raise UserError(f"seed must be a whole number of at least 0, not {self.seed!r}.")
-
-    @property
-    def kinds(self) -> tuple[ItemKind, ...]:
-        """The kinds of items it trains on, images first."""
-        kinds: dict[TrainOn, tuple[ItemKind, ...]] = {
-            "images": ("image",),
-            "captions": ("caption",),
-            "both": ("image", "caption"),
-        }
-        return kinds[self.train_on]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain nested mapping for JSON or YAML; :meth:`from_dict` reads it back."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, mapping: Mapping[str, Any]) -> TrainConfig:
-        """The configuration in ``mapping``; an unknown key or a bad value is a UserError."""
-        return checks.from_mapping(cls, mapping, "train")

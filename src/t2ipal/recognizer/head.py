@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ from t2ipal.recognizer.heatmap import (
 from t2ipal.recognizer.items import ItemSet, check_features
 from t2ipal.recognizer.prompts import ClassEmbeddings, FixedPrompts, LearnedPrompts
 from t2ipal.recognizer.prototypes import Prototypes, start_prototypes
-from t2ipal.recognizer.state import check_state, tuned_shapes
+from t2ipal.recognizer.state import check_state, pair_names, tuned_shapes
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,11 @@ class T2IPALHead(nn.Module):
         names: the C class names.
         prompts: learned or fixed class embeddings.
         prototypes, adapter: image-space parts, None until started or where not configured.
+        joint: whether the branches mean something together alone, so that the loss is taken on the
+            fused score, whose zero is even odds, and not on each branch.
     """
+
+    joint: ClassVar[bool] = False
 
     def __init__(
         self, config: HeadConfig, names: Sequence[str], prompts: LearnedPrompts | FixedPrompts
@@ -110,7 +115,7 @@ class T2IPALHead(nn.Module):
 
     @torch.no_grad()
     def start(self, images: ItemSet, *, seed: int = 0, batch_size: int = 256) -> T2IPALHead:
-        """Start prototypes and adapter from training images; ``seed`` is for the adapter.
+        """Start prototypes and adapter from training images, with ``seed`` for what is drawn.
 
         Raises:
             UserError: no image shows some class.
@@ -127,10 +132,9 @@ class T2IPALHead(nn.Module):
                 item, label = (batch.targets.to(local.device) == 1).nonzero(as_tuple=True)
                 features.append(class_features(weights, local)[item, label])  # [q, D]
                 labels.append(label)
-            vectors = start_prototypes(
-                torch.cat(features), torch.cat(labels), self.config.prototypes.per_class, self.names
-            )
-            self.prototypes = Prototypes(self.config.prototypes, vectors)
+            config, shown = self.config.prototypes, (torch.cat(features), torch.cat(labels))
+            vectors = start_prototypes(config, *shown, classes.local, self.names, seed)
+            self.prototypes = Prototypes(config, vectors)
         global_ = images.global_.to(self.device).float()
         targets = images.targets.to(self.device)
         self.adapter = start_adapter(self.config.adapter, global_, targets, self.names, seed)
@@ -159,15 +163,10 @@ class T2IPALHead(nn.Module):
             ValueError: shapes disagree or features are not normalised.
             RuntimeError: image-space parts were never started.
         """
-        check_features(global_, local, mask)
         if kind == "image" and not self.started:
             raise RuntimeError("prototypes or adapter were never started: call start or fit first")
         classes = self.class_embeddings() if classes is None else classes
-        if global_.shape[1] != classes.global_.shape[1]:
-            raise ValueError(
-                f"features are {global_.shape[1]} wide but class embeddings "
-                f"{classes.global_.shape[1]}: they come from different models"
-            )
+        check_fit(global_, local, mask, classes)
         scale = self.config.logit_scale
         global_ = global_.to(classes.global_)
         adapted = Adapted(global_, None)
@@ -238,13 +237,14 @@ class T2IPALHead(nn.Module):
         if not self.started:
             raise RuntimeError("prototypes or adapter were never started: call start or fit first")
         classes = self.class_embeddings()
+        first, second = pair_names(self.config.prompts.kind)
         state = {
-            "class_embeddings.global": classes.global_,
-            "class_embeddings.local": classes.local,
+            f"class_embeddings.{first}": classes.global_,
+            f"class_embeddings.{second}": classes.local,
         }
         if isinstance(self.prompts, LearnedPrompts):
-            state["prompts.global_context"] = self.prompts.global_context
-            state["prompts.local_context"] = self.prompts.local_context
+            state[f"prompts.{first}_context"] = self.prompts.global_context
+            state[f"prompts.{second}_context"] = self.prompts.local_context
         if self.prototypes is not None:
             state["prototypes.vectors"] = self.prototypes.vectors
         if self.adapter is not None:
@@ -260,9 +260,10 @@ class T2IPALHead(nn.Module):
             UserError: a tensor is missing, unexpected or of another shape; nothing is changed then.
         """
         check_state(state, tuned_shapes(self.config, len(self.names)))
+        first, second = pair_names(self.config.prompts.kind)
         if isinstance(self.prompts, LearnedPrompts):
             width = self.prompts.global_context.shape[-1]
-            found = state["prompts.global_context"].shape[-1]
+            found = state[f"prompts.{first}_context"].shape[-1]
             if found != width:
                 raise UserError(
                     f"the saved contexts are {found} wide but this text tower's token embeddings "
@@ -271,11 +272,23 @@ class T2IPALHead(nn.Module):
         device = self.device
         state = {name: tensor.to(device) for name, tensor in state.items()}
         if isinstance(self.prompts, LearnedPrompts):
-            self.prompts.global_context.copy_(state["prompts.global_context"])
-            self.prompts.local_context.copy_(state["prompts.local_context"])
+            self.prompts.global_context.copy_(state[f"prompts.{first}_context"])
+            self.prompts.local_context.copy_(state[f"prompts.{second}_context"])
         if self.config.prototypes.enabled:
             self.prototypes = Prototypes(self.config.prototypes, state["prototypes.vectors"])
         self.adapter = restore_adapter(self.config.adapter, state)
-        embeddings = state["class_embeddings.global"], state["class_embeddings.local"]
+        embeddings = state[f"class_embeddings.{first}"], state[f"class_embeddings.{second}"]
         self._baked = FixedPrompts(ClassEmbeddings(*embeddings))
         return self
+
+
+def check_fit(
+    global_: Tensor, local: Tensor, mask: Tensor | None, classes: ClassEmbeddings
+) -> None:
+    """Raise a ValueError unless these are features as wide as the class embeddings."""
+    check_features(global_, local, mask)
+    if global_.shape[1] != classes.global_.shape[1]:
+        raise ValueError(
+            f"features are {global_.shape[1]} wide but class embeddings "
+            f"{classes.global_.shape[1]}: they come from different models"
+        )

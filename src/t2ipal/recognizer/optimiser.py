@@ -19,7 +19,7 @@ class Optimiser:
     """Moves the parameters of ``head`` that ``config`` gives a learning rate, and no others.
 
     Args:
-        steps: how many steps there will be, for the schedule.
+        steps: how many steps there will be, a multiple of the epochs, for the schedule.
 
     Raises:
         UserError: there is nothing to train.
@@ -45,9 +45,8 @@ class Optimiser:
         gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
-        factor = schedule(self.taken, self.steps, self.config.warmup)
         for group in self._optimiser.param_groups:
-            group["lr"] = group["peak"] * factor
+            group["lr"] = learning_rate(self.config, group["peak"], self.taken, self.steps)
         self._optimiser.step()
         self._optimiser.zero_grad()
         self.taken += 1
@@ -79,12 +78,20 @@ class Optimiser:
             self.restore(current)
 
 
-def schedule(step: int, steps: int, warmup: float) -> float:
-    """Factor of the learning rate: up linearly over the warm-up, then down along a cosine."""
-    rising = round(warmup * steps)
-    if step < rising:
-        return (step + 1) / (rising + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+def learning_rate(config: TrainConfig, peak: float, step: int, steps: int) -> float:
+    """The rate at ``step`` of ``steps``: the warm-up, then down from ``peak`` along a cosine.
+
+    By the step, the cosine ends with the training. By the epoch, it is as long as all epochs and
+    counted from the end of the warm-up (Dassl's ``CosineAnnealingLR`` behind its constant warm-up).
+    """
+    now, whole = step, steps
+    if config.schedule == "epochs":
+        now, whole = step // (steps // config.epochs), config.epochs
+    warm = round(config.warmup * whole)
+    if now < warm:
+        return peak * ((now + 1) / (warm + 1)) if config.warmup_lr is None else config.warmup_lr
+    falling = whole if config.schedule == "epochs" else max(1, whole - warm)
+    return peak * (0.5 * (1 + math.cos(math.pi * (now - warm) / falling)))
 
 
 def _groups(head: T2IPALHead, config: TrainConfig) -> list[dict[str, Any]]:

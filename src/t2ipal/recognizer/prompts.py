@@ -21,8 +21,13 @@ from t2ipal.recognizer.config import ClassPosition, PromptConfig
 
 log = logging.getLogger(__name__)
 
-TextEncoder = Callable[[Tensor, Tensor], Tensor]
-"""(token embeddings [B, T, Wt], index of EOS [B]) -> text features [B, D], not normalised."""
+TextEncoder = Callable[[Tensor, Tensor, int], Tensor]
+"""(token embeddings [G, C, T, Wt], index of EOS [C], shared) -> features [G, C, D], not normalised.
+
+Within each of the G groups the first ``shared`` positions are the same for all C prompts, so that
+a causal tower needs to see them only once. Gradients may then reach the first prompt's copy alone:
+the others must come from the same tensor.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +78,13 @@ class PromptLayout:
         tokens: [C, T, Wt], zero in the holes and behind EOS; T fits the longest prompt.
         slots: [C, M], positions of the context vectors.
         eos: [C], position of EOS.
+        shared: number of leading positions that are the same for all classes if the context is.
     """
 
     tokens: Tensor
     slots: Tensor
     eos: Tensor
+    shared: int
 
     def fill(self, context: Tensor) -> Tensor:
         """Put ``context`` ([M, Wt] shared or [C, M, Wt]) into the holes: [C, T, Wt]."""
@@ -106,7 +113,7 @@ def lay_out(tokens: ClassTokens, context_tokens: int, position: ClassPosition) -
         slots[row, :before] = torch.arange(1, start)
         slots[row, before:] = torch.arange(end, end + context_tokens - before)
     eos = torch.tensor(lengths, device=prompts.device) - 1
-    return PromptLayout(prompts, slots, eos)
+    return PromptLayout(prompts, slots, eos, shared=1 + before)
 
 
 def start_context(config: PromptConfig, tokens: ClassTokens, generator: torch.Generator) -> Tensor:
@@ -177,6 +184,7 @@ class LearnedPrompts(nn.Module):
         self.local_context = nn.Parameter(local_context.detach().clone())
         self.has_layout = layout is not None
         if layout is not None:
+            self.shared = layout.shared if global_context.ndim == 2 else 0
             # Buffers so that they follow the module to a device; the checkpoint leaves them out.
             self.register_buffer("tokens", layout.tokens, persistent=False)
             self.register_buffer("slots", layout.slots, persistent=False)
@@ -208,8 +216,8 @@ class LearnedPrompts(nn.Module):
                 "this head was restored without a text tower: build it with class tokens and a "
                 "text encoder, then load its tensors"
             )
-        layout = PromptLayout(self.tokens, self.slots, self.eos)
-        prompts = torch.cat([layout.fill(self.global_context), layout.fill(self.local_context)])
-        features = text_encoder(prompts, layout.eos.repeat(2))  # [2C, D]
-        global_, local = F.normalize(features.float(), dim=-1).chunk(2)
+        layout = PromptLayout(self.tokens, self.slots, self.eos, self.shared)
+        prompts = torch.stack([layout.fill(self.global_context), layout.fill(self.local_context)])
+        features = text_encoder(prompts, layout.eos, layout.shared)  # [2, C, D]
+        global_, local = F.normalize(features.float(), dim=-1)
         return ClassEmbeddings(global_, local)

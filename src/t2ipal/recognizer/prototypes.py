@@ -1,8 +1,8 @@
 """Class prototypes in image space: learned vectors that a class's local evidence should resemble.
 
 T2I-PAL (Feng et al., TPAMI 2025) has them but does not say where; the place is this project's
-reading. R [C, K, D] starts from the class features z of the training images that show the class:
-their mean for K = 1, spherical k-means for more.
+reading. R [C, K, D] starts from the class features z of the training images that show the class, by
+spherical k-means or as their mean, or from the class's text embedding.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from torch.nn import functional as F
 
 from t2ipal.errors import UserError
 from t2ipal.recognizer.config import PrototypeConfig
+
+TURN = 0.1
+"""Length of the random step that parts prototypes that would start equal, beside a unit vector."""
 
 
 def smooth_maximum(values: Tensor, temperature: float) -> Tensor:
@@ -63,30 +66,46 @@ def spherical_kmeans(points: Tensor, count: int, iterations: int = 25) -> Tensor
 
 
 def start_prototypes(
-    features: Tensor, labels: Tensor, per_class: int, names: Sequence[str]
+    config: PrototypeConfig,
+    features: Tensor,
+    labels: Tensor,
+    text: Tensor,
+    names: Sequence[str],
+    seed: int = 0,
 ) -> Tensor:
-    """R [C, K, D] from class features of training images.
+    """R [C, K, D], unit vectors, at the start that the configuration names.
 
     Args:
         features: [Q, D] unit class features z, one for each (image, class it shows).
         labels: [Q] the class of each.
-        per_class: K.
+        text: [C, D] unit text embeddings of the classes.
         names: the C class names, for the message.
+        seed: of what parts the K prototypes of a class where they would start equal.
 
     Raises:
-        UserError: no image shows some class.
+        UserError: no image shows some class, from whatever they start: they are trained on images.
     """
     present = torch.bincount(labels, minlength=len(names))
     missing = [name for name, count in zip(names, present.tolist(), strict=True) if count == 0]
     refuse_classes_without_image(missing)
-    centres = []
-    for index in range(len(names)):
-        points = features[labels == index]
-        if per_class == 1:
-            centres.append(F.normalize(points.mean(dim=0, keepdim=True), dim=-1))
-        else:
-            centres.append(spherical_kmeans(points, per_class))
-    return torch.stack(centres)
+    points = [features[labels == index] for index in range(len(names))]
+    if config.start == "k-means" and config.per_class > 1:
+        return torch.stack([spherical_kmeans(own, config.per_class) for own in points])
+    centres = text
+    if config.start != "text":
+        centres = torch.stack([F.normalize(own.mean(dim=0), dim=-1) for own in points])
+    return part(centres, config.per_class, torch.Generator().manual_seed(seed))
+
+
+def part(centres: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Each unit centre [C, D] and ``count`` - 1 neighbours of it: [C, count, D].
+
+    Prototypes that start equal have equal gradients and would stay equal for ever.
+    """
+    classes, width = centres.shape
+    steps = torch.randn(classes, count - 1, width, generator=generator) * TURN / math.sqrt(width)
+    centre = centres[:, None]  # [C, 1, D]
+    return torch.cat([centre, F.normalize(centre + steps.to(centres), dim=-1)], dim=1)
 
 
 def refuse_classes_without_image(missing: Sequence[str]) -> None:

@@ -7,24 +7,29 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from t2ipal.errors import UserError
-from t2ipal.recognizer.config import HeadConfig
+from t2ipal.recognizer.config import HeadConfig, PromptKind
 
 Shape = tuple[int | str, ...]
 """Sizes; a letter stands for a size that must be the same wherever the letter stands."""
 
 
+def pair_names(kind: PromptKind) -> tuple[str, str]:
+    """What the two class embeddings, and the two contexts behind them, are called on disk.
+
+    They are those of the branches, or for DualCoOp those of its negative and positive prompts.
+    """
+    return ("negative", "positive") if kind == "dual" else ("global", "local")
+
+
 def tuned_shapes(config: HeadConfig, classes: int) -> dict[str, Shape]:
     """Name and shape of each tensor of a head of this configuration with this many classes."""
-    shapes: dict[str, Shape] = {
-        "class_embeddings.global": (classes, "D"),
-        "class_embeddings.local": (classes, "D"),
-    }
-    if config.prompts.kind == "learned":
+    pair = pair_names(config.prompts.kind)
+    shapes: dict[str, Shape] = {f"class_embeddings.{name}": (classes, "D") for name in pair}
+    if config.prompts.kind != "fixed":
         context: Shape = (config.prompts.context_tokens, "Wt")
         if config.prompts.per_class:
             context = (classes, *context)
-        shapes["prompts.global_context"] = context
-        shapes["prompts.local_context"] = context
+        shapes |= {f"prompts.{name}_context": context for name in pair}
     if config.prototypes.enabled:
         shapes["prototypes.vectors"] = (classes, config.prototypes.per_class, "D")
     if config.adapter.kind == "cache":

@@ -85,10 +85,11 @@ def fit(
     pools = _pool(train, config)
     head.thaw()
     _start(head, train, config)
+    _refuse_classes_without_item(head, pools, config)
     size = {kind: min(config.batch_size, len(items)) for kind, items in pools.items()}
     steps = max(math.ceil(len(items) / size[kind]) for kind, items in pools.items())
     optimiser = Optimiser(head, config, config.epochs * steps)
-    loss_of = _BranchLoss(config, pools, head.config.fusion.weights)
+    loss_of = _BranchLoss(config, pools, head)
     generator = torch.Generator().manual_seed(config.seed)
 
     history: list[EpochRecord] = []
@@ -126,9 +127,11 @@ def fit(
 class _BranchLoss:
     """The loss summed over the branches that count, images and captions weighed."""
 
-    def __init__(self, config: TrainConfig, pools: Pools, weights: Mapping[str, float]) -> None:
+    def __init__(self, config: TrainConfig, pools: Pools, head: T2IPALHead) -> None:
         self.loss: Loss = loss_function(config.loss)
-        self.pointwise = config.loss.pointwise
+        self.joint = head.joint
+        self.centred = config.loss.pointwise and not head.joint
+        weights = head.config.fusion.weights
         self.branches = [name for name, weight in weights.items() if weight > 0]
         both = len(pools) == 2
         self.shares: dict[ItemKind, float] = {
@@ -139,11 +142,13 @@ class _BranchLoss:
 
     def __call__(self, scores: Scores, targets: Tensor, kind: ItemKind) -> Tensor:
         """Scalar loss of a batch of one kind."""
+        if self.joint:
+            return self.shares[kind] * self.loss(scores.fused, targets)
         total = scores.fused.new_zeros(())
         for name in self.branches:
             if name in scores.branches:
                 logits = scores.branches[name]
-                if self.pointwise:
+                if self.centred:
                     logits = _centre(logits, targets, self.log_odds[kind])
                 total = total + self.loss(logits, targets)
         return self.shares[kind] * total
@@ -183,6 +188,21 @@ def _pool(train: Sequence[ItemSet], config: TrainConfig) -> Pools:
             )
         pools[kind] = ItemSet.join(sets)
     return pools
+
+
+def _refuse_classes_without_item(head: T2IPALHead, pools: Pools, config: TrainConfig) -> None:
+    """Training would only teach that such a class is absent from everything."""
+    shown = torch.stack([(items.targets == 1).any(dim=0) for items in pools.values()]).any(dim=0)
+    missing = [
+        repr(name) for name, found in zip(head.names, shown.tolist(), strict=True) if not found
+    ]
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise UserError(
+            f"training on {config.train_on}: none shows {', '.join(missing[:5])}{more}; add "
+            "captions that name the class (label --compose writes some) or labelled images of it, "
+            "or take it out of the vocabulary."
+        )
 
 
 def _check_classes(head: T2IPALHead, items: ItemSet) -> None:

@@ -16,6 +16,9 @@ def model_card(config: dict[str, Any]) -> str:
     about: dict[str, Any] = config["about"]
     vocabulary = Vocabulary.from_dict(config["vocabulary"], "config.json")
     classes = vocabulary.readable
+    photos = "No annotated photo was used."
+    if about.get("real_images"):
+        photos = "Labelled real images were trained on too."
     lines = [
         "---",
         "library_name: t2ipal",
@@ -43,7 +46,7 @@ def model_card(config: dict[str, Any]) -> str:
     lines += [f"- {key}: {value}" for key, value in about.items() if key != "scores"]
     lines += [
         "",
-        "No annotated photo was used. Images were drawn by a text-to-image model from captions, "
+        f"{photos} Images were drawn by a text-to-image model from captions, "
         "and their labels read from the captions. Probabilities and thresholds are calibrated on "
         "held-out drawn images, not on photos.",
     ]

@@ -77,12 +77,14 @@ def write_report(
     if drawing.failed:
         warnings.append(f"{drawing.failed} images failed in every attempt and were left out.")
     method = "t2i-pal"
+    photos = "No annotated photo was used."
+    if config.real_images is not None:
+        photos = "Labelled real images were trained on too."
     content = ReportContent(
         title=f"{vocabulary.title}: a tagger from {len(captions)} captions",
         summary=(
             f"{len(images)} images were drawn from captions by {config.generator}; a few thousand "
-            f"parameters were tuned on them around a frozen CLIP ({config.clip}). No annotated "
-            "photo was used."
+            f"parameters were tuned on them around a frozen CLIP ({config.clip}). {photos}"
         ),
         command=f"t2ipal run --config {shlex.quote(str(out / 'config.yaml'))} --out "
         f"{shlex.quote(str(out))}",

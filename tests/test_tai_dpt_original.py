@@ -1,0 +1,123 @@
+"""TaI-DPT's own protocol end to end: its pooling, its template captions, its choice of epoch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import t2ipal.workbench
+from conftest import TinyRun
+from t2ipal.captions.labelled import read_labelled
+from t2ipal.cli import main
+from t2ipal.clip.backbone import Backbone
+from t2ipal.config import RunConfig
+from t2ipal.errors import UserError
+from t2ipal.recognizer.baselines import method_config
+from t2ipal.synthesis.store import read_manifest
+from t2ipal.tagger import Tagger
+from t2ipal.vocabulary import Vocabulary
+from t2ipal.workbench import Workbench
+from tiny_clip import build_tiny_clip
+
+NAME = "tai-dpt-original"
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(build_tiny_clip(tmp_path_factory.mktemp("original") / "clip", "resnet"))
+
+
+def bench_of(run: TinyRun, cache: Path, clip: str, *, pool_positions: bool) -> Workbench:
+    return Workbench(
+        Vocabulary.load(run.folder / "vocabulary.yaml"),
+        Backbone.load(clip, pool_positions=pool_positions),
+        cache,
+        read_labelled(run.folder / "captions.jsonl"),
+        read_manifest(run.folder),
+        run.folder,
+        progress=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def bench(tiny_run: TinyRun, clip: str, tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    return bench_of(tiny_run, tmp_path_factory.mktemp("cache"), clip, pool_positions=False)
+
+
+def handed_over(
+    bench: Workbench, method: str, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[Any], Any, Any]:
+    seen: list[Any] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(t2ipal.workbench, "fit", lambda *given, log: seen.extend(given))
+        bench.fit(method_config(method), 0)
+    _, train, valid, config = seen
+    return train, valid, config
+
+
+def test_it_trains_on_captions_and_89_templates_a_class(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, valid, config = handed_over(bench, NAME, monkeypatch)
+    captions, images, templates = train
+    assert captions is bench.train_captions and images is bench.train_images
+    assert config.train_on == "captions"
+    assert valid is bench.valid
+    assert templates.kind == "caption"
+    assert templates.targets.sum(0).tolist() == [89] * len(bench.vocabulary)
+    assert set(templates.targets.sum(1).tolist()) == {1}
+    bare, _, _ = handed_over(bench, f"{NAME}/no-templates", monkeypatch)
+    assert len(bare) == 2
+
+
+def test_the_test_images_choose_the_epoch_only_where_that_is_asked_for(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flawed = f"{NAME}/best-on-test"
+    with pytest.raises(UserError, match=r"chooses its epoch by the test images: name them with"):
+        handed_over(bench, flawed, monkeypatch)
+    monkeypatch.setattr(bench, "test", bench.valid.take(bench.valid.targets[:, 0].argsort()))
+    assert handed_over(bench, flawed, monkeypatch)[1] is bench.test
+    assert handed_over(bench, NAME, monkeypatch)[1] is bench.valid
+
+
+def test_features_pooled_in_another_way_are_refused(
+    tiny_run: TinyRun, bench: Workbench, clip: str, tmp_path: Path
+) -> None:
+    other = bench_of(tiny_run, tmp_path, clip, pool_positions=True)
+    with pytest.raises(UserError, match=r"'tai-dpt-original' reads global features pooled in an"):
+        other.fit(method_config(NAME), 0)
+    with pytest.raises(UserError, match=r"'tai-dpt' reads global features pooled in another way"):
+        bench.fit(method_config("tai-dpt"), 0)
+    assert not np.allclose(other.valid.global_, bench.valid.global_, atol=1e-3)
+    assert np.allclose(other.valid.local, bench.valid.local, atol=1e-3)
+
+
+@pytest.mark.parametrize("flawed", [False, True])
+def test_train_and_eval(
+    flawed: bool, tiny_run: TinyRun, clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert isinstance(tiny_run.config, RunConfig)
+    replace(tiny_run.config, data=None).write(tmp_path / "config.yaml")
+    folder, out = tiny_run.folder, tmp_path / "model"
+    arguments = [
+        *("train", "--classes", folder / "vocabulary.yaml", "--images", folder, "--out", out),
+        *("--captions", folder / "captions.jsonl", "--clip", clip),
+        *("--features", tmp_path / "features", "--config", tmp_path / "config.yaml"),
+        *("--method", f"{NAME}/best-on-test" if flawed else NAME),
+        *(("--data", "miniature:24") if flawed else ()),
+    ]
+    assert main([str(a) for a in arguments]) == 0
+    config = json.loads((out / "config.json").read_text())
+    assert config["backbone"]["pool_positions"] is False
+    assert config["about"]["method"].endswith("best-on-test") == flawed
+    assert Tagger.from_pretrained(out).backbone.pool_positions is False
+    capsys.readouterr()
+    data = ("--data", "miniature:24", "--cache", str(folder / "scenes"))
+    assert main(["eval", str(out), *data]) == 0
+    assert "mAP" in capsys.readouterr().out
