@@ -15,12 +15,14 @@ import torch
 
 import t2ipal.workbench
 from conftest import TinyRun
+from t2ipal.benchmarks.labelled import read_labelled_images
 from t2ipal.captions.labelled import read_labelled
 from t2ipal.cli import main
 from t2ipal.clip.backbone import Backbone
 from t2ipal.comparison import METHODS, method_names
 from t2ipal.config import RunConfig
 from t2ipal.errors import UserError
+from t2ipal.files import sha256_file
 from t2ipal.fitting import methods_of, train
 from t2ipal.pipeline import run
 from t2ipal.real_images import read_real_images
@@ -251,6 +253,17 @@ def test_a_run_trains_and_compares_with_them(
     assert "Labelled real images were trained on too." in (out / "report.html").read_text()
     with pytest.raises(UserError, match="another shots"):
         run(replace(few, shots=3), out)
+
+
+def test_the_miniature_draws_other_scenes_to_train_on_than_to_test_on(
+    vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    spec = "miniature:known:4"
+    real = read_real_images(RunConfig(real_images=spec), vocabulary, tmp_path)
+    test = read_labelled_images(spec, vocabulary, cache=tmp_path)
+    assert real is not None
+    seen, tested = ({sha256_file(f) for f in part.files} for part in (real.images, test))
+    assert len(seen) == len(tested) == 4 and not seen & tested
 
 
 def folder_of(scenes: Path, target: Path, count: int) -> Path:

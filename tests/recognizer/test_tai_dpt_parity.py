@@ -288,7 +288,7 @@ def test_what_tai_dpt_does_otherwise_would_show(
     visual = found.backbone.model.visual
     ours = F.normalize(found.backbone.encode_image(pixels[:1]).global_, dim=-1)
     clip = F.normalize(visual(pixels[:1]), dim=-1)
-    assert relative_error(ours, clip) > 1e-2
+    assert relative_error(ours, clip) > 5e-3  # fifty times what the tests above allow
     vocabulary = Vocabulary("three", CLASSES)
     readable = class_tokens(found.backbone, vocabulary).names
     keys = class_tokens(found.backbone, vocabulary, form="key").names

@@ -23,8 +23,9 @@ All of them are settings of one head, so that they run on the same cached featur
   positive and a negative context of 16 tokens, trained by the asymmetric loss on every image there
   is, drawn or real. ``dualcoop/real`` sees labelled real images alone, as in their paper;
   ``dualcoop/per-class`` has contexts of its own for each class, which they advise against where few
-  labels are known. Steps as for ``tai-dpt``; they also crop and distort the images, which cached
-  features cannot.
+  labels are known. The number of steps and the optimiser are this project's: with so few steps
+  their SGD leaves it far behind (on 4 shots of the miniature's known style, epoch 10: mAP 70, with
+  AdamW 90). They also distort the images, which cached features cannot.
 - ``t2i-pal``: everything.
 - ``t2i-pal/...``: everything but one part. ``captions`` leaves no image to start prototypes and
   adapter from, so it keeps the prompts alone; ``prompts-only`` sees captions and images.
@@ -139,9 +140,6 @@ _DUALCOOP = MethodConfig(
     TrainConfig(
         train_on="images",
         loss=LossConfig(kind="asymmetric", positive_focus=1.0, negative_focus=2.0),
-        optimiser="sgd",
-        momentum=0.9,
-        lr_prompts=2e-3,
     ),
 )
 _T2I_PAL = MethodConfig("t2i-pal", HeadConfig(), TrainConfig(train_on="both"))
