@@ -161,6 +161,8 @@ def backbone() -> Backbone:
         torch.manual_seed(0)
         model = open_clip.create_model("RN50", force_quick_gelu=True)
         randomise_norms(model)
+        # As large as what it is added to, so that pooling with and without it cannot be confused.
+        torch.nn.init.normal_(model.visual.attnpool.positional_embedding)
     tokenizer = open_clip.get_tokenizer("RN50")
     config = open_clip.get_model_config("RN50")
     pool = METHOD.pool_positions
