@@ -289,7 +289,8 @@ class Train:
     clip: str = "miniature"
     """open_clip model: NAME:PRETRAINED, hf-hub:ORG/NAME, a folder, or miniature"""
     method: str = "t2i-pal"
-    """t2i-pal, tai-dpt, dualcoop, clip-dpt, zero-shot, or an ablation, say t2i-pal/no-adapter"""
+    """t2i-pal, tai-dpt, tai-dpt-original, dualcoop, clip-dpt, zero-shot, or an ablation, say
+    t2i-pal/no-adapter"""
     features: Path | None = None
     """folder of the feature cache; IMAGES/features where not given"""
     config: Path | None = None

@@ -32,6 +32,14 @@ KINDS = {
     ),
     "per class": replace(SMALL, prompts=PromptConfig(context_tokens=4, per_class=True)),
     "fixed": replace(SMALL, prompts=PromptConfig(kind="fixed")),
+    "text start": replace(SMALL, prototypes=PrototypeConfig(start="text", per_class=2)),
+    "typical, frozen": replace(
+        SMALL, adapter=AdapterConfig(selection="typical", per_class=3, learn_keys=False)
+    ),
+    "name in the middle": replace(
+        SMALL, prompts=PromptConfig(context_tokens=4, class_position="middle", start="random")
+    ),
+    "tai-dpt-original": method_config("tai-dpt-original").head,
     "prompts": replace(
         SMALL, adapter=AdapterConfig(kind="none"), prototypes=PrototypeConfig(enabled=False)
     ),
@@ -208,6 +216,12 @@ def test_prototypes_start_from_the_class_features_of_images_that_show_the_class(
     for c in range(CLASSES):
         mean = features[IMAGES.targets[:, c] == 1, c].mean(dim=0)
         assert torch.allclose(head.prototypes.vectors[c, 0], F.normalize(mean, dim=0), atol=1e-5)
+
+
+def test_prototypes_can_start_from_the_text() -> None:
+    head = started(KINDS["text start"])
+    assert head.prototypes is not None
+    assert torch.equal(head.prototypes.vectors[:, 0], head.class_embeddings().local)
 
 
 def test_misuse_is_named() -> None:

@@ -283,14 +283,12 @@ def test_a_training_step_is_plain_descent_along_that_gradient(
         assert relative_error(value.detach() - start, step - start) < 1e-4
 
 
-def test_what_tai_dpt_does_otherwise_would_show(
-    expected: Expected, found: Found, pixels: Tensor
-) -> None:
+def test_what_tai_dpt_does_otherwise_would_show(found: Found, pixels: Tensor) -> None:
     """CLIP's own pooling and readable names are far enough away for the tests above to fail."""
     visual = found.backbone.model.visual
     ours = F.normalize(found.backbone.encode_image(pixels[:1]).global_, dim=-1)
     clip = F.normalize(visual(pixels[:1]), dim=-1)
-    assert relative_error(ours, clip) > 5e-3  # fifty times what the tests above allow
+    assert relative_error(ours, clip) > 0.1
     vocabulary = Vocabulary("three", CLASSES)
     readable = class_tokens(found.backbone, vocabulary).names
     keys = class_tokens(found.backbone, vocabulary, form="key").names
