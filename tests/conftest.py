@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from tiny_clip import build_tiny_clip
+
+if TYPE_CHECKING:
+    from t2ipal.clip.backbone import Backbone
+    from t2ipal.workbench import Workbench
 
 settings.register_profile("slow-machine", deadline=None)
 settings.load_profile("slow-machine")
@@ -21,6 +26,23 @@ class TinyRun:
     folder: Path
     said: list[str]
     config: object
+
+    def bench(self, backbone: Backbone, cache: Path | None = None) -> Workbench:
+        """What the run's methods were fitted on, seen by ``backbone``."""
+        from t2ipal.captions.labelled import read_labelled
+        from t2ipal.synthesis.store import read_manifest
+        from t2ipal.vocabulary import Vocabulary
+        from t2ipal.workbench import Workbench
+
+        return Workbench(
+            Vocabulary.load(self.folder / "vocabulary.yaml"),
+            backbone,
+            cache or self.folder / "features",
+            read_labelled(self.folder / "captions.jsonl"),
+            read_manifest(self.folder),
+            self.folder,
+            progress=False,
+        )
 
 
 CLASSES = """\

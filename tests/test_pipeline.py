@@ -21,7 +21,7 @@ from t2ipal.recognizer.baselines import method_config
 from t2ipal.synthesis.store import read_manifest
 from t2ipal.tagger import Tagger
 from t2ipal.vocabulary import Vocabulary
-from t2ipal.workbench import Workbench, hold_out
+from t2ipal.workbench import hold_out
 
 LEFT = [
     "config.yaml",
@@ -186,15 +186,7 @@ def test_held_out_captions_leave_every_class_something(tiny_run: TinyRun) -> Non
 
 def test_no_held_out_image_shares_its_caption_with_a_training_one(tiny_run: TinyRun) -> None:
     config = RunConfig.read(tiny_run.folder / "config.yaml")
-    bench = Workbench(
-        Vocabulary.load(tiny_run.folder / "vocabulary.yaml"),
-        Backbone.load(config.clip),
-        tiny_run.folder / "features",
-        read_labelled(tiny_run.folder / "captions.jsonl"),
-        read_manifest(tiny_run.folder),
-        tiny_run.folder,
-        progress=False,
-    )
+    bench = tiny_run.bench(Backbone.load(config.clip))
     assert bench.train_images is not None
     total = len(bench.train_images) + len(bench.valid)
     assert total == len(read_manifest(tiny_run.folder))

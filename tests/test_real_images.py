@@ -27,7 +27,6 @@ from t2ipal.fitting import methods_of, train
 from t2ipal.pipeline import run
 from t2ipal.real_images import read_real_images
 from t2ipal.recognizer.items import ItemSet
-from t2ipal.synthesis.store import read_manifest
 from t2ipal.vocabulary import Vocabulary
 from t2ipal.workbench import Workbench
 
@@ -47,16 +46,8 @@ def vocabulary(tiny_run: TinyRun) -> Vocabulary:
 
 
 @pytest.fixture
-def bench(tiny_run: TinyRun, config: RunConfig, vocabulary: Vocabulary) -> Workbench:
-    return Workbench(
-        vocabulary,
-        Backbone.load(config.clip),
-        tiny_run.folder / "features",
-        read_labelled(tiny_run.folder / "captions.jsonl"),
-        read_manifest(tiny_run.folder),
-        tiny_run.folder,
-        progress=False,
-    )
+def bench(tiny_run: TinyRun, config: RunConfig) -> Workbench:
+    return tiny_run.bench(Backbone.load(config.clip))
 
 
 @pytest.fixture

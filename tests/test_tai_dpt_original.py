@@ -12,13 +12,13 @@ import pytest
 
 import t2ipal.workbench
 from conftest import TinyRun
-from t2ipal.captions.labelled import read_labelled
 from t2ipal.cli import main
 from t2ipal.clip.backbone import Backbone
 from t2ipal.config import RunConfig
 from t2ipal.errors import UserError
+from t2ipal.fitting import train
+from t2ipal.miniature.scenes import write_test_set
 from t2ipal.recognizer.baselines import method_config
-from t2ipal.synthesis.store import read_manifest
 from t2ipal.tagger import Tagger
 from t2ipal.vocabulary import Vocabulary
 from t2ipal.workbench import Workbench
@@ -32,21 +32,11 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(build_tiny_clip(tmp_path_factory.mktemp("original") / "clip", "resnet"))
 
 
-def bench_of(run: TinyRun, cache: Path, clip: str, *, pool_positions: bool) -> Workbench:
-    return Workbench(
-        Vocabulary.load(run.folder / "vocabulary.yaml"),
-        Backbone.load(clip, pool_positions=pool_positions),
-        cache,
-        read_labelled(run.folder / "captions.jsonl"),
-        read_manifest(run.folder),
-        run.folder,
-        progress=False,
-    )
-
-
 @pytest.fixture(scope="module")
 def bench(tiny_run: TinyRun, clip: str, tmp_path_factory: pytest.TempPathFactory) -> Workbench:
-    return bench_of(tiny_run, tmp_path_factory.mktemp("cache"), clip, pool_positions=False)
+    return tiny_run.bench(
+        Backbone.load(clip, pool_positions=False), tmp_path_factory.mktemp("cache")
+    )
 
 
 def handed_over(
@@ -89,7 +79,7 @@ def test_the_test_images_choose_the_epoch_only_where_that_is_asked_for(
 def test_features_pooled_in_another_way_are_refused(
     tiny_run: TinyRun, bench: Workbench, clip: str, tmp_path: Path
 ) -> None:
-    other = bench_of(tiny_run, tmp_path, clip, pool_positions=True)
+    other = tiny_run.bench(Backbone.load(clip), tmp_path)
     with pytest.raises(UserError, match=r"'tai-dpt-original' reads global features pooled in an"):
         other.fit(method_config(NAME), 0)
     with pytest.raises(UserError, match=r"'tai-dpt' reads global features pooled in another way"):
@@ -121,3 +111,25 @@ def test_train_and_eval(
     data = ("--data", "miniature:24", "--cache", str(folder / "scenes"))
     assert main(["eval", str(out), *data]) == 0
     assert "mAP" in capsys.readouterr().out
+
+
+def test_test_images_may_not_be_trained_on_where_they_choose_the_epoch(
+    tiny_run: TinyRun, clip: str, tmp_path: Path
+) -> None:
+    assert isinstance(tiny_run.config, RunConfig)
+    write_test_set(tmp_path / "photos", 30)
+    photos = str(tmp_path / "photos")
+    config = replace(tiny_run.config, data=photos, real_images=photos)
+    with pytest.raises(UserError, match=r"^30 of the 30 real images to train on are test images"):
+        train(
+            Vocabulary.load("voc2007"),
+            tiny_run.folder / "captions.jsonl",
+            tiny_run.folder,
+            tmp_path / "model",
+            clip=clip,
+            method=f"{NAME}/best-on-test",
+            features=tmp_path / "features",
+            config=config,
+            progress=False,
+        )
+    assert not (tmp_path / "model").exists()

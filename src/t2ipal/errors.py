@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(ValueError):
@@ -17,3 +17,9 @@ def nearest(word: str, options: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the option closest to ``word``, or an empty string."""
     found = difflib.get_close_matches(word, list(options), n=1)
     return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first ``most`` names, quoted, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(repr(name) for name in names[:most]) + more

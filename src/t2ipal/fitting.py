@@ -16,8 +16,9 @@ from t2ipal.clip.backbone import Backbone
 from t2ipal.config import RunConfig
 from t2ipal.errors import UserError
 from t2ipal.files import write_jsonl
-from t2ipal.real_images import SCENES, read_real_images
+from t2ipal.real_images import SCENES, RealImages, read_real_images, refuse_test_images
 from t2ipal.recognizer.baselines import MethodConfig, method_config
+from t2ipal.recognizer.items import ItemSet
 from t2ipal.synthesis.store import read_manifest
 from t2ipal.tagger import Tagger
 from t2ipal.vocabulary import Vocabulary
@@ -50,6 +51,14 @@ def methods_of(config: RunConfig) -> Callable[[str], MethodConfig]:
         return replace(method, train=train)
 
     return configure
+
+
+def train_on_real(bench: Workbench, real: RealImages, test: ItemSet | None, say: Say) -> None:
+    """Give labelled real images to every trained method; none of them may be tested on."""
+    bench.real = bench.labelled(real.images)
+    if test is not None:
+        refuse_test_images(bench.real, test)
+    say(f"real images: {real.summary}")
 
 
 def train_tagger(
@@ -99,7 +108,8 @@ def train(
         say: told how many real images were taken.
 
     Raises:
-        UserError: bad input, a class with fewer real images than shots, or nothing to train on.
+        UserError: bad input, a class with fewer real images than shots, nothing to train on, or
+            real images among the test images by which the method chooses its epoch.
     """
     config = config or RunConfig()
     vocabulary = Vocabulary.load(classes)
@@ -133,8 +143,7 @@ def train(
             )
         )
     if real is not None:
-        bench.real = bench.labelled(real.images)
-        say(f"real images: {real.summary}")
+        train_on_real(bench, real, bench.test, say)
     tagger = train_tagger(bench, chosen, config.seed)
     tagger.about.update(
         captions=Path(captions).name, real_images=0 if real is None else real.summary

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,8 @@ from t2ipal.comparison import Comparison, compare, method_names
 from t2ipal.config import RunConfig
 from t2ipal.errors import UserError
 from t2ipal.files import write_text
-from t2ipal.fitting import methods_of, train_tagger
-from t2ipal.real_images import SCENES, RealImages, read_real_images, refuse_test_images
+from t2ipal.fitting import Say, methods_of, train_on_real, train_tagger
+from t2ipal.real_images import SCENES, RealImages, read_real_images
 from t2ipal.recognizer.items import ItemSet
 from t2ipal.report.run_report import write_report
 from t2ipal.synthesis.generator import GenerateSummary, generate
@@ -42,7 +42,6 @@ from t2ipal.vocabulary import Vocabulary
 from t2ipal.workbench import Workbench
 
 log = logging.getLogger(__name__)
-Say = Callable[[str], None]
 
 # Settings that change no stored result, so that a finished run may be started with others.
 _FREE = {"batch_size", "device", "data", "images", "real_data", "real_folder", "seeds", "ablations"}
@@ -81,7 +80,7 @@ def run(
     if config.data is not None:
         test = _labelled(config, vocabulary, out, config.data, seed=0)
     if real is not None:
-        real_stage(real, bench, test, say)
+        train_on_real(bench, real, None if test is None else bench.labelled(test), say)
     tagger = train_stage(config, bench, out, say, real)
     comparison = None
     if test is not None:
@@ -208,14 +207,6 @@ def embed_stage(
         f"{len(bench.valid)} drawn images held out"
     )
     return bench
-
-
-def real_stage(real: RealImages, bench: Workbench, test: LabelledImages | None, say: Say) -> None:
-    """Labelled real images for every trained method to train on too; none of them is tested on."""
-    bench.real = bench.labelled(real.images)
-    if test is not None:
-        refuse_test_images(bench.real, bench.labelled(test))
-    say(f"real images: {real.summary}")
 
 
 def train_stage(

@@ -119,6 +119,7 @@ class Workbench:
                 "no caption names a class, so there is nothing to train on: "
                 "check the classes, add synonyms, or use other captions."
             )
+        self._tokens_of: dict[ClassNames, ClassTokens] = {}
         self.real: ItemSet | None = None
         self.test: ItemSet | None = None
         held = hold_out(named)
@@ -260,7 +261,9 @@ class Workbench:
         return class_ensemble(self.backbone, self.vocabulary)
 
     def _tokens(self, form: ClassNames) -> ClassTokens:
-        return class_tokens(self.backbone, self.vocabulary, form=form)
+        if form not in self._tokens_of:
+            self._tokens_of[form] = class_tokens(self.backbone, self.vocabulary, form=form)
+        return self._tokens_of[form]
 
     def _template_captions(self, form: ClassNames) -> ItemSet:
         """Captions made of a template and a class name, which is their one label."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from t2ipal.errors import UserError
+from t2ipal.errors import UserError, listed
 from t2ipal.recognizer.config import PrototypeConfig
 
 TURN = 0.1
@@ -111,11 +111,9 @@ def part(centres: Tensor, count: int, generator: torch.Generator) -> Tensor:
 def refuse_classes_without_image(missing: Sequence[str]) -> None:
     """Raise the UserError that names classes no training image shows, if there are any."""
     if missing:
-        shown = ", ".join(repr(name) for name in missing[:5])
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise UserError(
-            f"no training image shows {shown}{more}, and prototypes and adapter start from images: "
-            "add captions that name the class (label --compose writes some) and draw them, take "
+            f"no training image shows {listed(missing)}, and prototypes and adapter start from "
+            "images: add captions that name the class (label --compose writes some) and draw them, take "
             "the class out of the vocabulary, or train with captions alone."
         )
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from t2ipal.errors import UserError
+from t2ipal.errors import UserError, listed
 from t2ipal.recognizer.config import ItemKind, TrainConfig
 from t2ipal.recognizer.head import Scores, T2IPALHead
 from t2ipal.recognizer.items import ItemSet
@@ -193,13 +193,10 @@ def _pool(train: Sequence[ItemSet], config: TrainConfig) -> Pools:
 def _refuse_classes_without_item(head: T2IPALHead, pools: Pools, config: TrainConfig) -> None:
     """Training would only teach that such a class is absent from everything."""
     shown = torch.stack([(items.targets == 1).any(dim=0) for items in pools.values()]).any(dim=0)
-    missing = [
-        repr(name) for name, found in zip(head.names, shown.tolist(), strict=True) if not found
-    ]
+    missing = [name for name, found in zip(head.names, shown.tolist(), strict=True) if not found]
     if missing:
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise UserError(
-            f"training on {config.train_on}: none shows {', '.join(missing[:5])}{more}; add "
+            f"training on {config.train_on}: none shows {listed(missing)}; add "
             "captions that name the class (label --compose writes some) or labelled images of it, "
             "or take it out of the vocabulary."
         )

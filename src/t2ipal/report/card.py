@@ -7,6 +7,13 @@ from typing import Any
 from t2ipal.vocabulary import Vocabulary
 
 
+def photos_used(real_images: bool) -> str:
+    """The sentence about annotated photos that card and report share."""
+    if real_images:
+        return "Labelled real images were trained on too."
+    return "No annotated photo was used."
+
+
 def model_card(config: dict[str, Any]) -> str:
     """Markdown for the configuration that ``Tagger.save_pretrained`` writes.
 
@@ -16,9 +23,7 @@ def model_card(config: dict[str, Any]) -> str:
     about: dict[str, Any] = config["about"]
     vocabulary = Vocabulary.from_dict(config["vocabulary"], "config.json")
     classes = vocabulary.readable
-    photos = "No annotated photo was used."
-    if about.get("real_images"):
-        photos = "Labelled real images were trained on too."
+    photos = photos_used(bool(about.get("real_images")))
     lines = [
         "---",
         "library_name: t2ipal",

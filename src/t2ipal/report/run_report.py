@@ -17,6 +17,7 @@ from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.clip.pictures import load_image
 from t2ipal.comparison import Comparison
 from t2ipal.config import RunConfig
+from t2ipal.report.card import photos_used
 from t2ipal.report.contact import write_contact_sheet
 from t2ipal.report.content import (
     ClassCount,
@@ -77,9 +78,7 @@ def write_report(
     if drawing.failed:
         warnings.append(f"{drawing.failed} images failed in every attempt and were left out.")
     method = "t2i-pal"
-    photos = "No annotated photo was used."
-    if config.real_images is not None:
-        photos = "Labelled real images were trained on too."
+    photos = photos_used(config.real_images is not None)
     content = ReportContent(
         title=f"{vocabulary.title}: a tagger from {len(captions)} captions",
         summary=(

@@ -9,7 +9,6 @@ here it is the small CLIP's image tower.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +44,7 @@ class Perception(nn.Module):
 
     def __init__(self, visual: Any, image_size: int) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(
-            [_Stem(visual), *(visual.get_submodule(f"layer{n}") for n in (1, 2, 3))]
-        )
+        self.visual = visual
         self.image_size = image_size
         self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
 
@@ -63,20 +60,10 @@ class Perception(nn.Module):
         x = F.interpolate(x, size=(self.image_size, self.image_size), mode="bilinear")
         x = 2 * x  # pixels in [-1, 1] have twice the deviation that CLIP's normalisation divides by
         seen = []
-        for stage in self.stages:
-            x = stage(x)
+        for stage in ("stem", "layer1", "layer2", "layer3"):
+            x = getattr(self.visual, stage)(x)
             seen.append(x)
         return seen
-
-
-class _Stem(nn.Module):
-    def __init__(self, visual: Any) -> None:
-        super().__init__()
-        self.visual = visual
-
-    def forward(self, x: Tensor) -> Tensor:
-        stem: Callable[[Tensor], Tensor] = self.visual.stem
-        return stem(x)
 
 
 def train(
