@@ -113,8 +113,8 @@ def refuse_classes_without_image(missing: Sequence[str]) -> None:
     if missing:
         raise UserError(
             f"no training image shows {listed(missing)}, and prototypes and adapter start from "
-            "images: add captions that name the class (label --compose writes some) and draw them, take "
-            "the class out of the vocabulary, or train with captions alone."
+            "images: add captions that name the class (label --compose writes some) and draw them, "
+            "take the class out of the vocabulary, or train with captions alone."
         )
 
 
