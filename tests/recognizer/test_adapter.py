@@ -9,6 +9,7 @@ from t2ipal.errors import UserError
 from t2ipal.recognizer.adapter import (
     BottleneckAdapter,
     CacheAdapter,
+    ProjectionAdapter,
     bank_ranks,
     cache_values,
     choose_bank,
@@ -35,6 +36,27 @@ def test_cache_equals_the_loop() -> None:
                 cosine = float(GLOBAL[b] @ keys[n] / keys[n].norm())
                 total += math.exp(-3.0 * (1 - cosine)) * float(values[n, c])
             assert math.isclose(adapted.bonus[b, c], 0.7 * total, rel_tol=1e-4)
+
+
+def test_projection_equals_the_loop() -> None:
+    config = AdapterConfig(kind="projection", ratio=0.3, beta=4.0)
+    keys = 2 * unit(5, 8, seed=2)
+    with torch.no_grad():
+        adapted = ProjectionAdapter(config, keys)(GLOBAL)
+    assert adapted.bonus is None
+    for g, found in zip(GLOBAL, adapted.global_, strict=True):
+        near = [math.exp(4.0 * float(g @ key / key.norm())) for key in keys]
+        sum_ = sum(w / sum(near) * key / key.norm() for w, key in zip(near, keys, strict=True))
+        blend = 0.3 * sum_ / sum_.norm() + 0.7 * g
+        assert torch.allclose(found, blend / blend.norm(), atol=1e-6)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+def test_projection_goes_from_the_feature_to_the_nearest_image(ratio: float) -> None:
+    keys = unit(5, 8, seed=2)
+    adapted = ProjectionAdapter(AdapterConfig(kind="projection", ratio=ratio, beta=1e4), keys)
+    nearest = keys[(GLOBAL @ keys.T).argmax(dim=1)]
+    assert torch.allclose(adapted(GLOBAL).global_, nearest if ratio else GLOBAL, atol=1e-5)
 
 
 def test_values_count_present_labels_alone() -> None:

@@ -30,6 +30,7 @@ KINDS = {
     "bottleneck": replace(
         SMALL, adapter=AdapterConfig(kind="bottleneck"), prototypes=PrototypeConfig(per_class=3)
     ),
+    "projection": replace(SMALL, adapter=AdapterConfig(kind="projection", per_class=3)),
     "per class": replace(SMALL, prompts=PromptConfig(context_tokens=4, per_class=True)),
     "fixed": replace(SMALL, prompts=PromptConfig(kind="fixed")),
     "text start": replace(SMALL, prototypes=PrototypeConfig(start="text", per_class=2)),

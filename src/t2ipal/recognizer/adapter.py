@@ -1,9 +1,10 @@
-"""Adapters of the global branch: a cache of training images, or a bottleneck on the feature.
+"""Adapters of the global branch: a cache of training images, a bottleneck, or a projection.
 
 ``cache`` is Tip-Adapter (Zhang et al., ECCV 2022): features of training images
 as keys, their labels as values, s_a = exp(-beta (1 - g F^T)) Y. ``bottleneck`` is CLIP-Adapter
-(Gao et al., IJCV 2024): g <- ratio MLP(g) + (1 - ratio) g. Both live in image
-space and see images alone.
+(Gao et al., IJCV 2024): g <- ratio MLP(g) + (1 - ratio) g. ``projection`` replaces the MLP by the
+training images that g resembles (DeCap, Li et al., ICLR 2023; CoMC blends so at test time):
+g <- ratio softmax(beta g F^T) F + (1 - ratio) g. All live in image space and see images alone.
 """
 
 from __future__ import annotations
@@ -145,7 +146,24 @@ class BottleneckAdapter(nn.Module):
         return Adapted(F.normalize(ratio * residual + (1 - ratio) * global_, dim=-1), None)
 
 
-Adapter = CacheAdapter | BottleneckAdapter
+class ProjectionAdapter(nn.Module):
+    """The feature drawn towards those training images that it resembles."""
+
+    def __init__(self, config: AdapterConfig, keys: Tensor) -> None:
+        super().__init__()
+        self.config = config
+        self.keys = nn.Parameter(keys.detach().clone(), requires_grad=config.learn_keys)  # [N, D]
+
+    def forward(self, global_: Tensor) -> Adapted:
+        """Blend the feature with its projection onto the bank; the scores get no bonus."""
+        keys = F.normalize(self.keys, dim=-1)
+        weights = (self.config.beta * global_ @ keys.T).softmax(dim=-1)  # [B, N]
+        projected = F.normalize(weights @ keys, dim=-1)
+        ratio = self.config.ratio
+        return Adapted(F.normalize(ratio * projected + (1 - ratio) * global_, dim=-1), None)
+
+
+Adapter = CacheAdapter | BottleneckAdapter | ProjectionAdapter
 
 
 def start_adapter(
@@ -154,11 +172,13 @@ def start_adapter(
     """The adapter at its start, from global features [N, D] and labels [N, C] of training images.
 
     Raises:
-        UserError: the cache is wanted and no image shows some class.
+        UserError: a bank of images is wanted and no image shows some class.
     """
-    if config.kind == "cache":
+    if config.kind in ("cache", "projection"):
         ranks = bank_ranks(config.selection, global_, targets)
         rows = choose_bank(targets, config.per_class, names, seed, ranks)
+        if config.kind == "projection":
+            return ProjectionAdapter(config, global_[rows])
         # Counted over all images: in a class-balanced bank no class is as rare as it is.
         values = cache_values(targets[rows], config.values, label_counts(targets)[rows])
         return CacheAdapter(config, global_[rows], values)
@@ -175,6 +195,8 @@ def restore_adapter(config: AdapterConfig, state: Mapping[str, Tensor]) -> Adapt
     """The adapter from its tensors in the saved ``state`` of a head."""
     if config.kind == "cache":
         return CacheAdapter(config, state["adapter.keys"], state["adapter.values"])
+    if config.kind == "projection":
+        return ProjectionAdapter(config, state["adapter.keys"])
     if config.kind == "bottleneck":
         return BottleneckAdapter(config, state["adapter.down"], state["adapter.up"])
     return None

@@ -57,7 +57,7 @@ ClassPosition = Literal["end", "middle", "front"]
 ClassNames = Literal["readable", "key"]
 PrototypeStart = Literal["k-means", "mean", "text"]
 Aggregation = Literal["smooth-max", "max", "mean"]
-AdapterKind = Literal["none", "cache", "bottleneck"]
+AdapterKind = Literal["none", "cache", "bottleneck", "projection"]
 BankSelection = Literal["fewest-labels", "typical", "random"]
 CacheValues = Literal["balanced", "rows"]
 FusionKind = Literal["standardised", "raw"]
@@ -157,6 +157,8 @@ class AdapterConfig:
     similarity to images that show it and ``alpha`` means the same for any bank size and label
     count; ``rows`` is the published sum over row-normalised labels.
     ``bottleneck`` (CLIP-Adapter): ``ratio`` of the residual, hidden width D / ``reduction``.
+    ``projection`` (DeCap, CoMC): ``ratio`` of the projection onto the bank, which ``beta`` sharpens
+    and ``per_class``, ``selection`` and ``learn_keys`` make as for the cache.
     """
 
     kind: AdapterKind = "cache"

@@ -32,8 +32,9 @@ def tuned_shapes(config: HeadConfig, classes: int) -> dict[str, Shape]:
         shapes |= {f"prompts.{name}_context": context for name in pair}
     if config.prototypes.enabled:
         shapes["prototypes.vectors"] = (classes, config.prototypes.per_class, "D")
-    if config.adapter.kind == "cache":
+    if config.adapter.kind in ("cache", "projection"):
         shapes["adapter.keys"] = ("N", "D")
+    if config.adapter.kind == "cache":
         shapes["adapter.values"] = ("N", classes)
     if config.adapter.kind == "bottleneck":
         shapes["adapter.down"] = ("H", "D")
