@@ -10,7 +10,7 @@ from typing import Any
 
 from t2ipal.benchmarks.gap import ModalityGap, modality_gap
 from t2ipal.benchmarks.metrics import Evaluation
-from t2ipal.files import read_jsonl, sha256_text, to_json_line, write_text
+from t2ipal.files import append_jsonl, read_jsonl, sha256_text, write_text
 from t2ipal.recognizer.baselines import MethodConfig, method_config
 from t2ipal.recognizer.items import ItemSet
 from t2ipal.report.content import MethodResult, mean, spread
@@ -158,7 +158,7 @@ def compare(
         method = configure("t2i-pal/images" if name == CEILING else name)
         judged = []
         for seed in seeds if method.train is not None else seeds[:1]:
-            key = sha256_text(data, name, str(seed), json.dumps(_plain(method), sort_keys=True))
+            key = sha256_text(data, name, str(seed), method.identity)
             if key not in known:
                 fitted = bench.fit(method, seed, real=real if name == CEILING else None)
                 result = fitted.result
@@ -171,7 +171,7 @@ def compare(
                 )
                 known[key] = found
                 computed += 1
-                _append(journal, {"key": key, **found.to_json()})
+                append_jsonl(journal, {"key": key, **found.to_json()})
                 value = 100 * found.evaluation.mean_average_precision
                 say(f"  {name}, seed {seed}: mAP {value:.1f}")
             judged.append(known[key])
@@ -197,21 +197,7 @@ def gap_of(bench: Workbench, test: ItemSet) -> ModalityGap:
     )
 
 
-def _plain(method: MethodConfig) -> dict[str, Any]:
-    return {
-        "head": method.head.to_dict(),
-        "train": None if method.train is None else method.train.to_dict(),
-        **({"real_only": True} if method.real_only else {}),
-    }
-
-
 def _read(journal: Path) -> dict[str, Judged]:
     if not journal.exists():
         return {}
     return {row["key"]: Judged.from_json(row) for _, row in read_jsonl(journal)}
-
-
-def _append(journal: Path, row: dict[str, Any]) -> None:
-    """Whole or not at all: the small journal is written anew with one more row."""
-    text = journal.read_text(encoding="utf-8") if journal.exists() else ""
-    write_text(journal, text + to_json_line(row))

@@ -88,6 +88,12 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, row
 
 
+def append_jsonl(path: Path, row: dict[str, Any]) -> None:
+    """Add a row, whole or not at all: a small journal is written anew with one more line."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    write_text(path, text + to_json_line(row))
+
+
 def sha256_file(path: str | Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with Path(path).open("rb") as stream:

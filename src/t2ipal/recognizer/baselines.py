@@ -35,6 +35,8 @@ All of them are settings of one head, so that they run on the same cached featur
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -72,6 +74,13 @@ class MethodConfig:
     pool_positions: bool = True
     template_captions: bool = False
     best_on_test: bool = False
+
+    @property
+    def identity(self) -> str:
+        """All that decides about its result on given features, as one line of JSON."""
+        plain = dataclasses.asdict(self)
+        del plain["name"]
+        return json.dumps(plain, sort_keys=True)
 
 
 _NO_PROTOTYPES = PrototypeConfig(enabled=False)

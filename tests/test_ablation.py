@@ -1,0 +1,66 @@
+"""benchmarks/ablation.py: every switch is one, and its figures are what they say."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from t2ipal.errors import UserError
+from t2ipal.recognizer.baselines import method_config
+
+
+def _load() -> ModuleType:
+    path = Path(__file__).parents[1] / "benchmarks" / "ablation.py"
+    spec = importlib.util.spec_from_file_location("ablation", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["ablation"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+ablation = _load()
+DEFAULT = method_config("t2i-pal")
+
+
+def test_every_switch_changes_its_settings_and_no_other() -> None:
+    seen = {DEFAULT.identity}
+    for settings in (s for group in ablation.SWITCHES.values() for s in group.values()):
+        method = ablation.switched(DEFAULT, settings)
+        assert method.identity not in seen, settings
+        seen.add(method.identity)
+        assert method.train is not None and DEFAULT.train is not None
+        before = {**_flat(DEFAULT.head.to_dict()), **_flat(DEFAULT.train.to_dict(), "train.")}
+        after = {**_flat(method.head.to_dict()), **_flat(method.train.to_dict(), "train.")}
+        assert {k: v for k, v in after.items() if before[k] != v} == settings
+
+
+def _flat(mapping: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found
+
+
+def test_an_unknown_setting_and_a_bad_value_are_refused() -> None:
+    with pytest.raises(UserError, match=r"no setting 'adapter.omega'"):
+        ablation.switched(DEFAULT, {"adapter.omega": 1})
+    with pytest.raises(UserError, match="per_class"):
+        ablation.switched(DEFAULT, {"prototypes.per_class": 0})
+
+
+def test_the_interval_is_students() -> None:
+    mean, half = ablation.interval([1.0, 2.0, 4.0, 5.0, 8.0])
+    assert mean == 4.0
+    # deviation sqrt(7.5), five values, t(0.975; 4) = 2.776 (any table)
+    assert half == pytest.approx(2.776 * math.sqrt(7.5 / 5), rel=1e-3)
+    assert math.isnan(ablation.interval([3.0])[1])
