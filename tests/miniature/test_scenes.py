@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from t2ipal.miniature.scenes import (
     Plan,
     _layout,
     draw_scene,
+    plan_hard_scene,
     random_scene,
     scene_rng,
     visible,
@@ -86,7 +88,18 @@ def test_plain_things_lie_whole_on_the_grid(count: int) -> None:
     assert sizes == ({48} if count == 1 else {32})
 
 
-@pytest.mark.parametrize("split", ["test", "known"])
+def test_hard_scenes_show_more_and_smaller_things_and_some_classes_rarely() -> None:
+    plans = [plan_hard_scene(scene_rng("hard", 0, n)) for n in range(400)]
+    assert {len(set(plan.names)) for plan in plans} == {3, 4, 5, 6}
+    counts = Counter(name for plan in plans for name in plan.names)
+    shares = sorted((counts[thing.name] for thing in VOC), reverse=True)
+    assert shares[0] > 10 * shares[-1] > 0
+    layouts = {split: _layout(4, scene_rng(split, 0, 1), split) for split in ("hard", "test")}
+    sizes = {split: max(size for _, _, size in spots) for split, spots in layouts.items()}
+    assert sizes["hard"] < 22 < 28 >= sizes["test"]
+
+
+@pytest.mark.parametrize("split", ["test", "hard", "known"])
 def test_a_written_set_is_reproducible_and_labels_what_is_visible(
     tmp_path: Path, split: str
 ) -> None:

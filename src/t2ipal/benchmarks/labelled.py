@@ -19,7 +19,11 @@ __all__ = ["LabelledImages", "read_labelled_images"]
 
 MINIATURE = "miniature"
 MINIATURE_IMAGES = 1000
-MINIATURE_SPLITS = ("test", "known")
+MINIATURE_SPLITS = {
+    "test": "held-out style",
+    "hard": "held-out style, hard",
+    "known": "known style",
+}
 
 
 def read_labelled_images(
@@ -34,8 +38,8 @@ def read_labelled_images(
 
     Args:
         spec: a folder with ``labels.csv``, the path of such a file, a COCO-format JSON, or
-            ``miniature[:test|known][:N]``, N scenes of the miniature world (default: 1000 of the
-            held-out style).
+            ``miniature[:test|hard|known][:N]``, N scenes of the miniature world (default: 1000 of
+            the held-out style).
         images: folder of the images, for a COCO JSON whose images lie in no usual place.
         cache: folder in which the miniature's scenes are drawn, once.
         seed: seed of the miniature's scenes.
@@ -71,7 +75,7 @@ def _read_miniature(
     A class that the miniature's world does not have is absent from every scene.
     """
     parts = spec.split(":")[1:]
-    split = parts.pop(0) if parts and parts[0] in MINIATURE_SPLITS else MINIATURE_SPLITS[0]
+    split = parts.pop(0) if parts and parts[0] in MINIATURE_SPLITS else "test"
     count = parts.pop(0) if parts else str(MINIATURE_IMAGES)
     if parts or not count.isascii() or not count.isdigit() or int(count) < 1:
         raise UserError(
@@ -106,7 +110,7 @@ def _read_miniature(
     for column, (index, label) in enumerate(things.values()):
         shown = (scene.targets[:, column] == 1) & (targets[:, index] != 1)
         targets[shown, index] = label
-    title = f"{count} miniature scenes, {'held-out' if split == 'test' else 'known'} style"
+    title = f"{count} miniature scenes, {MINIATURE_SPLITS[split]}"
     return LabelledImages(title, scene.files, targets, folder=folder)
 
 

@@ -25,7 +25,12 @@ from t2ipal.miniature.world import THINGS
 KNOWN_STYLES = ("twemoji", "noto", "noto-v1", "emojione")
 HELD_OUT_STYLE = "fluent-emoji-flat"
 STYLES = (*KNOWN_STYLES, HELD_OUT_STYLE)
-STYLES_OF = {"known": KNOWN_STYLES, "plain": ("twemoji",), "test": (HELD_OUT_STYLE,)}
+STYLES_OF = {
+    "known": KNOWN_STYLES,
+    "plain": ("noto",),
+    "test": (HELD_OUT_STYLE,),
+    "hard": (HELD_OUT_STYLE,),
+}
 CELL = 64  # pixels an icon
 COLUMNS = 16
 FOLDER = Path(__file__).parent / "icons"

@@ -1,10 +1,12 @@
 """Icon scenes: the world the miniature CLIP and generator were pretrained on, and its test photos.
 
 A scene is one to four icons on a background, 64 x 64. Scenes of the ``test`` split use an icon
-style, backgrounds and layouts that no model of the miniature has ever seen; scenes of the ``known``
-split use the pretraining styles. Scenes of the ``plain`` split are what the generator learns to
-draw: one of the known styles, upright, on a grid and in two sizes, before smooth backgrounds, as
-stock pictures are tidier than snapshots.
+style, backgrounds and layouts that no model of the miniature has ever seen; those of the ``hard``
+split have the same style and backgrounds, but three to six things, all small, whatever with
+whatever, and some classes far more often than others. Scenes of the ``known`` split use the
+pretraining styles. Scenes of the ``plain`` split are what the generator learns to draw: one of the
+known styles, upright, one large or up to four small in the quarters of the scene, before smooth
+backgrounds, as stock pictures are tidier than snapshots.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from t2ipal.miniature.world import CIRCLES, INDEX, PLACES, THINGS, VOC
 SIZE = 64
 COARSE = 16  # side of the map that says which class is seen where
 EMPTY = 255
-GRID = 8  # pixels: sizes and corners of icons in plain scenes are multiples of it
+HELD_OUT_SPLITS = ("test", "hard")
+GRID = 16  # pixels: corners of icons and horizons in plain scenes are multiples of it
 
 Colour = tuple[int, int, int]
 
@@ -73,6 +76,20 @@ def plan_scene(rng: random.Random, *, most: int = 4, unmentioned: float = 0.12) 
     return Plan(tuple(names), place, captions.describe(told, place, rng))
 
 
+def plan_hard_scene(rng: random.Random) -> Plan:
+    """Three to six classes that need not go together; the n-th in a fixed order comes as 1 / n."""
+    order = list(INDEX)
+    random.Random("rare").shuffle(order)
+    weights = [1 / (n + 1) for n in range(len(order))]
+    wanted, kinds = rng.randint(3, 6), []
+    while len(kinds) < wanted:
+        kind = rng.choices(order, weights)[0]
+        if kind not in kinds:
+            kinds.append(kind)
+    place = rng.choice(tuple(PLACES))
+    return Plan(tuple(kinds), place, captions.describe(kinds, place, rng))
+
+
 # --- background ---------------------------------------------------------------------------------
 
 # place: (upper colour, lower colour, where they meet as a share of the height)
@@ -106,7 +123,7 @@ def background(place: str, rng: random.Random, *, split: str = "known") -> Image
     """A background of ``place``: patterned if held out, two smooth surfaces if plain."""
     upper, lower, share = _GROUND[place]
     upper, lower = _shift(upper, rng, 0.04, 0.18), _shift(lower, rng, 0.04, 0.18)
-    if rng.random() < 0.2 and split != "test":
+    if rng.random() < 0.2 and split not in HELD_OUT_SPLITS:
         lower = upper
     rows = np.linspace(0, 1, SIZE, dtype=np.float32)[:, None, None]
     horizon = min(1.0, max(0.1, share + rng.uniform(-0.12, 0.12)))
@@ -122,7 +139,7 @@ def background(place: str, rng: random.Random, *, split: str = "known") -> Image
     clouds = clouds.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
     pixels = pixels + np.asarray(clouds)[:, :, None]
     image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8), "RGB")
-    if split == "test":
+    if split in HELD_OUT_SPLITS:
         _pattern(image, rng)
     else:
         _furnish(image, place, horizon, rng)
@@ -173,7 +190,9 @@ def _pattern(image: Image.Image, rng: random.Random) -> None:
 def _layout(count: int, rng: random.Random, split: str) -> list[tuple[float, float, float]]:
     """Centre x, centre y and size in pixels of each icon; every split has layouts of its own."""
     if split == "plain":
-        return _scatter([48 if count == 1 else 32] * count, rng, grid=GRID, tries=30)
+        return _quarters(count, rng)
+    if split == "hard":
+        return _scatter([rng.uniform(12, 22) for _ in range(count)], rng, overhang=2)
     scale = {1: (26, 50), 2: (22, 38), 3: (19, 32), 4: (18, 28)}[count]
     sizes = [rng.uniform(*scale) for _ in range(count)]
     if split == "test":
@@ -197,22 +216,26 @@ def _layout(count: int, rng: random.Random, split: str) -> list[tuple[float, flo
     return _scatter(sizes, rng, overhang=3)
 
 
+def _quarters(count: int, rng: random.Random) -> list[tuple[float, float, float]]:
+    """One large icon at a corner of the grid, or small ones in different quarters of the scene."""
+    if count == 1:
+        side, steps = 48, (SIZE - 48) // GRID + 1
+        x, y = (GRID * rng.randrange(steps) for _ in range(2))
+        return [(x + side / 2, y + side / 2, side)]
+    side = SIZE // 2
+    quarters = rng.sample([(x, y) for x in (0, side) for y in (0, side)], count)
+    return [(x + side / 2, y + side / 2, side) for x, y in quarters]
+
+
 def _scatter(
-    sizes: Sequence[float],
-    rng: random.Random,
-    *,
-    overhang: int = 0,
-    grid: int = 0,
-    tries: int = 6,
+    sizes: Sequence[float], rng: random.Random, *, overhang: int, tries: int = 6
 ) -> list[tuple[float, float, float]]:
-    """Put each icon anywhere, at the least crowded of a few places; corners on a grid if given."""
+    """Put each icon anywhere, at the least crowded of a few places."""
     placed: list[tuple[float, float, float]] = []
     for size in sizes:
         spots = []
         for _ in range(tries):
             x, y = (rng.uniform(-overhang, SIZE - size + overhang) for _ in range(2))
-            if grid:
-                x, y = grid * round(x / grid), grid * round(y / grid)
             spots.append((x + size / 2, y + size / 2))
         best = max(
             spots,
@@ -259,9 +282,13 @@ def draw_scene(plan: Plan, rng: random.Random, *, style: str, split: str = "know
 
 
 def random_scene(rng: random.Random, *, split: str, plan: Plan | None = None) -> Scene:
-    """A scene of a split: ``known``, ``plain`` (both of pretraining styles) or ``test``."""
-    plan = plan or plan_scene(rng)
+    """A scene of ``known``, ``plain`` (both of pretraining styles), ``test`` or ``hard``."""
+    plan = plan or _plan_of(split, rng)
     return draw_scene(plan, rng, style=rng.choice(icons.STYLES_OF[split]), split=split)
+
+
+def _plan_of(split: str, rng: random.Random) -> Plan:
+    return plan_hard_scene(rng) if split == "hard" else plan_scene(rng)
 
 
 def scene_rng(split: str, seed: int, number: int) -> random.Random:
@@ -284,7 +311,7 @@ def write_test_set(
     written last.
 
     Args:
-        split: ``test`` (held-out style, backgrounds and layouts) or ``known``.
+        split: ``test`` (held-out style, backgrounds and layouts), ``hard`` or ``known``.
         names: the classes to label; the twenty VOC classes where empty.
 
     Returns:
@@ -299,7 +326,7 @@ def write_test_set(
     while len(rows) < n:
         rng = scene_rng(f"written-{split}", seed, number)
         number += 1
-        plan = plan_scene(rng)
+        plan = _plan_of(split, rng)
         if not set(plan.names) & set(wanted):
             continue
         scene = random_scene(rng, split=split, plan=plan)
