@@ -89,14 +89,17 @@ def test_the_global_generator_is_neither_used_nor_moved(
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_another_family_with_defaults_for_another_size(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("packaged", "side"), [(False, 32), (True, 64)])
+def test_another_family_with_defaults_for_another_size(
+    packaged: bool, side: int, tmp_path: Path
+) -> None:
     """Sana: its code says 1024 pixels and 300 tokens, whatever the checkpoint is made for."""
-    folder = build_sana(tmp_path)
-    generator = TextToImage.load(str(folder), settings=Settings(steps=2, device="cpu"))
+    spec = "miniature" if packaged else str(build_sana(tmp_path))
+    generator = TextToImage.load(spec, settings=Settings(steps=2, device="cpu"))
     together = generator.draw(PROMPTS[:4], SEEDS[:4])
     alone = [generator.draw([PROMPTS[n]], [SEEDS[n]])[0] for n in range(4)]
     assert pixels(together) == pixels(alone) and len(set(pixels(alone))) == 4
-    assert {drawn.image.size for drawn in together} == {(32, 32)}
+    assert {drawn.image.size for drawn in together} == {(side, side)}
 
 
 def test_record_and_identity(tiny: Path, tiny_generator: TextToImage) -> None:

@@ -1,6 +1,6 @@
 """Train the miniature: ``python -m t2ipal.miniature.pretrain STAGE --work DIR``.
 
-Stages, in order: ``render``, ``clip``, ``autoencoder``, ``generator``, ``export`` (writes the
+Stages, in order: ``render``, ``clip``, ``generator``, ``export`` (writes the
 packaged weights), ``judge`` (a classifier for the next stage) and ``check`` (figures of the
 packaged models). Training resumes from its last checkpoint in ``--work``.
 """
@@ -17,7 +17,7 @@ import torch
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "stage", choices=("render", "clip", "autoencoder", "generator", "export", "judge", "check")
+        "stage", choices=("render", "clip", "generator", "export", "judge", "check")
     )
     parser.add_argument("--work", type=Path, required=True, help="folder of data and checkpoints")
     parser.add_argument("--minutes", type=float, default=30, help="training time")
@@ -46,18 +46,6 @@ def main() -> None:
                 scene_data.render(work / split / "captioned", 0, seed=1, split=split, plans=plans)
         return
     known, plain = (scene_data.rendered(work, split) for split in ("known", "plain"))
-    if arguments.stage == "autoencoder":
-        from t2ipal.clip.backbone import Backbone
-        from t2ipal.miniature.pretrain import autoencoder
-
-        eye = Backbone.load(str(work / "clip" / "clip"))
-        autoencoder.train(
-            plain[0],
-            work / "autoencoder",
-            autoencoder.Perception(eye.model.visual, eye.image_size),
-            minutes=arguments.minutes,
-        )
-        return
     if arguments.stage == "export":
         weights.install("clip", work / "clip" / "clip")
         weights.install("generator", work / "generator" / "pipeline")
@@ -78,7 +66,7 @@ def main() -> None:
     from t2ipal.miniature.pretrain import check
 
     if arguments.stage == "judge":
-        check.train_judge(known[0], work / "judge", arguments.minutes)
+        check.train_judge(plain[0], work / "judge", arguments.minutes)
         return
     figures = {
         **check.check_clip(arguments.clip, work),

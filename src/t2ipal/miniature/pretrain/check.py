@@ -1,7 +1,8 @@
 """Do the small models do what they should? Figures on scenes and captions made for this alone.
 
 The judge of the drawings is a classifier of its own, trained here on rendered scenes; it shares
-nothing with the small CLIP and is not packaged.
+nothing with the small CLIP and is not packaged. It is asked about drawings, so it learns from
+scenes of the kind that the generator learns from, and is itself judged on others of that kind.
 """
 
 from __future__ import annotations
@@ -40,17 +41,15 @@ class Judge(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        widths = (3, 32, 64, 128, 192)
+        layers: list[nn.Module] = [nn.Conv2d(3, 64, 4, 4)]  # [B, 64, 16, 16]
+        widths = (64, 64, 128, 128, 192)
         for i, (before, after) in enumerate(itertools.pairwise(widths)):
-            layers += [nn.Conv2d(before, after, 3, 2 if i < 3 else 1, 1), nn.BatchNorm2d(after)]
             layers += [
+                nn.BatchNorm2d(before),
                 nn.ReLU(),
-                nn.Conv2d(after, after, 3, 1, 1),
-                nn.BatchNorm2d(after),
-                nn.ReLU(),
+                nn.Conv2d(before, after, 3, 2 if i == 1 else 1, 1),
             ]
-        self.body = nn.Sequential(*layers)
+        self.body = nn.Sequential(*layers, nn.BatchNorm2d(widths[-1]), nn.ReLU())
         self.head = nn.Conv2d(widths[-1], len(THINGS), 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,7 +110,7 @@ def check_generator(
     steps: int | None,
 ) -> dict[str, float]:
     """Precision and recall of the captions' classes in the drawings, as the judge sees them."""
-    held_out = render(work / "judge" / "held-out", 2000, seed=99)
+    held_out = render(work / "judge" / "held-out", 2000, seed=99, split="plain")
     probabilities, true = judged(judge, held_out.images), held_out.targets()
     cuts = np.linspace(0.2, 0.8, 25)
     scores = [precision_recall(probabilities > cut, true) for cut in cuts]

@@ -39,6 +39,13 @@ class Rendered:
         flat = self.seen.reshape(len(self.seen), -1)
         return np.stack([(flat == c).any(1) for c in range(len(THINGS))], 1)
 
+    def named(self) -> np.ndarray:
+        """[N, classes of the world] bool: which classes each scene was drawn to show."""
+        marks = np.zeros((len(self.names), len(THINGS)), dtype=bool)
+        for row, names in zip(marks, self.names, strict=True):
+            row[[INDEX[name] for name in names]] = True
+        return marks
+
 
 def coverage(seen: Tensor, count: int) -> Tensor:
     """[B, 16, 16] class indices -> [B, P, C + 1] share of each of P cells that each class covers.
