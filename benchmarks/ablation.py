@@ -64,6 +64,8 @@ SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
             "prototypes.enabled": False,
         },
         "images": {"train.train_on": "images"},
+        "unseen labels unknown": {"train.verify.kind": "unknown"},
+        "unseen labels dropped": {"train.verify.kind": "drop"},
         "caption weight 0.25": {"train.caption_weight": 0.25},
         "caption weight 0.75": {"train.caption_weight": 0.75},
     },

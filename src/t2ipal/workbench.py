@@ -39,6 +39,7 @@ from t2ipal.recognizer.head import T2IPALHead
 from t2ipal.recognizer.items import ItemSet
 from t2ipal.recognizer.prompts import ClassTokens
 from t2ipal.recognizer.training import FitResult, fit
+from t2ipal.recognizer.verification import evidence, verified
 from t2ipal.synthesis.store import ImageRow
 from t2ipal.thresholds import Thresholds, fit_thresholds
 from t2ipal.vocabulary import Vocabulary
@@ -213,7 +214,7 @@ class Workbench:
 
     def _images_for(self, method: MethodConfig) -> list[ItemSet]:
         """Drawn images, then real ones: those that the method may see."""
-        drawn = None if method.real_only else self.train_images
+        drawn = None if method.real_only else self._drawn(method)
         images = [items for items in (drawn, self.real) if items is not None]
         kinds = method.train.kinds if method.train is not None else ()
         if not images and (method.head.needs_images or "image" in kinds):
@@ -228,6 +229,16 @@ class Workbench:
                 "trains on captions alone."
             )
         return images
+
+    def _drawn(self, method: MethodConfig) -> ItemSet | None:
+        """The drawn images, their labels verified if the method asks for it."""
+        if self.train_images is None or method.train is None:
+            return self.train_images
+        if method.train.verify.kind == "none":
+            return self.train_images
+        temperature = method.head.heatmap.image_temperature
+        scores = evidence(self.train_images, self._ensemble, temperature)
+        return verified(self.train_images, scores, method.train.verify)
 
     def thresholds(self, head: T2IPALHead) -> Thresholds:
         """Thresholds and calibration fitted on the held-out items."""

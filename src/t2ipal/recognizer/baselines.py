@@ -35,8 +35,6 @@ All of them are settings of one head, so that they run on the same cached featur
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -77,10 +75,8 @@ class MethodConfig:
 
     @property
     def identity(self) -> str:
-        """All that decides about its result on given features, as one line of JSON."""
-        plain = dataclasses.asdict(self)
-        del plain["name"]
-        return json.dumps(plain, sort_keys=True)
+        """All that decides about its result on given features, as text."""
+        return repr(replace(self, name=""))
 
 
 _NO_PROTOTYPES = PrototypeConfig(enabled=False)

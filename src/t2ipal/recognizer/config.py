@@ -22,6 +22,8 @@ from t2ipal.recognizer.train_config import (
     Selection,
     TrainConfig,
     TrainOn,
+    VerifyConfig,
+    VerifyKind,
 )
 
 __all__ = [
@@ -49,6 +51,8 @@ __all__ = [
     "Selection",
     "TrainConfig",
     "TrainOn",
+    "VerifyConfig",
+    "VerifyKind",
 ]
 
 PromptKind = Literal["learned", "fixed", "dual"]

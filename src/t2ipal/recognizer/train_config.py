@@ -16,6 +16,7 @@ OptimiserKind = Literal["sgd", "adamw"]
 Schedule = Literal["steps", "epochs"]
 Selection = Literal["best", "last"]
 ItemKind = Literal["image", "caption"]
+VerifyKind = Literal["none", "unknown", "drop"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,26 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class VerifyConfig:
+    """What becomes of labels that the frozen CLIP does not find in a drawing.
+
+    ``unknown`` makes them unknown, and so the classes that it finds and nobody asked for; ``drop``
+    does that and leaves out the images that lack a label. A label is found unless more than
+    ``patience`` absent classes outscore it (:mod:`t2ipal.recognizer.verification`).
+    """
+
+    kind: VerifyKind = "none"
+    patience: int = 3
+
+    def __post_init__(self) -> None:
+        checks.choice("verify.kind", self.kind, get_args(VerifyKind))
+        if not isinstance(self.patience, int) or self.patience < 0:
+            raise UserError(
+                f"verify.patience must be a whole number of at least 0, not {self.patience!r}."
+            )
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """How the tuned tensors are found.
 
@@ -62,6 +83,7 @@ class TrainConfig:
     train_on: TrainOn = "both"
     caption_weight: float = 0.5
     loss: LossConfig = field(default_factory=LossConfig)
+    verify: VerifyConfig = field(default_factory=VerifyConfig)
     optimiser: OptimiserKind = "adamw"
     lr_prompts: float = 1e-3
     lr_prototypes: float = 1e-3
