@@ -70,6 +70,19 @@ def test_label_writes_rows_and_a_summary(
     assert "dog" in capsys.readouterr().out
 
 
+def test_label_keeps_so_many_captions_a_class(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    captions = tmp_path / "captions.txt"
+    captions.write_text("A dog.\n" * 5 + "A cat and a dog.\n" * 4 + "nothing\n")
+    out = tmp_path / "out.jsonl"
+    common = ["label", "--classes", "voc2007", "--captions", str(captions), "--out", str(out)]
+    assert main([*common, "--per-class", "2"]) == 0
+    labels = [json.loads(line)["labels"] for line in out.read_text().splitlines()]
+    assert labels == [["dog"]] * 2 + [["cat", "dog"]] * 2
+    assert "per_class must be at least 1" in failing(capsys, *common, "--per-class", "0")
+
+
 def test_bad_input_to_label(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.jsonl"
     empty = tmp_path / "empty.txt"

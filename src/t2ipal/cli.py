@@ -140,12 +140,14 @@ class Label:
     """make this many captions from the class names instead"""
     limit: int | None = None
     """use at most this many captions"""
+    per_class: int | None = None
+    """keep at most this many captions a class, each filed under the rarest class it names"""
     seed: int = 0
-    """of the composed captions"""
+    """of the composed captions and of the choice per class"""
 
     def run(self) -> int:
-        from t2ipal.captions.labelled import LabelSummary, label_captions, write_labelled
-        from t2ipal.pipeline import read_or_compose
+        from t2ipal.captions.labelled import LabelSummary, write_labelled
+        from t2ipal.pipeline import labelled_captions
         from t2ipal.vocabulary import Vocabulary
 
         config = RunConfig(
@@ -153,11 +155,12 @@ class Label:
             captions=None if self.captions is None else str(self.captions),
             compose=self.compose,
             limit=self.limit,
+            per_class=self.per_class,
             seed=self.seed,
         )
         config.require()
         vocabulary = Vocabulary.load(self.classes)
-        rows = label_captions(read_or_compose(config, vocabulary), vocabulary)
+        rows = labelled_captions(config, vocabulary)
         write_labelled(self.out, rows)
         for line in LabelSummary.of(rows, vocabulary).lines():
             _say(line)

@@ -26,6 +26,7 @@ class RunConfig:
         captions: captions file (text, JSONL, CSV, COCO captions JSON, Localized Narratives JSONL).
         compose: make this many captions from the class names where there is no captions file.
         limit: use at most this many captions.
+        per_class: keep at most this many captions a class, each filed under its rarest class.
         complete: captions to compose for each class that no caption names; 0 composes none, and
             training then stops at such a class.
         clip: open_clip model: NAME:PRETRAINED, hf-hub:ORG/NAME, a folder, or miniature.
@@ -62,6 +63,7 @@ class RunConfig:
     captions: str | None = None
     compose: int | None = None
     limit: int | None = None
+    per_class: int | None = None
     complete: int = 4
     clip: str = "miniature"
     generator: str = "miniature"
@@ -92,7 +94,7 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
-        for name in ("limit", "compose", "steps", "height", "width", "shots"):
+        for name in ("limit", "per_class", "compose", "steps", "height", "width", "shots"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1, not {value}.")

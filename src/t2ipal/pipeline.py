@@ -24,6 +24,7 @@ from t2ipal.captions.labelled import (
     read_labelled,
     write_labelled,
 )
+from t2ipal.captions.quotas import choose_per_class
 from t2ipal.captions.sources import Caption, read_captions
 from t2ipal.clip.backbone import Backbone
 from t2ipal.comparison import Comparison, compare, method_names
@@ -120,7 +121,7 @@ def label_stage(
         rows = read_labelled(path)
         say(f"label: {len(rows)} captions, done before")
         return rows
-    rows = label_captions(read_or_compose(config, vocabulary), vocabulary)
+    rows = labelled_captions(config, vocabulary)
     summary = LabelSummary.of(rows, vocabulary)
     for line in summary.lines():
         say(line)
@@ -294,6 +295,14 @@ def evaluate(
 
     thresholds = np.array(tagger.thresholds.thresholds)
     return judge(scores, labelled.targets, tagger.names, thresholds=thresholds)
+
+
+def labelled_captions(config: RunConfig, vocabulary: Vocabulary) -> list[LabelledCaption]:
+    """Captions read or composed, labelled, and chosen by ``config.per_class``."""
+    rows = label_captions(read_or_compose(config, vocabulary), vocabulary)
+    if config.per_class is None:
+        return rows
+    return choose_per_class(rows, config.per_class, seed=config.seed)
 
 
 def read_or_compose(config: RunConfig, vocabulary: Vocabulary) -> list[Caption]:

@@ -10,17 +10,16 @@ import numpy as np
 import pytest
 import torch
 from open_clip.model import CLIP
+from PIL import Image
 from tokenizers import Tokenizer
 from torch import nn
 from torch.nn import functional as F
 
 from t2ipal.clip.backbone import Backbone
-from t2ipal.miniature.pretrain import clip, generator, loop
+from t2ipal.miniature.pretrain import autoencoder, clip, generator, loop
 from t2ipal.miniature.pretrain.data import Rendered, caption_plans, coverage, render
 from t2ipal.miniature.pretrain.tokens import encode, train_tokenizer
 from t2ipal.miniature.world import INDEX, THINGS
-from t2ipal.synthesis.settings import Settings
-from t2ipal.synthesis.text_to_image import TextToImage
 
 TEXTS = [f"a photo of {article} {t.words[0]}" for t in THINGS for article in ("a", "the", "two")]
 
@@ -97,12 +96,6 @@ def test_several_positives_by_hand() -> None:
     assert clip.several(logits, positives.float()).item() == pytest.approx(np.mean(losses), 1e-5)
 
 
-def test_named_are_the_classes_drawn_and_visible_ones_are_among_them(data: Rendered) -> None:
-    named = data.named()
-    assert named.sum(1).tolist() == [len(set(names)) for names in data.names]
-    assert not (data.targets() & ~named).any()
-
-
 def test_coverage_counts_the_cells_of_each_class() -> None:
     cells = torch.full((1, 16, 16), 255, dtype=torch.uint8)
     cells[0, :4, :4] = 3
@@ -114,83 +107,31 @@ def test_coverage_counts_the_cells_of_each_class() -> None:
     torch.testing.assert_close(share.sum(1), torch.ones(16))
 
 
-def denoiser(words: int = 400) -> generator.Denoiser:
-    """One whose parts that start at zero do not."""
-    torch.manual_seed(0)
-    model = generator.Denoiser(words).eval()
-    for parameter in model.transformer.parameters():
-        if not parameter.any():
-            nn.init.normal_(parameter, std=0.05)
-    return model
+def test_named_are_the_classes_drawn_and_visible_ones_are_among_them(data: Rendered) -> None:
+    named = data.named()
+    assert named.sum(1).tolist() == [len(set(names)) for names in data.names]
+    assert not (data.targets() & ~named).any()
 
 
-def test_the_two_maps_teach_the_text_and_the_first_half_of_the_denoiser() -> None:
-    model = denoiser()
+def test_the_maps_teach_the_text_and_the_first_half_of_the_denoiser() -> None:
+    model = generator.Denoiser(400)
     tokens = torch.tensor([[398, 5, 6, 399], [398, 7, 399, 0]])
-    clean, classes, named = model(torch.randn(2, 3, 64, 64), torch.tensor([100.0, 900.0]), tokens)
-    assert clean.shape == (2, 3, 64, 64)
+    velocity, classes, named = model(
+        torch.randn(2, autoencoder.LATENT_CHANNELS, 8, 8), torch.tensor([100.0, 900.0]), tokens
+    )
+    assert velocity.shape == (2, autoencoder.LATENT_CHANNELS, 8, 8)
     assert classes.shape == (2, 64, len(THINGS) + 1)
     assert named.shape == (2, len(THINGS))
     named.pow(2).sum().backward(retain_graph=True)
-    assert all(p.grad is not None for p in model.text.parameters())
+    assert any(p.grad is not None for p in model.text.parameters())
     assert all(p.grad is None for p in model.transformer.parameters())
     classes.pow(2).sum().backward()
     taught = [
         any(p.grad is not None and bool(p.grad.any()) for p in block.parameters())
         for block in model.transformer.transformer_blocks
     ]
-    assert taught == [n <= generator.LAYERS // 2 for n in range(generator.LAYERS)]
-
-
-@torch.no_grad()
-def test_padding_says_nothing_to_the_denoiser() -> None:
-    model = denoiser()
-    x, time = torch.randn(1, 3, 64, 64), torch.tensor([500.0])
-    short = model(x, time, torch.tensor([[398, 5, 6, 399]]))
-    padded = model(x, time, torch.tensor([[398, 5, 6, 399, 0, 0]]))
-    other = model(x, time, torch.tensor([[398, 9, 6, 399]]))
-    for a, b, c in zip(short, padded, other, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-        assert not torch.allclose(a, c, rtol=1e-3, atol=1e-4)
-
-
-def test_the_loss_is_that_of_the_velocity() -> None:
-    clean, noise, predicted = torch.randn(3, 2, 3, 8, 8)
-    sigma = torch.tensor([0.3, 0.8])
-    share = sigma[:, None, None, None]
-    mixed = (1 - share) * clean + share * noise
-    by_hand = ((mixed - predicted) / share - (noise - clean)).pow(2).mean()
-    torch.testing.assert_close(generator.velocity_loss(predicted, clean, sigma), by_hand)
-    least = torch.full((2,), generator.LEAST_NOISE)
-    assert generator.velocity_loss(predicted, clean, 0 * sigma) == generator.velocity_loss(
-        predicted, clean, least
-    )
-
-
-@torch.no_grad()
-def test_the_autoencoder_passes_pixels_through_in_half_precision_too() -> None:
-    x = torch.rand(2, 3, 64, 64) * 2 - 1
-    model = generator.pass_through()
-    assert torch.equal(model.encode(x).latent, x)
-    for decoder in (model, model.half().float()):
-        torch.testing.assert_close(decoder.decode(x).sample, x, rtol=0, atol=1e-5)
-        torch.testing.assert_close(decoder.decode(3.9 * x).sample, 3.9 * x, rtol=0, atol=1e-3)
-
-
-def test_the_packaged_format_draws_what_the_trained_network_predicts(
-    tokenizer: Tokenizer, tmp_path: Path
-) -> None:
-    model = denoiser(tokenizer.get_vocab_size())
-    generator.pipeline(model, tokenizer).save_pretrained(tmp_path)
-    pipe = TextToImage.load(str(tmp_path), settings=Settings(steps=1, guidance=1.0))
-    image = pipe.draw(["two dogs"], [7])[0].image
-    noise = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(7))
-    tokens = torch.tensor(encode(tokenizer, ["two dogs"], generator.CONTEXT))
-    first = float(pipe._pipe.scheduler.timesteps[0])
-    with torch.no_grad():  # the only step of the solver ends at the predicted picture
-        clean = model(noise, torch.tensor([first]), tokens)[0][0] / generator.SCALE
-    drawn = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 127.5 - 1
-    torch.testing.assert_close(drawn, clean.clamp(-1, 1), rtol=0, atol=1.5 / 127.5)
+    half = generator.LAYERS // 2
+    assert taught == [n <= half for n in range(generator.LAYERS)]
 
 
 def test_captions_alone_are_whole_captions(data: Rendered) -> None:
@@ -211,6 +152,34 @@ def test_augmentation_moves_picture_and_map_together() -> None:
     inside = bright[map_ == 5].mean()
     outside = bright[map_ == 255].mean()
     assert inside > outside + 0.3
+
+
+@torch.no_grad()
+def test_pictures_are_perceived_by_the_towers_own_stages(saved: tuple[CLIP, Backbone]) -> None:
+    visual, backbone = saved[0].visual, saved[1]
+    see = autoencoder.Perception(visual, 128)
+    x, y = torch.rand(2, 2, 3, 64, 64) * 2 - 1
+    assert see(x, x) == 0
+    assert see(x, y) > 0.1
+    picture = Image.fromarray(((x[0] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
+    by_hand = visual.layer1(visual.stem(backbone.preprocess(picture)[None]))
+    # preprocessing interpolates bicubically, perception bilinearly: the same scale, nearly the same
+    error = (see.features(x[:1])[1] - by_hand).abs().mean() / by_hand.abs().mean()
+    assert error < 0.5 < (see.features(y[:1])[1] - by_hand).abs().mean() / by_hand.abs().mean()
+
+
+def test_scaled_latents_change_no_reconstruction(data: Rendered) -> None:
+    torch.manual_seed(1)
+    model = autoencoder.build().eval()
+    images = torch.from_numpy(np.array(data.images))
+    x = loop.pixels(images[:4]) * 2 - 1
+    with torch.no_grad():
+        before = model.decode(model.encode(x).latent).sample
+        autoencoder.unit_latents(model, images)
+        after = model.decode(model.encode(x).latent).sample
+    torch.testing.assert_close(before, after, rtol=1e-3, atol=1e-4)
+    rms = autoencoder.encode(model, images).pow(2).mean((0, 2, 3)).sqrt()
+    torch.testing.assert_close(rms, torch.ones_like(rms), rtol=1e-3, atol=1e-3)
 
 
 def test_training_goes_on_from_its_checkpoint_and_then_is_done(

@@ -1,6 +1,6 @@
 """Train the miniature: ``python -m t2ipal.miniature.pretrain STAGE --work DIR``.
 
-Stages, in order: ``render``, ``clip``, ``generator``, ``export`` (writes the
+Stages, in order: ``render``, ``clip``, ``autoencoder``, ``generator``, ``export`` (writes the
 packaged weights), ``judge`` (a classifier for the next stage) and ``check`` (figures of the
 packaged models). Training resumes from its last checkpoint in ``--work``.
 """
@@ -17,7 +17,7 @@ import torch
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "stage", choices=("render", "clip", "generator", "export", "judge", "check")
+        "stage", choices=("render", "clip", "autoencoder", "generator", "export", "judge", "check")
     )
     parser.add_argument("--work", type=Path, required=True, help="folder of data and checkpoints")
     parser.add_argument("--minutes", type=float, default=30, help="training time")
@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--captioned", type=int, default=16000, help="scenes of such captions")
     parser.add_argument("--clip", default="miniature", help="the CLIP that check looks at")
     parser.add_argument("--generator", default="miniature", help="the generator it looks at")
+    parser.add_argument("--start", type=Path, help="generator's pipeline folder to go on from")
     parser.add_argument("--steps", type=int, help="denoising steps of the check")
     parser.add_argument("--threads", type=int, default=0, help="processor threads, 0: all")
     arguments = parser.parse_args()
@@ -46,6 +47,18 @@ def main() -> None:
                 scene_data.render(work / split / "captioned", 0, seed=1, split=split, plans=plans)
         return
     known, plain = (scene_data.rendered(work, split) for split in ("known", "plain"))
+    if arguments.stage == "autoencoder":
+        from t2ipal.clip.backbone import Backbone
+        from t2ipal.miniature.pretrain import autoencoder
+
+        eye = Backbone.load(str(work / "clip" / "clip"))
+        autoencoder.train(
+            plain[0],
+            work / "autoencoder",
+            autoencoder.Perception(eye.model.visual, eye.image_size),
+            minutes=arguments.minutes,
+        )
+        return
     if arguments.stage == "export":
         weights.install("clip", work / "clip" / "clip")
         weights.install("generator", work / "generator" / "pipeline")
@@ -56,7 +69,7 @@ def main() -> None:
     if arguments.stage == "generator":
         from t2ipal.miniature.pretrain import generator
 
-        generator.train(plain, tokenizer, work, minutes=arguments.minutes)
+        generator.train(plain, tokenizer, work, minutes=arguments.minutes, start=arguments.start)
         return
     if arguments.stage == "clip":
         from t2ipal.miniature.pretrain import clip

@@ -1,16 +1,13 @@
 """Training of the small text-to-image diffusion model, and its pipeline in diffusers' format.
 
-A Sana transformer (arXiv 2410.10629: linear attention and depthwise convolutions) over 64 patches
-of 8 x 8 pixels, conditioned by cross attention on a small causal text encoder that is trained with
-it. There is no compression before it: what an autoencoder this small loses are the very marks by
-which icons are told apart. The pipeline wants one, so it gets one that passes pixels through.
+A Sana transformer (arXiv 2410.10629: linear attention and depthwise convolutions) over the
+autoencoder's 8 x 8 latents, conditioned by cross attention on a small causal text encoder that is
+trained with it, by rectified flow (arXiv 2209.03003).
 
-A patch has more numbers than the transformer is wide, and most of them are noise; so the network
-predicts the clean picture, which is simple, and never the noise, and its loss is that of the
-velocity which follows (JiT, arXiv 2511.13720). So little training needs more help, by two linear
-maps that are not part of the pipeline: from the hidden states half-way, which class is where, as
-the renderer knows it (REPA, arXiv 2410.06940, with the truth in the place of a vision model's
-features); from the text's states, which classes it names.
+So little training needs help, by two linear maps that are not part of the pipeline: from the hidden
+states half-way, which class is where, as the renderer knows it (representation alignment, REPA,
+arXiv 2410.06940, with the truth in the place of a vision model's features); from the text's states,
+which classes it names.
 """
 
 from __future__ import annotations
@@ -26,25 +23,22 @@ from diffusers import (
     SanaPipeline,
     SanaTransformer2DModel,
 )
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Gemma2Config, Gemma2Model
 
+from t2ipal.files import atomic_path
+from t2ipal.miniature.pretrain import autoencoder
 from t2ipal.miniature.pretrain.data import Rendered, coverage
-from t2ipal.miniature.pretrain.loop import pixels, train_for
+from t2ipal.miniature.pretrain.loop import train_for
 from t2ipal.miniature.pretrain.tokens import as_fast, encode
-from t2ipal.miniature.scenes import SIZE
 from t2ipal.miniature.world import THINGS
 
 log = logging.getLogger(__name__)
 CONTEXT = 40
-WIDTH, HEADS, LAYERS, PATCH = 128, 4, 5, 8
-TEXT_WIDTH = 128
-SCALE = 2.0
-"""From pixels in [-1, 1] to numbers with a deviation of about 1, as the noise has."""
-LEAST_NOISE = 0.25
-"""Below this share of noise the loss does not ask for ever finer details."""
+WIDTH, HEADS, LAYERS = 128, 4, 5
 
 
 class Denoiser(nn.Module):
@@ -55,8 +49,8 @@ class Denoiser(nn.Module):
         self.text = Gemma2Model(
             Gemma2Config(
                 vocab_size=vocabulary_size,
-                hidden_size=TEXT_WIDTH,
-                intermediate_size=3 * TEXT_WIDTH,
+                hidden_size=128,
+                intermediate_size=384,
                 num_hidden_layers=2,
                 num_attention_heads=4,
                 num_key_value_heads=4,
@@ -70,18 +64,18 @@ class Denoiser(nn.Module):
             )
         )
         self.transformer = SanaTransformer2DModel(
-            in_channels=3,
-            out_channels=3,
+            in_channels=autoencoder.LATENT_CHANNELS,
+            out_channels=autoencoder.LATENT_CHANNELS,
             num_attention_heads=HEADS,
             attention_head_dim=WIDTH // HEADS,
             num_layers=LAYERS,
             num_cross_attention_heads=HEADS,
             cross_attention_head_dim=WIDTH // HEADS,
             cross_attention_dim=WIDTH,
-            caption_channels=TEXT_WIDTH,
+            caption_channels=128,
             mlp_ratio=2.5,
-            sample_size=SIZE,
-            patch_size=PATCH,
+            sample_size=8,
+            patch_size=1,
             interpolation_scale=1,
         )
         transformer = self.transformer
@@ -97,35 +91,38 @@ class Denoiser(nn.Module):
         for parameter in start_as_identity:
             nn.init.zeros_(parameter)
         self.classes = nn.Linear(WIDTH, len(THINGS) + 1)
-        self.names = nn.Linear(TEXT_WIDTH, len(THINGS))
+        self.names = nn.Linear(WIDTH, len(THINGS))
         transformer.transformer_blocks[LAYERS // 2].register_forward_hook(self._keep)
 
     def _keep(self, module: nn.Module, inputs: Any, hidden: Tensor) -> None:
         self.hidden = hidden
 
     def forward(self, x: Tensor, time: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x [B, 3, 64, 64], time [B] in [0, 1000], tokens [B, T].
+        """x [B, C, 8, 8], time [B] in [0, 1000], tokens [B, T].
 
         Returns:
-            The clean picture like x; logits [B, 64, classes + 1] of what is in each cell; logits
+            The velocity like x; logits [B, 64, classes + 1] of what is in each cell; logits
             [B, classes] of what the text names.
         """
         mask = (tokens != 0).long()
         text = self.text(input_ids=tokens, attention_mask=mask)[0]
-        clean = self.transformer(
+        velocity = self.transformer(
             x, encoder_hidden_states=text, encoder_attention_mask=mask, timestep=time
         ).sample
         named = self.names(text).masked_fill(mask[:, :, None] == 0, -1e4).amax(1)
-        return clean, self.classes(self.hidden), named
+        return velocity, self.classes(self.hidden), named
 
 
-def velocity_loss(predicted: Tensor, clean: Tensor, sigma: Tensor) -> Tensor:
-    """Mean square error of the velocity that follows from a predicted picture.
-
-    A picture x mixed with a share sigma of noise has the velocity (x_sigma - x) / sigma.
-    """
-    error = (predicted - clean).pow(2).mean((1, 2, 3))
-    return (error / sigma.clamp_min(LEAST_NOISE).pow(2)).mean()
+def latents_of(work: Path, data: list[Rendered]) -> tuple[AutoencoderDC, list[Tensor]]:
+    """The trained autoencoder and the latents [N, C, 8, 8] of every set of scenes."""
+    vae = AutoencoderDC.from_pretrained(work / "autoencoder" / "vae").eval()
+    kept = work / "generator" / "latents.safetensors"
+    if not kept.exists():
+        parts = [autoencoder.encode(vae, torch.from_numpy(d.images)) for d in data]
+        with atomic_path(kept) as path:
+            dense = [part.clone(memory_format=torch.contiguous_format) for part in parts]
+            save_file({str(i): part for i, part in enumerate(dense)}, path)
+    return vae, [part for _, part in sorted(load_file(kept).items())]
 
 
 def train(
@@ -134,16 +131,20 @@ def train(
     work: Path,
     *,
     minutes: float,
+    start: Path | None = None,
     batch: int = 32,
     captioned: float = 0.15,
     seed: int = 0,
 ) -> None:
     """Train and save the pipeline to ``work/generator/pipeline`` in half precision.
 
-    ``captioned`` is the share of batches from the scenes that illustrate given captions.
+    Args:
+        start: folder of a pipeline of this kind to go on from.
+        captioned: share of the batches from scenes that illustrate given captions.
     """
     torch.manual_seed(seed)
-    images = [torch.from_numpy(d.images) for d in data]
+    vae, latents = latents_of(work, data)
+    log.info("%d latents", sum(map(len, latents)))
     tokens = [torch.tensor(encode(tokenizer, d.captions, CONTEXT)) for d in data]
     seen = [torch.from_numpy(d.seen) for d in data]
     named = [torch.from_numpy(d.named()).float() for d in data]
@@ -152,20 +153,25 @@ def train(
     # Scenes of few things teach what each looks like; they come more often.
     weights = [torch.tensor([3.0 / (1 + len(names)) for names in d.names]) for d in data]
     model = Denoiser(tokenizer.get_vocab_size())
+    if start is not None:
+        model.text.load_state_dict(load_file(start / "text_encoder" / "model.safetensors"))
+        model.transformer.load_state_dict(
+            load_file(start / "transformer" / "diffusion_pytorch_model.safetensors")
+        )
     rng = torch.Generator().manual_seed(seed)
 
     def loss_of(step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         which = int(torch.multinomial(shares, 1, generator=rng))
         index = torch.multinomial(weights[which], batch, generator=rng)
-        clean, text = SCALE * (pixels(images[which][index]) * 2 - 1), tokens[which][index]
+        clean, text = latents[which][index], tokens[which][index]
         dropped = torch.rand(batch, generator=rng) < 0.1
         text = torch.where(dropped[:, None], empty, text)
         text = text[:, : int((text != 0).sum(1).max())]
         noise = torch.randn(clean.shape, generator=rng)
         sigma = torch.sigmoid(torch.randn(batch, generator=rng))
         mixed = torch.lerp(clean, noise, sigma[:, None, None, None])
-        predicted, classes, names = model(mixed, 1000 * sigma, text)
-        flow = velocity_loss(predicted, clean, sigma)
+        velocity, classes, names = model(mixed, 1000 * sigma, text)
+        flow = (velocity - (noise - clean)).pow(2).mean()
         share = coverage(seen[which][index], classes.shape[1])
         cells = F.cross_entropy(classes.transpose(1, 2), share.transpose(1, 2))
         wanted = named[which][index].masked_fill(dropped[:, None], 0)
@@ -183,51 +189,19 @@ def train(
         no_decay=("embed_tokens", "scale_shift_table"),
     )
     model.load_state_dict(average.state)
-    pipeline(model, tokenizer).to(torch.float16).save_pretrained(work / "generator" / "pipeline")
-
-
-@torch.no_grad()
-def pass_through() -> AutoencoderDC:
-    """An autoencoder in the pipeline's format that changes nothing: its latents are the pixels.
-
-    Every convolution copies its centre, every residual block adds nothing. The decoder normalises
-    by the root mean square over the channels: a large constant in a fourth channel makes that the
-    same everywhere, and the weight behind takes it back. Its ReLU passes what is lifted above 0.
-    """
-    model = AutoencoderDC(
-        latent_channels=3,
-        encoder_block_out_channels=(4,),
-        decoder_block_out_channels=(4,),
-        encoder_layers_per_block=(1,),
-        decoder_layers_per_block=(1,),
-        encoder_qkv_multiscales=((),),
-        decoder_qkv_multiscales=((),),
-        encoder_out_shortcut=False,
-        decoder_in_shortcut=False,
-        scaling_factor=SCALE,
+    pipeline(model, vae, tokenizer).to(torch.float16).save_pretrained(
+        work / "generator" / "pipeline"
     )
-    for parameter in model.parameters():
-        parameter.zero_()
-    constant, lift = 1024.0, 4.0
-    encoder, decoder = model.encoder, model.decoder
-    for layer in (encoder.conv_in, encoder.conv_out, decoder.conv_in, decoder.conv_out):
-        for channel in range(3):
-            layer.weight[channel, channel, 1, 1] = 1.0
-    decoder.conv_in.bias[3] = constant
-    decoder.norm_out.weight.fill_(constant / 2)  # the root mean square of (x, y, z, constant)
-    decoder.norm_out.bias.fill_(lift)
-    decoder.conv_out.bias.fill_(-lift)
-    return model.eval()
 
 
-def pipeline(model: Denoiser, tokenizer: Tokenizer) -> Any:
+def pipeline(model: Denoiser, vae: AutoencoderDC, tokenizer: Tokenizer) -> Any:
     """The parts as diffusers' own Sana pipeline, sampled by DPM-Solver++."""
     return SanaPipeline(
         tokenizer=as_fast(tokenizer, CONTEXT),
         text_encoder=model.text,
-        vae=pass_through(),
+        vae=vae,
         transformer=model.transformer,
         scheduler=DPMSolverMultistepScheduler(
-            prediction_type="sample", use_flow_sigmas=True, flow_shift=1.0
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=1.0
         ),
     )
