@@ -70,6 +70,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
         clip=str(build_tiny_clip(base / "clip", "vit")),
         generator=str(build(base / "generator")),
         steps=1,
+        resize_mode="squash",
         data="miniature:24",
         real_data="miniature:30",
         seeds=(0, 1),

@@ -156,6 +156,7 @@ def test_a_saved_and_reloaded_tagger_is_the_same_to_the_byte(
         assert (tmp_path / "again" / file).read_bytes() == (
             tiny_run.folder / "model" / file
         ).read_bytes()
+    assert second.backbone.resize_mode == "squash"  # not the model's own
     assert second.vocabulary == Vocabulary.load(tiny_run.folder / "vocabulary.yaml")
     a, b = ([t.probabilities for t in tagger.stream(files)] for tagger in (first, second))
     assert np.array_equal(np.stack(a), np.stack(b))

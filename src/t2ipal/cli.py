@@ -251,6 +251,8 @@ class Embed:
     """images that go through CLIP together"""
     image_size: int | None = None
     """input size; the model's own where not given"""
+    resize_mode: str | None = None
+    """shortest (cut the centre out), squash, longest (borders); the model's own where not given"""
     device: str = "auto"
     """auto, cpu, cuda, mps"""
     precision: str = "auto"
@@ -265,7 +267,11 @@ class Embed:
         rows = read_manifest(self.images)
         captions = [] if self.captions is None else read_labelled(self.captions)
         backbone = Backbone.load(
-            self.clip, device=self.device, precision=self.precision, image_size=self.image_size
+            self.clip,
+            device=self.device,
+            precision=self.precision,
+            image_size=self.image_size,
+            resize_mode=self.resize_mode,
         )
         cache = FeatureCache(self.out or self.images / "features", backbone)
         files = [self.images / row.file for row in rows]

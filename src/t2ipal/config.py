@@ -53,6 +53,8 @@ class RunConfig:
         seeds: of the compared methods.
         ablations: compare the ablations too.
         image_size: input size of CLIP; the model's own where not given.
+        resize_mode: how an image becomes a square: shortest (resize, cut the centre out), squash
+            (no crop) or longest (no crop, borders); the model's own where not given.
         device: auto, cpu, cuda, mps.
         precision: auto, fp32, bf16, fp16.
         head: what the recognizer is made of.
@@ -88,6 +90,7 @@ class RunConfig:
     seeds: tuple[int, ...] = (0, 1, 2)
     ablations: bool = True
     image_size: int | None = None
+    resize_mode: str | None = None
     device: str = "auto"
     precision: str = "auto"
     head: HeadConfig = field(default_factory=HeadConfig)

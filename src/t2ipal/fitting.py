@@ -53,6 +53,18 @@ def methods_of(config: RunConfig) -> Callable[[str], MethodConfig]:
     return configure
 
 
+def backbone_of(config: RunConfig, clip: str, *, pool_positions: bool = True) -> Backbone:
+    """The frozen CLIP ``clip`` with the run's preprocessing, device and precision."""
+    return Backbone.load(
+        clip,
+        device=config.device,
+        precision=config.precision,
+        image_size=config.image_size,
+        resize_mode=config.resize_mode,
+        pool_positions=pool_positions,
+    )
+
+
 def train_on_real(bench: Workbench, real: RealImages, test: ItemSet | None, say: Say) -> None:
     """Give labelled real images to every trained method; none of them may be tested on."""
     bench.real = bench.labelled(real.images)
@@ -120,13 +132,7 @@ def train(
             "--real-images out, or choose a method that is."
         )
     real = read_real_images(config, vocabulary, Path(images) / SCENES)
-    backbone = Backbone.load(
-        clip,
-        device=config.device,
-        precision=config.precision,
-        image_size=config.image_size,
-        pool_positions=chosen.pool_positions,
-    )
+    backbone = backbone_of(config, clip, pool_positions=chosen.pool_positions)
     bench = Workbench(
         vocabulary,
         backbone,

@@ -26,12 +26,11 @@ from t2ipal.captions.labelled import (
 )
 from t2ipal.captions.quotas import choose_per_class
 from t2ipal.captions.sources import Caption, read_captions
-from t2ipal.clip.backbone import Backbone
 from t2ipal.comparison import Comparison, compare, method_names
 from t2ipal.config import RunConfig
 from t2ipal.errors import UserError
 from t2ipal.files import write_text
-from t2ipal.fitting import Say, methods_of, train_on_real, train_tagger
+from t2ipal.fitting import Say, backbone_of, methods_of, train_on_real, train_tagger
 from t2ipal.real_images import SCENES, RealImages, read_real_images
 from t2ipal.recognizer.items import ItemSet
 from t2ipal.report.run_report import write_report
@@ -196,9 +195,7 @@ def embed_stage(
     progress: bool,
 ) -> Workbench:
     """features/: captions and images through the frozen CLIP."""
-    backbone = Backbone.load(
-        config.clip, device=config.device, precision=config.precision, image_size=config.image_size
-    )
+    backbone = backbone_of(config, config.clip)
     bench = Workbench(
         vocabulary, backbone, out / "features", captions, read_manifest(out), out, progress=progress
     )

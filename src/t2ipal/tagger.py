@@ -94,6 +94,7 @@ class Tagger:
             clip = config["backbone"]
             spec, image_size, digest = clip["spec"], clip["image_size"], clip["digest"]
             pool_positions = clip.get("pool_positions", True)
+            resize_mode = clip.get("resize_mode")
         except (KeyError, TypeError) as error:
             raise UserError(
                 f"{folder / CONFIG}: entry {error} is missing or malformed; save the model again."
@@ -111,6 +112,7 @@ class Tagger:
             device=device,
             precision=precision,
             image_size=image_size,
+            resize_mode=resize_mode,
             pool_positions=pool_positions,
         )
         if backbone.digest != digest:
@@ -136,6 +138,7 @@ class Tagger:
                 "spec": self.backbone.spec,
                 "digest": self.backbone.digest,
                 "image_size": self.backbone.image_size,
+                "resize_mode": self.backbone.resize_mode,
                 "pool_positions": self.backbone.pool_positions,
                 "preprocessing": self.backbone.preprocess_digest,
             },

@@ -91,6 +91,7 @@ class Backbone:
         self._transform = image_transform_v2(self._preprocess_cfg, is_train=False)
         self.model.to(self.device)
         self.image_size = _side(self._preprocess_cfg.size)
+        self.resize_mode = self._preprocess_cfg.resize_mode
         self.preprocess_digest = sha256_text(
             json.dumps(asdict(self._preprocess_cfg), sort_keys=True)
         )[:16]
