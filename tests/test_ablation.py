@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from conftest import TinyRun
 from t2ipal.errors import UserError
+from t2ipal.fitting import methods_of
 from t2ipal.recognizer.baselines import method_config
 
 
@@ -64,3 +66,21 @@ def test_the_interval_is_students() -> None:
     # deviation sqrt(7.5), five values, t(0.975; 4) = 2.776 (any table)
     assert half == pytest.approx(2.776 * math.sqrt(7.5 / 5), rel=1e-3)
     assert math.isnan(ablation.interval([3.0])[1])
+
+
+def test_the_table_is_made_once_and_read_back(
+    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = ablation.workbench(tiny_run.config, tiny_run.folder, lambda line: None)
+    default = methods_of(tiny_run.config)("t2i-pal")
+
+    def lines() -> list[str]:
+        fresh = ablation.Ablation(bench, tmp_path, scenes=16)
+        return list(ablation.table(fresh, default, ["fusion"], [0, 1]))
+
+    first = lines()
+    assert len(first) == 3 + len(ablation.SWITCHES["fusion"])
+    assert first[2].startswith("| **t2i-pal, its defaults** |") and "±" not in first[2]
+    assert all(line.count("±") == len(ablation.TESTS) for line in first[3:])
+    monkeypatch.setattr(type(bench), "fit", None)  # nothing is fitted again
+    assert lines() == first

@@ -236,6 +236,30 @@ def test_text_is_drawn_as_it_stands_and_padded_no_further_than_the_tokenizer(
     assert pipe.text == (length, None)
 
 
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_pipeline_that_fails_on_a_batch_draws_one_at_a_time(
+    exact: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Single(FakePipeline):
+        def __call__(self, prompt: Any, generator: Any, **options: Any) -> Any:
+            if len(prompt) > 1:
+                raise RuntimeError("The size of tensor a (2) must match tensor b (4)")
+            return super().__call__(prompt, generator, use_resolution_binning=False, **options)
+
+    generator = TextToImage(Single(), Source("fake", None, "1"), Settings(exact=exact))
+    alone = [generator.draw([p], [s])[0] for p, s in zip("abc", (1, 2, 3), strict=True)]
+    assert pixels(generator.draw(["a", "b", "c"], [1, 2, 3])) == pixels(alone)
+    assert pixels(generator.draw(["c", "b"], [3, 2])) == pixels([alone[2], alone[1]])
+    assert caplog.text.count("drawn one at a time") == 1
+
+    class Broken(FakePipeline):
+        def __call__(self, prompt: Any, generator: Any, **options: Any) -> Any:
+            raise RuntimeError("no weights")
+
+    with pytest.raises(RuntimeError, match="no weights"):
+        TextToImage(Broken(), Source("fake", None, "1"), Settings()).draw(["a", "b"], [1, 2])
+
+
 def test_the_safety_checker_is_heard() -> None:
     generator, _ = fake(Settings(exact=False), flags=[False, True])
     assert [drawn.flagged for drawn in generator.draw(["a", "b"], [1, 2])] == [False, True]

@@ -63,6 +63,7 @@ class TextToImage:
         self._parameters = inspect.signature(pipe.__call__).parameters
         self._warned_once = WarnedOnce()
         self._batch_is_exact: dict[int, bool] = {}
+        self._one_at_a_time = False
         pipe.set_progress_bar_config(disable=True)
         for name in ("prompt", "generator"):
             if name not in self._parameters:
@@ -114,6 +115,8 @@ class TextToImage:
 
         Without ``exact``, a batch is simply drawn, and images may differ between batch sizes by a
         rounding here and there. In both cases the bits belong to this machine and these libraries.
+        A pipeline that fails on a batch (PRX of diffusers 0.42 does with guidance) is asked for one
+        image at a time from then on; what fails there too is raised.
 
         Raises:
             UserError: the pipeline refuses the settings, or memory runs out.
@@ -123,8 +126,16 @@ class TextToImage:
         if not prompts:
             return []
         count = len(prompts)
-        if count == 1 or not self.settings.exact or self._same_in_batch(count):
-            return self._draw_together(prompts, seeds)
+        if count > 1 and not self._one_at_a_time:
+            try:
+                if not self.settings.exact or self._same_in_batch(count):
+                    return self._draw_together(prompts, seeds)
+            except RuntimeError as error:
+                self._one_at_a_time = True
+                log.warning(
+                    "%s: %s fails on %d prompts together (%s), so images are drawn one at a time.",
+                    self.spec, type(self._pipe).__name__, count, error,
+                )  # fmt: skip
         alone = (
             self._draw_together([prompt], [seed])
             for prompt, seed in zip(prompts, seeds, strict=True)
