@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Literal
 
 from t2ipal.errors import UserError
+from t2ipal.files import write_text
 
 MODELS = Path(__file__).parent / "models"
 _FOLDERS = {"clip": "open_clip_model.safetensors", "generator": "model_index.json"}
@@ -38,5 +40,9 @@ def install(model: Literal["clip", "generator"], trained: Path) -> Path:
     new = MODELS / f".{model}.partial"
     shutil.rmtree(new, ignore_errors=True)
     shutil.copytree(trained, new)
+    for config in new.rglob("config.json"):  # diffusers notes the folder a part was loaded from
+        kept = json.loads(config.read_text(encoding="utf-8"))
+        if kept.pop("_name_or_path", None) is not None:
+            write_text(config, json.dumps(kept, indent=2) + "\n")
     shutil.rmtree(MODELS / model, ignore_errors=True)
     return new.rename(MODELS / model)
