@@ -81,7 +81,8 @@ def plan_hard_scene(rng: random.Random) -> Plan:
     order = list(INDEX)
     random.Random("rare").shuffle(order)
     weights = [1 / (n + 1) for n in range(len(order))]
-    wanted, kinds = rng.randint(3, 6), []
+    wanted = rng.randint(3, 6)
+    kinds: list[str] = []
     while len(kinds) < wanted:
         kind = rng.choices(order, weights)[0]
         if kind not in kinds:
