@@ -1,6 +1,6 @@
 """A class-balanced choice of captions: what is drawn for days should not be people alone.
 
-In human captions a few classes are everywhere (a third of MS-COCO's name a person). Each caption is
+In human captions a few classes, people above all, are nearly everywhere. Each caption is
 filed under the rarest class it names, and a class keeps at most so many, as TaI-DPT did for
 NUS-WIDE (Guo et al., CVPR 2023). A common class keeps what it needs from the captions filed under
 others, and its own slots go to captions that show it with little else.
