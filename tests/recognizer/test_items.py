@@ -47,7 +47,7 @@ def test_take_keeps_the_rows_together() -> None:
         ({"mask": torch.ones(4, 2, dtype=torch.bool)}, r"mask .* shape \[4, 2\]"),
         ({"mask": torch.zeros(4, 3, dtype=torch.bool)}, "no real position"),
         ({"targets": torch.zeros(3, 2)}, r"targets have shape \[3, 2\]; expected \[4, C\]"),
-        ({"targets": torch.full((4, 2), 2)}, "1 .present., 0 .absent. or -1"),
+        ({"targets": torch.full((4, 2), 2)}, "1 .present., 0 .absent., between, or -1"),
         ({"kind": "photo"}, "kind must be image or caption"),
     ],
 )

@@ -28,30 +28,36 @@ def batch(items: int = 12, classes: int = 7, seed: int = 0) -> tuple[Tensor, Ten
     return logits, targets
 
 
+def softened(targets: Tensor) -> Tensor:
+    weights = torch.rand(targets.shape, generator=torch.Generator().manual_seed(5))
+    return torch.where(targets == 1, weights, targets)
+
+
 def slow_loss(config: LossConfig, logits: Tensor, targets: Tensor) -> float:
     total = 0.0
     for scores, labels in zip(logits.tolist(), targets.tolist(), strict=True):
         pairs = [
-            scores[n] - scores[p]
+            (labels[p], scores[n] - scores[p])
             for p in range(len(labels))
             for n in range(len(labels))
-            if labels[p] == 1 and labels[n] == 0
+            if labels[p] > 0 and labels[n] == 0
         ]
         if config.kind == "hinge":
-            total += sum(max(0.0, config.margin + gap) for gap in pairs)
+            total += sum(weight * max(0.0, config.margin + gap) for weight, gap in pairs)
         elif config.kind == "pair-hinge" and pairs:
-            total += sum(max(0.0, config.margin + gap) for gap in pairs) / len(pairs)
+            sum_ = sum(weight * max(0.0, config.margin + gap) for weight, gap in pairs)
+            total += sum_ / len(pairs)
         elif config.kind == "log-sum-exp":
-            total += math.log(1 + sum(math.exp(config.margin + gap) for gap in pairs))
+            total += math.log(1 + sum(w * math.exp(config.margin + gap) for w, gap in pairs))
         for score, label in zip(scores, labels, strict=True):
             chance = 1 / (1 + math.exp(-score))
             if config.kind == "bce" and label >= 0:
-                total -= math.log(chance if label == 1 else 1 - chance)
-            if config.kind == "asymmetric" and label == 1:
-                total -= (1 - chance) ** config.positive_focus * math.log(chance)
-            if config.kind == "asymmetric" and label == 0:
+                total -= label * math.log(chance) + (1 - label) * math.log(1 - chance)
+            if config.kind == "asymmetric" and label >= 0:
+                present = (1 - chance) ** config.positive_focus * math.log(chance)
                 shifted = max(0.0, chance - config.probability_shift)
-                total -= shifted**config.negative_focus * math.log(1 - shifted)
+                absent = shifted**config.negative_focus * math.log(1 - shifted)
+                total -= label * present + (1 - label) * absent
     return total / len(logits)
 
 
@@ -64,10 +70,11 @@ def gradient(loss: Loss, logits: Tensor, targets: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_equals_the_loop(config: LossConfig) -> None:
-    logits, targets = batch()
-    assert float(loss_function(config)(logits, targets)) == pytest.approx(
-        slow_loss(config, logits, targets), rel=1e-5
-    )
+    logits, hard = batch()
+    for targets in (hard, softened(hard)):
+        assert float(loss_function(config)(logits, targets)) == pytest.approx(
+            slow_loss(config, logits, targets), rel=1e-5
+        )
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
@@ -96,6 +103,9 @@ def test_items_without_a_pair_cost_nothing(kind: str, label: int) -> None:
 def test_gradient_is_the_slope_and_finite_at_extremes(kind: str) -> None:
     loss = loss_function(LossConfig(kind=kind))
     logits, targets = batch(items=5, classes=4)
+    assert torch.autograd.gradcheck(
+        lambda x: loss(x, softened(targets)), logits.double().requires_grad_(), eps=1e-6
+    )
     assert torch.autograd.gradcheck(
         lambda x: loss(x, targets), logits.double().requires_grad_(), eps=1e-6
     )

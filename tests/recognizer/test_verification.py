@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2ipal.errors import UserError
-from t2ipal.recognizer.config import VerifyConfig
+from t2ipal.recognizer.config import HeadConfig, TrainConfig, VerifyConfig
 from t2ipal.recognizer.items import ItemSet
+from t2ipal.recognizer.training import fit
 from t2ipal.recognizer.verification import doubtful, evidence, verified
-from tiny_recognizer import unit
+from tiny_recognizer import make_world, unit
 
 
 def items(targets: list[list[int]]) -> ItemSet:
@@ -73,6 +76,30 @@ def test_switched_off_nothing_changes() -> None:
     assert verified(same, SCORES, VerifyConfig()) is same
 
 
+def test_soft_labels_weigh_less_the_more_absent_classes_outscore_them() -> None:
+    found = verified(items(TARGETS), SCORES, VerifyConfig(kind="soft", patience=2))
+    expected = [
+        [1, 2 / (2 + 2), 0, 0],
+        [2 / (2 + 1), 0, -1, 0],
+        [-1, 2 / (2 + 3), -1, -1],
+        [0, 1, 1, 1],
+    ]
+    torch.testing.assert_close(found.targets, torch.tensor(expected))
+
+
+def test_soft_labels_train_like_hard_ones_where_all_are_sure() -> None:
+    world = make_world()
+    drawn, valid = world.images(40, seed=1), world.images(20, seed=3)
+    settings = TrainConfig(train_on="images", epochs=2, select="last")
+    states = []
+    for targets in (drawn.targets, drawn.targets.float()):
+        head = world.head(HeadConfig())
+        fit(head, [replace(drawn, targets=targets)], valid, settings)
+        states.append(head.tuned_state())
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(tensor, states[1][name])
+
+
 def test_evidence_ranks_the_class_an_image_is_made_of() -> None:
     classes = unit(5, 8, seed=4)
     local = classes[:, None].expand(5, 3, 8)
@@ -87,3 +114,5 @@ def test_bad_values_are_named() -> None:
         VerifyConfig(kind="delete")  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"verify\.patience must be a whole number"):
         VerifyConfig(patience=-1)
+    with pytest.raises(UserError, match=r"verify\.patience must be at least 1 for"):
+        VerifyConfig(kind="soft", patience=0)

@@ -45,7 +45,7 @@ def label_counts(targets: Tensor) -> Tensor:
     An unknown label counts as often as its class is present among the images where it is known:
     taking it for absent would make an image with few known labels look like one with few objects.
     """
-    present, known = (targets == 1).float(), targets >= 0
+    present, known = targets.clamp_min(0).float(), targets >= 0
     rates = present.sum(dim=0) / known.sum(dim=0).clamp_min(1)  # [C]
     return present.sum(dim=1) + (~known).float() @ rates
 
@@ -56,7 +56,7 @@ def cache_values(targets: Tensor, kind: str, counts: Tensor | None = None) -> Te
     Rows are normalised by ``counts`` [N] (those of ``targets`` where not given), so that an image
     with many labels says little of each. ``balanced`` then makes every class's column sum to one.
     """
-    present = (targets == 1).float()
+    present = targets.clamp_min(0).float()
     counts = label_counts(targets) if counts is None else counts
     rows = present / counts[:, None].clamp_min(1)
     if kind == "rows":
@@ -70,7 +70,7 @@ def bank_ranks(selection: BankSelection, global_: Tensor, targets: Tensor) -> Te
     The number of labels; how far the feature [N, D] is from the mean of those that show the class;
     or zeros, which leave the order to chance.
     """
-    present = (targets == 1).float()
+    present = targets.clamp_min(0).float()
     if selection == "fewest-labels":
         return label_counts(targets)[:, None].expand_as(present)
     if selection == "random":
@@ -95,7 +95,7 @@ def choose_bank(
     Raises:
         UserError: no image shows some class.
     """
-    present = targets == 1  # [N, C]
+    present = targets > 0  # [N, C]
     counts = present.sum(dim=0)
     missing = [name for name, n in zip(names, counts.tolist(), strict=True) if n == 0]
     refuse_classes_without_image(missing)

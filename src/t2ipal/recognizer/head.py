@@ -129,7 +129,7 @@ class T2IPALHead(nn.Module):
             for rows in torch.arange(len(images)).split(batch_size):
                 batch = images.take(rows)
                 _, local, weights = self._look(batch.local, batch.mask, "image", classes)
-                item, label = (batch.targets.to(local.device) == 1).nonzero(as_tuple=True)
+                item, label = (batch.targets.to(local.device) > 0).nonzero(as_tuple=True)
                 features.append(class_features(weights, local)[item, label])  # [q, D]
                 labels.append(label)
             config, shown = self.config.prototypes, (torch.cat(features), torch.cat(labels))

@@ -21,7 +21,8 @@ class ItemSet:
         global_: [N, D] image features, or EOS features of captions.
         local: [N, P, D] features of positions, or of a caption's tokens.
         mask: [N, P] True on real positions, or None if all are.
-        targets: int8 [N, C], 1 present, 0 absent, -1 unknown.
+        targets: [N, C], 1 present, 0 absent, -1 unknown; int8, or float32 where some labels are
+            soft: between 0 and 1, present with that weight.
         kind: "image" or "caption".
 
     Raises:
@@ -42,8 +43,9 @@ class ItemSet:
             raise ValueError(
                 f"targets have shape {list(self.targets.shape)}; expected [{len(self.global_)}, C]"
             )
-        if bool((self.targets < -1).any() | (self.targets > 1).any()):
-            raise ValueError("targets must be 1 (present), 0 (absent) or -1 (unknown)")
+        known = (self.targets >= 0) & (self.targets <= 1)
+        if not bool((known | (self.targets == -1)).all()):
+            raise ValueError("targets must be 1 (present), 0 (absent), between, or -1 (unknown)")
 
     def __len__(self) -> int:
         return len(self.global_)

@@ -1,5 +1,8 @@
 """Losses over logits [B, C] and labels [B, C] (1 present, 0 absent, negative unknown).
 
+A label between 0 and 1 is soft. The ranking losses give its pairs that weight; the pointwise ones
+take it as the share of a present class, the rest as that of an absent one.
+
 All of them are means over the items of a sum, so that learning rates carry over between batch
 sizes, and all leave unknown labels out: neither the value nor any gradient depends on the logit of
 an unknown pair. The ranking losses compare each present class with each absent class of an item;
@@ -31,7 +34,7 @@ def pair_normalised_hinge(logits: Tensor, targets: Tensor, margin: float = 1.0) 
 
     Without it an item with many labels outweighs the others by its number of pairs.
     """
-    pairs = (targets == 1).sum(dim=1) * (targets == 0).sum(dim=1)  # [B]
+    pairs = (targets > 0).sum(dim=1) * (targets == 0).sum(dim=1)  # [B]
     return (_hinge_of_items(logits, targets, margin) / pairs.clamp_min(1)).sum() / len(logits)
 
 
@@ -40,10 +43,11 @@ def ranking_log_sum_exp(logits: Tensor, targets: Tensor, margin: float = 0.0) ->
 
     A smooth hinge that attends to the pairs ranked worst (Li et al., CVPR 2017, arXiv 1704.03135).
     """
-    positive, negative = targets == 1, targets == 0
+    positive, negative = targets > 0, targets == 0
     rows = positive.any(dim=1) & negative.any(dim=1)
     logits, positive, negative = logits[rows], positive[rows], negative[rows]
-    lowest = (-logits).masked_fill(~positive, -torch.inf).logsumexp(dim=1)
+    weights = targets[rows].to(logits).clamp_min(torch.finfo(logits.dtype).tiny).log()
+    lowest = (weights - logits).masked_fill(~positive, -torch.inf).logsumexp(dim=1)
     highest = logits.masked_fill(~negative, -torch.inf).logsumexp(dim=1)
     # exp sums over pairs factor into a sum over positives times a sum over negatives.
     return F.softplus(margin + highest + lowest).sum() / len(targets)
@@ -51,7 +55,9 @@ def ranking_log_sum_exp(logits: Tensor, targets: Tensor, margin: float = 0.0) ->
 
 def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean over items of the sum over known classes of the cross-entropy."""
-    losses = F.binary_cross_entropy_with_logits(logits, (targets == 1).to(logits), reduction="none")
+    losses = F.binary_cross_entropy_with_logits(
+        logits, targets.to(logits).clamp_min(0), reduction="none"
+    )
     return losses.masked_fill(targets < 0, 0).sum() / len(logits)
 
 
@@ -72,7 +78,8 @@ def asymmetric(
     shifted = (probability - probability_shift).clamp_min(tiny)
     present = (1 - probability).clamp_min(tiny) ** positive_focus * F.logsigmoid(logits)
     absent = shifted**negative_focus * (1 - shifted).clamp_min(tiny).log()
-    losses = -torch.where(targets == 1, present, absent)
+    share = targets.to(logits).clamp_min(0)
+    losses = -torch.lerp(absent, present, share)
     return losses.masked_fill(targets < 0, 0).sum() / len(logits)
 
 
@@ -99,8 +106,8 @@ def _hinge_of_items(logits: Tensor, targets: Tensor, margin: float) -> Tensor:
     Works on (positive, class) rows, not on a [B, C, C] cube: few classes are present in an item.
     index_select, since the gradient of ``logits[item]`` adds in an order that varies with threads.
     """
-    item, positive = (targets == 1).nonzero(as_tuple=True)  # [Q], one entry a present class
+    item, positive = (targets > 0).nonzero(as_tuple=True)  # [Q], one entry a present class
     rows = logits.index_select(0, item)  # [Q, C]
     gaps = F.relu(margin - rows.gather(1, positive[:, None]) + rows)
-    sums = gaps.masked_fill(targets[item] != 0, 0).sum(dim=1)
+    sums = gaps.masked_fill(targets[item] != 0, 0).sum(dim=1) * targets[item, positive].to(logits)
     return logits.new_zeros(len(logits)).index_add(0, item, sums)

@@ -16,7 +16,7 @@ OptimiserKind = Literal["sgd", "adamw"]
 Schedule = Literal["steps", "epochs"]
 Selection = Literal["best", "last"]
 ItemKind = Literal["image", "caption"]
-VerifyKind = Literal["none", "unknown", "drop"]
+VerifyKind = Literal["none", "unknown", "drop", "soft"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class VerifyConfig:
 
     ``unknown`` makes them unknown, and so the classes that it finds and nobody asked for; ``drop``
     does that and leaves out the images that lack a label. A label is found unless more than
-    ``patience`` absent classes outscore it (:mod:`t2ipal.recognizer.verification`).
+    ``patience`` absent classes outscore it (:mod:`t2ipal.recognizer.verification`). ``soft`` keeps
+    all labels and weighs each: by 1 where none outscores it, by a half where ``patience`` do.
     """
 
     kind: VerifyKind = "none"
@@ -63,6 +64,8 @@ class VerifyConfig:
             raise UserError(
                 f"verify.patience must be a whole number of at least 0, not {self.patience!r}."
             )
+        if self.kind == "soft" and self.patience == 0:
+            raise UserError("verify.patience must be at least 1 for verify.kind soft.")
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,7 @@ def _pool(train: Sequence[ItemSet], config: TrainConfig) -> Pools:
 
 def _refuse_classes_without_item(head: T2IPALHead, pools: Pools, config: TrainConfig) -> None:
     """Training would only teach that such a class is absent from everything."""
-    shown = torch.stack([(items.targets == 1).any(dim=0) for items in pools.values()]).any(dim=0)
+    shown = torch.stack([(items.targets > 0).any(dim=0) for items in pools.values()]).any(dim=0)
     missing = [name for name, found in zip(head.names, shown.tolist(), strict=True) if not found]
     if missing:
         raise UserError(
@@ -220,7 +220,7 @@ def _batches(count: int, size: int, steps: int, generator: torch.Generator) -> T
 def _log_odds(targets: Tensor) -> float:
     """Log-odds that a known label is present, kept finite."""
     known = int((targets >= 0).sum())
-    present = int((targets == 1).sum())
+    present = float(targets.clamp_min(0).sum())
     return math.log((present + 0.5) / (known - present + 0.5))
 
 

@@ -4,9 +4,14 @@ A text-to-image model leaves out objects of its prompt and adds others (users of
 for this check first). CLIP's scores say little in absolute terms but rank the classes of one image,
 so evidence is a rank: of a label by the absent classes that outscore it, of an absent class by the
 labels that it outscores.
+
+Such a rank may decide (``unknown``, ``drop``) or weigh: ``soft`` keeps every label and gives it the
+weight p / (p + r), where r absent classes outscore it and p is the patience.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -33,6 +38,13 @@ def evidence(items: ItemSet, classes: Tensor, temperature: float) -> Tensor:
     return torch.cat(parts) if parts else classes.new_zeros(0, len(classes))
 
 
+def outscored_by(targets: Tensor, scores: Tensor) -> Tensor:
+    """How many absent classes score above each class: [N, C] from labels and scores [N, C]."""
+    absent = scores.masked_fill(targets != 0, -torch.inf).sort(dim=1).values
+    not_above = torch.searchsorted(absent, scores.contiguous(), right=True)
+    return scores.shape[1] - not_above
+
+
 def doubtful(targets: Tensor, scores: Tensor, patience: int) -> tuple[Tensor, Tensor]:
     """Which labels are not seen, and which absent classes are: bool [N, C] each.
 
@@ -40,16 +52,14 @@ def doubtful(targets: Tensor, scores: Tensor, patience: int) -> tuple[Tensor, Te
     seen where it outscores every label of the image. Unknown labels play no part.
     """
     present, absent = targets == 1, targets == 0
-    above = scores[:, None, :] > scores[:, :, None]  # [N, C, C]: j outscores i
-    outscored_by = (above & absent[:, None, :]).sum(dim=2)  # [N, C]
-    missing = present & (outscored_by > patience)
+    missing = present & (outscored_by(targets, scores) > patience)
     best = scores.masked_fill(~present, -torch.inf).amax(dim=1, keepdim=True)
     added = absent & present.any(dim=1, keepdim=True) & (scores > best)
     return missing, added
 
 
 def verified(items: ItemSet, scores: Tensor, config: VerifyConfig) -> ItemSet:
-    """The items with what is doubtful made unknown, or without the images that lack a label.
+    """The items with what is doubtful made unknown or soft, or without images that lack a label.
 
     An image that is left without any label has nothing to teach and is left out. A class whose
     every image would go keeps them all: CLIP does not know it, and that is no fault of the images.
@@ -57,6 +67,10 @@ def verified(items: ItemSet, scores: Tensor, config: VerifyConfig) -> ItemSet:
     if config.kind == "none":
         return items
     missing, added = doubtful(items.targets, scores, config.patience)
+    if config.kind == "soft":
+        weights = config.patience / (config.patience + outscored_by(items.targets, scores))
+        soft = torch.where(items.targets == 1, weights, items.targets)
+        return replace(items, targets=soft.masked_fill(added, -1))
     left = ((items.targets == 1) & ~missing).any(dim=0)  # [C]
     missing &= left
     targets = items.targets.masked_fill(missing | added, -1)
