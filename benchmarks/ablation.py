@@ -23,7 +23,8 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from t2ipal.benchmarks.metrics import average_precision
 from t2ipal.config import RunConfig
 from t2ipal.errors import UserError
 from t2ipal.files import append_jsonl, read_jsonl, sha256_text
-from t2ipal.fitting import methods_of
+from t2ipal.fitting import backbone_of, methods_of
 from t2ipal.pipeline import embed_stage, generate_stage, label_stage
 from t2ipal.recognizer.baselines import MethodConfig
 from t2ipal.recognizer.config import HeadConfig, TrainConfig
@@ -47,7 +48,8 @@ from t2ipal.workbench import Workbench, items_digest
 DEFAULT = "default"
 TESTS = {"test": "miniature:test", "hard": "miniature:hard"}
 
-# Group: switch -> settings, by their paths in HeadConfig and (after "train.") in TrainConfig.
+# Group: switch -> settings, by their paths in HeadConfig, after "train." in TrainConfig and after
+# "input." in View.
 SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
     "parts": {
         "no adapter": {"adapter.kind": "none"},
@@ -66,6 +68,7 @@ SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
         "images": {"train.train_on": "images"},
         "unseen labels unknown": {"train.verify.kind": "unknown"},
         "unseen labels dropped": {"train.verify.kind": "drop"},
+        "unseen labels soft": {"train.verify.kind": "soft"},
         "caption weight 0.25": {"train.caption_weight": 0.25},
         "caption weight 0.75": {"train.caption_weight": 0.75},
     },
@@ -122,6 +125,13 @@ SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
         "local 2": {"fusion.local_weight": 2.0},
         "prototypes 0.3": {"fusion.prototype_weight": 0.3},
     },
+    "test images": {
+        "2 x 2 crops": {"input.crops": 2},
+        "2 x 2 crops, mean": {"input.crops": 2, "fusion.crops": "mean"},
+        "3 x 3 crops": {"input.crops": 3},
+        "input 3/4": {"input.scale": 0.75},
+        "input 3/2": {"input.scale": 1.5},
+    },
     "training": {
         "last epoch": {"train.select": "last"},
         "EMA 0.98": {"train.ema": 0.98},
@@ -136,26 +146,42 @@ SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
 QUICK = ("parts", "items", "fusion")
 
 
-def switched(method: MethodConfig, settings: dict[str, Any]) -> MethodConfig:
-    """The method with some settings changed; an unknown or bad one is a UserError."""
-    head, train = method.head.to_dict(), (method.train or TrainConfig()).to_dict()
+@dataclass(frozen=True)
+class View:
+    """How test images are looked at: windows a side, and CLIP's input size against its own."""
+
+    crops: int = 0
+    scale: float = 1.0
+
+
+def switched(method: MethodConfig, settings: dict[str, Any]) -> tuple[MethodConfig, View]:
+    """The method and the view with some settings changed; an unknown or bad one is a UserError."""
+    parts: dict[str, dict[str, Any]] = {
+        "head": method.head.to_dict(),
+        "train": (method.train or TrainConfig()).to_dict(),
+        "input": asdict(View()),
+    }
     for path, value in settings.items():
-        target = train if path.startswith("train.") else head
-        *parents, name = path.removeprefix("train.").split(".")
+        first, _, rest = path.partition(".")
+        target, inner = (parts[first], rest) if first in parts else (parts["head"], path)
+        *parents, name = inner.split(".")
         for parent in parents:
             target = target[parent]
         if name not in target:
             raise UserError(f"there is no setting {path!r}.")
         target[name] = value
-    return replace(method, head=HeadConfig.from_dict(head), train=TrainConfig.from_dict(train))
+    head, train = HeadConfig.from_dict(parts["head"]), TrainConfig.from_dict(parts["train"])
+    return replace(method, head=head, train=train), View(**parts["input"])
 
 
-def switches(default: MethodConfig, groups: list[str]) -> Iterator[tuple[str, str, MethodConfig]]:
-    """(group, switch, method), the default first."""
-    yield DEFAULT, "t2i-pal", default
+def switches(
+    default: MethodConfig, groups: list[str]
+) -> Iterator[tuple[str, str, MethodConfig, View]]:
+    """(group, switch, method, view), the default first."""
+    yield DEFAULT, "t2i-pal", default, View()
     for group in groups:
         for name, settings in SWITCHES[group].items():
-            yield group, name, switched(default, settings)
+            yield group, name, *switched(default, settings)
 
 
 def mean_ap(head: T2IPALHead, items: ItemSet) -> float:
@@ -175,37 +201,39 @@ def interval(values: list[float]) -> tuple[float, float]:
 class Ablation:
     """Fits and judges switches, and keeps what it found in ``folder/ablation.jsonl``."""
 
-    def __init__(self, bench: Workbench, folder: Path, scenes: int) -> None:
-        self.bench, self.folder, self.scenes = bench, folder, scenes
+    def __init__(self, bench_of: Callable[[View], Workbench], folder: Path, scenes: int) -> None:
+        self.bench_of, self.folder, self.scenes = bench_of, folder, scenes
+        self.bench = bench_of(View())
         self.journal = folder / "ablation.jsonl"
         rows = read_jsonl(self.journal) if self.journal.exists() else ()
         self.known = {row["key"]: row for _, row in rows}
-        self._tests: dict[int, dict[str, ItemSet]] = {}
+        self._sets: dict[tuple[int, View], dict[str, ItemSet]] = {}
 
-    def tests(self, seed: int) -> dict[str, ItemSet]:
-        """The test sets of a seed, drawn and embedded once."""
-        if seed not in self._tests:
-            self._tests[seed] = {}
+    def sets(self, seed: int, view: View) -> dict[str, ItemSet]:
+        """The test sets of a seed and the held-out drawings, drawn and embedded once."""
+        if (seed, view) not in self._sets:
+            bench = self.bench_of(view)
+            found = self._sets[seed, view] = {}
             for name, spec in TESTS.items():
                 images = read_labelled_images(
                     f"{spec}:{self.scenes}",
-                    self.bench.vocabulary,
+                    bench.vocabulary,
                     cache=self.folder / "scenes",
                     seed=seed,
                 )
-                self._tests[seed][name] = self.bench.labelled(images)
-        return self._tests[seed]
+                found[name] = bench.labelled(images, judged=True)
+            found["drawings"] = bench.valid
+        return self._sets[seed, view]
 
-    def judged(self, method: MethodConfig, seed: int) -> dict[str, float]:
+    def judged(self, method: MethodConfig, seed: int, view: View = View()) -> dict[str, float]:
         """mAP on each test set and on the held-out drawings."""
-        tests = self.tests(seed)
-        digests = [items_digest(items) for items in tests.values()]
+        sets = self.sets(seed, view)
+        digests = [items_digest(items) for items in sets.values()]
         key = sha256_text(self.bench.digest, method.identity, str(seed), *digests)
         if key not in self.known:
             started = time.perf_counter()
             fitted = self.bench.fit(method, seed)
-            found = {name: mean_ap(fitted.head, items) for name, items in tests.items()}
-            found["drawings"] = mean_ap(fitted.head, self.bench.valid)
+            found = {name: mean_ap(fitted.head, items) for name, items in sets.items()}
             seconds = time.perf_counter() - started
             row = {"key": key, "seed": seed, "seconds": round(seconds, 1), **found}
             append_jsonl(self.journal, row)
@@ -220,8 +248,8 @@ def table(
     yield f"| switch | {' | '.join(f'{name} | change' for name in TESTS)} | drawings |"
     yield f"| --- |{' ---: | --- |' * len(TESTS)} ---: |"
     base = [ablation.judged(default, seed) for seed in seeds]
-    for group, name, method in switches(default, groups):
-        rows = [ablation.judged(method, seed) for seed in seeds]
+    for group, name, method, view in switches(default, groups):
+        rows = [ablation.judged(method, seed, view) for seed in seeds]
         cells = []
         for test in TESTS:
             cells.append(f"{statistics.mean(row[test] for row in rows):.1f}")
@@ -234,12 +262,22 @@ def table(
         yield f"| {label} | {' | '.join(cells)} |"
 
 
-def workbench(config: RunConfig, run: Path, say: Callable[[str], None]) -> Workbench:
-    """The features of a run, made now where they are missing."""
+def workbenches(
+    config: RunConfig, run: Path, say: Callable[[str], None]
+) -> Callable[[View], Workbench]:
+    """View to the features of a run, made now where they are missing."""
     vocabulary = Vocabulary.load(config.classes)
     captions = label_stage(config, vocabulary, run, say)
     generate_stage(config, captions, run, say, progress=True)
-    return embed_stage(config, vocabulary, captions, run, say, progress=True)
+    own = backbone_of(config, config.clip).image_size
+
+    @cache
+    def bench_of(view: View) -> Workbench:
+        size = None if view.scale == 1 else round(view.scale * own)
+        seen = replace(config, image_size=size or config.image_size, crops=view.crops)
+        return embed_stage(seen, vocabulary, captions, run, say, progress=True)
+
+    return bench_of
 
 
 def main() -> int:
@@ -270,8 +308,8 @@ def main() -> int:
             )
         else:
             config = RunConfig.read(arguments.run / "config.yaml")
-        bench = workbench(config, arguments.run, say)
-        ablation = Ablation(bench, arguments.work, arguments.scenes)
+        bench_of = workbenches(config, arguments.run, say)
+        bench, ablation = bench_of(View()), Ablation(bench_of, arguments.work, arguments.scenes)
         default = methods_of(config)("t2i-pal")
         seeds = ", ".join(map(str, arguments.seeds))
         print(

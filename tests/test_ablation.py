@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,14 +33,20 @@ DEFAULT = method_config("t2i-pal")
 
 
 def test_every_switch_changes_its_settings_and_no_other() -> None:
-    seen = {DEFAULT.identity}
+    seen = {(DEFAULT.identity, ablation.View())}
     for settings in (s for group in ablation.SWITCHES.values() for s in group.values()):
-        method = ablation.switched(DEFAULT, settings)
-        assert method.identity not in seen, settings
-        seen.add(method.identity)
+        method, view = ablation.switched(DEFAULT, settings)
+        assert (method.identity, view) not in seen, settings
+        seen.add((method.identity, view))
         assert method.train is not None and DEFAULT.train is not None
-        before = {**_flat(DEFAULT.head.to_dict()), **_flat(DEFAULT.train.to_dict(), "train.")}
-        after = {**_flat(method.head.to_dict()), **_flat(method.train.to_dict(), "train.")}
+        before, after = (
+            {
+                **_flat(method.head.to_dict()),
+                **_flat(method.train.to_dict(), "train."),
+                **_flat(asdict(view), "input."),
+            }
+            for method, view in ((DEFAULT, ablation.View()), (method, view))
+        )
         assert {k: v for k, v in after.items() if before[k] != v} == settings
 
 
@@ -71,16 +78,18 @@ def test_the_interval_is_students() -> None:
 def test_the_table_is_made_once_and_read_back(
     tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = ablation.workbench(tiny_run.config, tiny_run.folder, lambda line: None)
+    bench_of = ablation.workbenches(tiny_run.config, tiny_run.folder, lambda line: None)
     default = methods_of(tiny_run.config)("t2i-pal")
 
     def lines() -> list[str]:
-        fresh = ablation.Ablation(bench, tmp_path, scenes=16)
-        return list(ablation.table(fresh, default, ["fusion"], [0, 1]))
+        fresh = ablation.Ablation(bench_of, tmp_path, scenes=16)
+        return list(ablation.table(fresh, default, ["fusion", "test images"], [0, 1]))
 
     first = lines()
-    assert len(first) == 3 + len(ablation.SWITCHES["fusion"])
+    groups = ablation.SWITCHES["fusion"], ablation.SWITCHES["test images"]
+    assert len(first) == 3 + sum(map(len, groups))
+    assert first[2].split("|")[2] != first[-1].split("|")[2]  # another input size, other figures
     assert first[2].startswith("| **t2i-pal, its defaults** |") and "±" not in first[2]
     assert all(line.count("±") == len(ablation.TESTS) for line in first[3:])
-    monkeypatch.setattr(type(bench), "fit", None)  # nothing is fitted again
+    monkeypatch.setattr(type(bench_of(ablation.View())), "fit", None)  # nothing is fitted again
     assert lines() == first

@@ -13,6 +13,7 @@ import torch
 from conftest import TinyRun
 from t2ipal.captions.labelled import label_captions, read_labelled
 from t2ipal.clip.backbone import Backbone
+from t2ipal.clip.features import FeatureCache
 from t2ipal.config import RunConfig
 from t2ipal.errors import UserError
 from t2ipal.fitting import methods_of, train
@@ -21,7 +22,7 @@ from t2ipal.recognizer.baselines import method_config
 from t2ipal.synthesis.store import read_manifest
 from t2ipal.tagger import Tagger
 from t2ipal.vocabulary import Vocabulary
-from t2ipal.workbench import hold_out
+from t2ipal.workbench import hold_out, image_items
 
 LEFT = [
     "config.yaml",
@@ -94,6 +95,51 @@ def test_evaluate_gives_the_figure_of_the_table(tiny_run: TinyRun) -> None:
     )
     assert found.images == 24
     assert found.mean_average_precision == pytest.approx(row["map"][0], abs=1e-6)
+
+
+def test_crops_are_seen_alike_by_tagger_workbench_and_evaluation(tiny_run: TinyRun) -> None:
+    model = tiny_run.folder / "model"
+    whole = Tagger.from_pretrained(model)
+    tagger = Tagger.from_pretrained(model, crops=2)
+    cache = tiny_run.folder / "features"
+    files = [tiny_run.folder / row.file for row in read_manifest(tiny_run.folder)[:5]]
+    items = image_items(
+        FeatureCache(cache, tagger.backbone),
+        files,
+        np.zeros((5, len(tagger.names)), dtype=np.int8),
+        crops=2,
+    )
+    assert len(items.crops) == 4
+    scores = tagger.head.score_items(items).numpy()
+    expected = tagger.thresholds.probabilities(scores)
+    found = np.stack([tagged.probabilities for tagged in tagger.stream(files)])
+    assert found == pytest.approx(expected, abs=2e-3)  # local features are kept in half precision
+    unseen = np.stack([tagged.probabilities for tagged in whole.stream(files)])
+    assert np.abs(found - unseen).max() > 1e-3
+    same, closer = (
+        evaluate(model, "miniature:24", cache=tiny_run.folder / "scenes", crops=n, progress=False)
+        for n in (None, 2)
+    )
+    assert same.average_precision != closer.average_precision
+
+
+def test_a_run_with_crops_keeps_them_in_its_model(tiny_run: TinyRun, tmp_path: Path) -> None:
+    config = replace(RunConfig.read(tiny_run.folder / "config.yaml"), data=None, crops=2)
+    tagger = train(
+        tiny_run.folder / "vocabulary.yaml",
+        tiny_run.folder / "captions.jsonl",
+        tiny_run.folder,
+        tmp_path / "model",
+        clip=config.clip,
+        config=config,
+        progress=False,
+    )
+    assert tagger.crops == Tagger.from_pretrained(tmp_path / "model").crops == 2
+    plain = Tagger.from_pretrained(tiny_run.folder / "model")
+    # Training does not see the crops, the thresholds do.
+    for name, tensor in plain.head.tuned_state().items():
+        assert torch.equal(tensor, tagger.head.tuned_state()[name])
+    assert tagger.thresholds != plain.thresholds
 
 
 def test_the_table_has_methods_ablations_and_the_ceiling(tiny_run: TinyRun) -> None:

@@ -366,6 +366,10 @@ class Eval:
     """folder of the feature cache; beside the model where not given"""
     out: Path | None = None
     """JSON file to write the figures to"""
+    image_size: int | None = None
+    """input size of CLIP, where another than the model was tuned with"""
+    crops: int | None = None
+    """see each image through so many windows a side too; the model's own number if left out"""
     device: str = "auto"
     """auto, cpu, cuda, mps"""
 
@@ -374,7 +378,13 @@ class Eval:
         from t2ipal.pipeline import evaluate
 
         evaluation = evaluate(
-            self.model, self.data, images=self.images, cache=self.cache, device=self.device
+            self.model,
+            self.data,
+            images=self.images,
+            cache=self.cache,
+            device=self.device,
+            image_size=self.image_size,
+            crops=self.crops,
         )
         for line in evaluation.lines():
             _say(line)
@@ -436,6 +446,10 @@ class Predict:
     """folder for one overlay a shown tag"""
     batch_size: int = 16
     """images that go through CLIP together"""
+    image_size: int | None = None
+    """input size of CLIP, where another than the model was tuned with"""
+    crops: int | None = None
+    """see each image through so many windows a side too; the model's own number if left out"""
     device: str = "auto"
     """auto, cpu, cuda, mps"""
 
@@ -448,7 +462,9 @@ class Predict:
         first = next(files, None)
         if first is None:
             raise UserError(f"no image among {', '.join(self.paths)}; check the paths.")
-        tagger = Tagger.from_pretrained(self.model, device=self.device)
+        tagger = Tagger.from_pretrained(
+            self.model, device=self.device, image_size=self.image_size, crops=self.crops
+        )
         writer = csv.writer(sys.stdout, lineterminator="\n")
         if self.format == "csv":
             writer.writerow(("image", "labels", *tagger.names))

@@ -55,6 +55,7 @@ class RunConfig:
         image_size: input size of CLIP; the model's own where not given.
         resize_mode: how an image becomes a square: shortest (resize, cut the centre out), squash
             (no crop) or longest (no crop, borders); the model's own where not given.
+        crops: windows a side through which held-out and test images are seen too; 0 for none.
         device: auto, cpu, cuda, mps.
         precision: auto, fp32, bf16, fp16.
         head: what the recognizer is made of.
@@ -91,6 +92,7 @@ class RunConfig:
     ablations: bool = True
     image_size: int | None = None
     resize_mode: str | None = None
+    crops: int = 0
     device: str = "auto"
     precision: str = "auto"
     head: HeadConfig = field(default_factory=HeadConfig)
@@ -104,6 +106,8 @@ class RunConfig:
         for name in ("images_per_caption", "batch_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.crops < 0 or self.crops == 1:
+            raise UserError(f"crops must be 0 (none) or at least 2 a side, not {self.crops}.")
         if self.complete < 0:
             raise UserError(f"complete must be at least 0, not {self.complete}.")
         if self.label_fraction is not None and not 0 < self.label_fraction <= 1:

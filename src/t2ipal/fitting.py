@@ -87,7 +87,7 @@ def train_tagger(
         about["held_out_map"] = "unknown" if valid is None else f"{100 * valid:.1f}"
         about["epoch"] = fitted.result.best_epoch
     thresholds = bench.thresholds(fitted.head)
-    return Tagger(bench.backbone, fitted.head, bench.vocabulary, thresholds, about)
+    return Tagger(bench.backbone, fitted.head, bench.vocabulary, thresholds, about, bench.crops)
 
 
 def train(
@@ -140,6 +140,7 @@ def train(
         read_labelled(captions),
         read_manifest(Path(images)),
         images,
+        crops=config.crops,
         progress=progress,
     )
     if chosen.best_on_test and config.data is not None:

@@ -39,7 +39,7 @@ from t2ipal.synthesis.settings import Settings
 from t2ipal.synthesis.store import read_manifest
 from t2ipal.tagger import CONFIG, Tagger
 from t2ipal.vocabulary import Vocabulary
-from t2ipal.workbench import Workbench
+from t2ipal.workbench import Workbench, image_items
 
 log = logging.getLogger(__name__)
 
@@ -79,12 +79,13 @@ def run(
     test = None
     if config.data is not None:
         test = _labelled(config, vocabulary, out, config.data, seed=0)
+    judged = None if test is None else bench.labelled(test, judged=True)
     if real is not None:
-        train_on_real(bench, real, None if test is None else bench.labelled(test), say)
+        train_on_real(bench, real, judged, say)
     tagger = train_stage(config, bench, out, say, real)
     comparison = None
-    if test is not None:
-        comparison = compare_stage(config, bench, bench.labelled(test), out, say)
+    if judged is not None:
+        comparison = compare_stage(config, bench, judged, out, say)
     report = write_report(
         out,
         config=config,
@@ -197,7 +198,14 @@ def embed_stage(
     """features/: captions and images through the frozen CLIP."""
     backbone = backbone_of(config, config.clip)
     bench = Workbench(
-        vocabulary, backbone, out / "features", captions, read_manifest(out), out, progress=progress
+        vocabulary,
+        backbone,
+        out / "features",
+        captions,
+        read_manifest(out),
+        out,
+        crops=config.crops,
+        progress=progress,
     )
     images = 0 if bench.train_images is None else len(bench.train_images)
     say(
@@ -262,6 +270,8 @@ def evaluate(
     images: str | Path | None = None,
     cache: str | Path | None = None,
     device: str = "auto",
+    image_size: int | None = None,
+    crops: int | None = None,
     progress: bool = True,
 ) -> Evaluation:
     """Measure a tagger on labelled images.
@@ -271,6 +281,7 @@ def evaluate(
         data: a folder with ``labels.csv``, a COCO-format JSON, or ``miniature``.
         images: folder of the images of a COCO JSON, where it cannot be guessed.
         cache: folder of the feature cache; beside the model where not given.
+        image_size, crops: as :meth:`Tagger.from_pretrained` takes them, for a model's folder.
 
     Raises:
         UserError: bad labels, a missing image, no model.
@@ -278,15 +289,17 @@ def evaluate(
     from t2ipal.benchmarks.metrics import evaluate as judge
     from t2ipal.clip.features import FeatureCache
 
-    tagger = model if isinstance(model, Tagger) else Tagger.from_pretrained(model, device=device)
+    tagger = model
+    if not isinstance(tagger, Tagger):
+        tagger = Tagger.from_pretrained(tagger, device=device, image_size=image_size, crops=crops)
     if cache is None:
         beside = Path(model).parent if isinstance(model, (str, Path)) else Path(".")
         cache = beside / "features"
     labelled = read_labelled_images(data, tagger.vocabulary, images=images, cache=cache)
-    bank = FeatureCache(cache, tagger.backbone).images(labelled.files, progress=progress)
-    import torch
-
-    items = ItemSet(bank.global_, bank.local, None, torch.from_numpy(labelled.targets), "image")
+    features = FeatureCache(cache, tagger.backbone)
+    items = image_items(
+        features, labelled.files, labelled.targets, crops=tagger.crops, progress=progress
+    )
     scores = tagger.head.score_items(items).cpu().numpy()
     import numpy as np
 

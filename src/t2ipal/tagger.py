@@ -17,10 +17,12 @@ from safetensors.torch import save_file
 
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.pictures import load_image
+from t2ipal.clip.windows import cut, windows
 from t2ipal.errors import UserError
 from t2ipal.files import atomic_path, write_text
 from t2ipal.recognizer.building import restore_head
 from t2ipal.recognizer.config import HeadConfig
+from t2ipal.recognizer.fusion import fuse_crops
 from t2ipal.recognizer.head import T2IPALHead
 from t2ipal.thresholds import Thresholds
 from t2ipal.vocabulary import Vocabulary
@@ -56,6 +58,7 @@ class Tagger:
     Attributes:
         vocabulary: the C classes.
         about: how it was made: method, captions, generator, seeds, versions.
+        crops: windows a side through which images are seen too; 0 for none.
     """
 
     def __init__(
@@ -65,20 +68,33 @@ class Tagger:
         vocabulary: Vocabulary,
         thresholds: Thresholds,
         about: dict[str, Any] | None = None,
+        crops: int = 0,
     ) -> None:
         self.backbone = backbone
         self.head = head.bake()
         self.vocabulary = vocabulary
         self.thresholds = thresholds
         self.about = about or {}
+        self.crops = crops
+        self._windows = windows(crops)
 
     # --- on disk ---------------------------------------------------------------------------------
 
     @classmethod
     def from_pretrained(
-        cls, path: str | Path, *, device: str = "auto", precision: str = "auto"
+        cls,
+        path: str | Path,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        image_size: int | None = None,
+        crops: int | None = None,
     ) -> Tagger:
         """Load a model folder, or ``org/name`` from the Hugging Face hub; CLIP is found by name.
+
+        Args:
+            image_size, crops: how to look at images, other than the model was tuned and its
+                thresholds were fitted: input size of CLIP, and windows a side.
 
         Raises:
             UserError: no such model, a damaged file, or a CLIP other than the one it was tuned on.
@@ -92,7 +108,9 @@ class Tagger:
             head_config = HeadConfig.from_dict(config["head"])
             thresholds = Thresholds.from_json(config["thresholds"])
             clip = config["backbone"]
-            spec, image_size, digest = clip["spec"], clip["image_size"], clip["digest"]
+            spec, digest = clip["spec"], clip["digest"]
+            image_size = clip["image_size"] if image_size is None else image_size
+            crops = config.get("crops", 0) if crops is None else crops
             pool_positions = clip.get("pool_positions", True)
             resize_mode = clip.get("resize_mode")
         except (KeyError, TypeError) as error:
@@ -121,7 +139,7 @@ class Tagger:
                 f"{digest} against {backbone.digest}); install the one it names."
             )
         head = restore_head(head_config, vocabulary.names, state).to(backbone.device)
-        return cls(backbone, head, vocabulary, thresholds, config.get("about", {}))
+        return cls(backbone, head, vocabulary, thresholds, config.get("about", {}), crops)
 
     def save_pretrained(self, path: str | Path) -> Path:
         """Write ``config.json``, ``model.safetensors`` (tuned tensors only) and a model card.
@@ -142,6 +160,7 @@ class Tagger:
                 "pool_positions": self.backbone.pool_positions,
                 "preprocessing": self.backbone.preprocess_digest,
             },
+            "crops": self.crops,
             "head": self.head.config.to_dict(),
             "thresholds": self.thresholds.to_json(),
             "about": self.about,
@@ -211,7 +230,9 @@ class Tagger:
             pixels, readable, failed = [], [], {}
             for i, image in enumerate(batch):
                 try:
-                    pixels.append(self.backbone.preprocess(_open(image)))
+                    opened = _open(image)
+                    views = [opened, *(cut(opened, window) for window in self._windows)]
+                    pixels.append(torch.stack([self.backbone.preprocess(view) for view in views]))
                     readable.append(i)
                 except UserError as error:
                     failed[i] = str(error)
@@ -231,10 +252,16 @@ class Tagger:
     def _score(
         self, pixels: torch.Tensor, heatmaps: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        features = self.backbone.encode_image(pixels)
+        """Of views [B, 1 + V, 3, S, S], whole images first; heatmaps are those of the whole."""
         unit = torch.nn.functional.normalize
-        scores = self.head.scores(unit(features.global_, dim=-1), unit(features.local, dim=-1))
-        fused = scores.fused.cpu().numpy()
+        seen = []
+        for view in pixels.unbind(dim=1):
+            features = self.backbone.encode_image(view)
+            local = unit(features.local, dim=-1)
+            seen.append(self.head.scores(unit(features.global_, dim=-1), local))
+        scores = seen[0]
+        crops = [crop.fused for crop in seen[1:]]
+        fused = fuse_crops(scores.fused, crops, self.head.config.fusion).cpu().numpy()
         maps = np.zeros((len(fused), 0, 0, len(self.names)))
         if heatmaps:
             maps = scores.heatmap.cpu().numpy().reshape(len(fused), *features.grid, -1)

@@ -29,7 +29,8 @@ from t2ipal.class_prompts import (
     text_encoder,
 )
 from t2ipal.clip.backbone import Backbone
-from t2ipal.clip.features import FeatureCache
+from t2ipal.clip.features import FeatureCache, hash_images
+from t2ipal.clip.windows import Window, windows
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_text
 from t2ipal.recognizer.baselines import MethodConfig
@@ -85,6 +86,7 @@ class Workbench:
         images: manifest rows of the images drawn from them; may be empty, then only what needs no
             image can be fitted.
         folder: where the rows' files lie.
+        crops: windows a side through which held-out and labelled images are seen too.
         progress: show progress bars.
 
     Attributes:
@@ -108,11 +110,13 @@ class Workbench:
         images: Sequence[ImageRow] = (),
         folder: str | Path = ".",
         *,
+        crops: int = 0,
         progress: bool = True,
     ) -> None:
         self.vocabulary = vocabulary
         self.backbone = backbone
         self.cache = FeatureCache(cache, backbone)
+        self.crops = crops
         self._progress = progress
         named = [row for row in captions if row.labels]
         if not named:
@@ -141,16 +145,25 @@ class Workbench:
             )
             out = torch.tensor([row.caption_id in held for row in rows])
             self.train_images = drawn.take((~out).nonzero().squeeze(1))
-            self.valid = drawn.take(out.nonzero().squeeze(1))
+            valid = out.nonzero().squeeze(1)
+            self.valid = drawn.take(valid)
+            if crops and len(valid):
+                self.valid = self._image_items(
+                    [Path(folder) / rows[i].file for i in valid.tolist()],
+                    self.valid.targets.numpy(),
+                    [rows[i].sha256 for i in valid.tolist()],
+                    crops,
+                )
         if not len(self.valid):
             raise UserError(
                 "there are too few captions to hold some out for choosing the best epoch: "
                 "every class needs at least two."
             )
 
-    def labelled(self, images: LabelledImages) -> ItemSet:
-        """Features and labels of real images."""
-        return self._image_items(list(images.files), images.targets, None)
+    def labelled(self, images: LabelledImages, *, judged: bool = False) -> ItemSet:
+        """Features and labels of real images, with their crops where methods are judged by them."""
+        crops = self.crops if judged else 0
+        return self._image_items(list(images.files), images.targets, None, crops)
 
     def fit(
         self,
@@ -202,6 +215,7 @@ class Workbench:
         if method.template_captions:
             train.append(self._template_captions(method.head.prompts.class_names))
         valid = self._test_for(method) if method.best_on_test else self.valid
+        valid = replace(valid, crops=())  # an epoch is chosen on whole images, which is cheap
         return Fitted(head, fit(head, train, valid, config, log=log))
 
     def _test_for(self, method: MethodConfig) -> ItemSet:
@@ -262,10 +276,13 @@ class Workbench:
         return sha256_text(*parts, *(items_digest(part) for part in items))[:16]
 
     def _image_items(
-        self, files: Sequence[Path], targets: np.ndarray, hashes: Sequence[str] | None
+        self,
+        files: Sequence[Path],
+        targets: np.ndarray,
+        hashes: Sequence[str] | None,
+        crops: int = 0,
     ) -> ItemSet:
-        bank = self.cache.images(files, hashes, progress=self._progress)
-        return ItemSet(bank.global_, bank.local, None, torch.from_numpy(targets), "image")
+        return image_items(self.cache, files, targets, hashes, crops=crops, progress=self._progress)
 
     @cached_property
     def _ensemble(self) -> Tensor:
@@ -285,11 +302,36 @@ class Workbench:
         return ItemSet(bank.global_, bank.local, bank.mask, targets, "caption")
 
 
+def image_items(
+    cache: FeatureCache,
+    files: Sequence[Path],
+    targets: np.ndarray,
+    hashes: Sequence[str] | None = None,
+    *,
+    crops: int = 0,
+    progress: bool = True,
+) -> ItemSet:
+    """Image files [N] with labels [N, C] as items, seen whole and through ``crops`` windows a side.
+
+    Raises:
+        UserError: a file cannot be read, or ``crops`` is 1 or negative.
+    """
+    if crops and hashes is None:
+        hashes = hash_images(files)
+    labels = torch.from_numpy(targets)
+
+    def seen(window: Window | None) -> ItemSet:
+        bank = cache.images(files, hashes, window=window, progress=progress)
+        return ItemSet(bank.global_, bank.local, None, labels, "image")
+
+    return replace(seen(None), crops=tuple(map(seen, windows(crops))))
+
+
 def items_digest(items: ItemSet | None) -> str:
     """Identity of a set's global features and labels; empty for no set."""
     if items is None:
         return ""
     digest = hashlib.sha256(str(tuple(items.global_.shape)).encode())
-    for tensor in (items.global_, items.targets):
+    for tensor in (items.global_, items.targets, *(crop.global_ for crop in items.crops)):
         digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()

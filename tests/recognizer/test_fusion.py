@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from t2ipal.recognizer.config import FusionConfig
-from t2ipal.recognizer.fusion import fuse, standardise
+from t2ipal.recognizer.fusion import fuse, fuse_crops, standardise
 
 SCORES = {
     name: torch.randn(4, 6, generator=torch.Generator().manual_seed(seed))
@@ -64,3 +64,13 @@ def test_few_classes_are_not_standardised() -> None:
         assert torch.equal(fuse(few, STANDARDISED), fuse(few, FusionConfig(kind="raw")))
     few = {name: scores[:, :5] for name, scores in SCORES.items()}
     assert not torch.allclose(fuse(few, STANDARDISED), fuse(few, FusionConfig(kind="raw")))
+
+
+def test_crops_count_by_their_weight_against_the_whole_image() -> None:
+    whole, *crops = SCORES.values()
+    config = FusionConfig(crop_weight=0.25)
+    expected = 0.75 * whole + 0.25 * torch.maximum(*crops)
+    assert torch.allclose(fuse_crops(whole, crops, config), expected)
+    mean = FusionConfig(crops="mean", crop_weight=1.0)
+    assert torch.allclose(fuse_crops(whole, crops, mean), (crops[0] + crops[1]) / 2)
+    assert fuse_crops(whole, [], config) is whole

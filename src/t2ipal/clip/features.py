@@ -30,6 +30,7 @@ from tqdm import tqdm
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.pictures import load_image
 from t2ipal.clip.shards import Item, ShardFolder, gather_global, gather_local, mask_of
+from t2ipal.clip.windows import Window, cut
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_file, sha256_text
 
@@ -81,6 +82,7 @@ class _Picture:
 
     key: str
     file: Path
+    window: Window | None = None
 
 
 class FeatureCache:
@@ -102,6 +104,7 @@ class FeatureCache:
         files: Sequence[str | Path],
         hashes: Sequence[str] | None = None,
         *,
+        window: Window | None = None,
         batch_size: int = 32,
         progress: bool = True,
     ) -> ImageBank:
@@ -111,6 +114,7 @@ class FeatureCache:
             files: N image files.
             hashes: SHA-256 of the files in hex, where known (a manifest has them); the same hash is
                 the same image, whatever the file is called.
+            window: the part of every image to look at; the whole where not given.
             batch_size: images that go through the backbone together.
             progress: show a progress bar on a terminal.
 
@@ -118,7 +122,7 @@ class FeatureCache:
             UserError: there is no file, or one cannot be read as an image: it is named, and what
                 was computed before it is kept.
         """
-        pictures = _pictures(files, hashes)
+        pictures = _pictures(files, hashes, window)
         computed = self._embed_images(pictures, batch_size, progress)
         places = [self._images.place(picture.key) for picture in pictures]
         grid = places[0].shard.grid
@@ -207,7 +211,10 @@ class FeatureCache:
                     yield current, torch.stack(pixels)
 
     def _decode(self, picture: _Picture) -> Tensor:
-        return self.backbone.preprocess(load_image(picture.file))
+        image = load_image(picture.file)
+        if picture.window is not None:
+            image = cut(image, picture.window)
+        return self.backbone.preprocess(image)
 
     def _encode_images(
         self, batch: Sequence[_Picture], pixels: Tensor
@@ -249,24 +256,34 @@ def _chunks(values: Iterable[_T], size: int) -> Iterator[tuple[_T, ...]]:
         yield chunk
 
 
-def _pictures(files: Sequence[str | Path], hashes: Sequence[str] | None) -> list[_Picture]:
+def _pictures(
+    files: Sequence[str | Path], hashes: Sequence[str] | None, window: Window | None = None
+) -> list[_Picture]:
     if not files:
         raise UserError("there are no images to embed; check the folder or the manifest.")
     paths = [Path(file) for file in files]
-    if hashes is None:
-        return [_Picture(_hash(path), path) for path in paths]
-    if len(hashes) != len(paths):
-        raise ValueError(f"{len(paths)} files but {len(hashes)} hashes")
-    return [_Picture(key, path) for key, path in zip(hashes, paths, strict=True)]
+    keys = hash_images(paths) if hashes is None else hashes
+    if len(keys) != len(paths):
+        raise ValueError(f"{len(paths)} files but {len(keys)} hashes")
+    part = "" if window is None else "@" + ",".join(f"{edge:.6f}" for edge in window)
+    return [_Picture(key + part, path, window) for key, path in zip(keys, paths, strict=True)]
 
 
-def _hash(path: Path) -> str:
-    try:
-        return sha256_file(path)
-    except OSError as error:
-        raise UserError(
-            f"{path}: image cannot be read ({error.strerror}); check the path."
-        ) from None
+def hash_images(files: Sequence[Path]) -> list[str]:
+    """SHA-256 of each file in hex, by which the cache knows images.
+
+    Raises:
+        UserError: one cannot be read; it is named.
+    """
+    hashes = []
+    for path in files:
+        try:
+            hashes.append(sha256_file(path))
+        except OSError as error:
+            raise UserError(
+                f"{path}: image cannot be read ({error.strerror}); check the path."
+            ) from None
+    return hashes
 
 
 def _stored(global_: Tensor, local: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,6 +35,7 @@ __all__ = [
     "ClassNames",
     "ClassPosition",
     "ContextStart",
+    "CropFusion",
     "FusionConfig",
     "FusionKind",
     "HeadConfig",
@@ -65,6 +66,7 @@ AdapterKind = Literal["none", "cache", "bottleneck", "projection"]
 BankSelection = Literal["fewest-labels", "typical", "random"]
 CacheValues = Literal["balanced", "rows"]
 FusionKind = Literal["standardised", "raw"]
+CropFusion = Literal["max", "mean"]
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,9 @@ class FusionConfig:
     ``standardised`` subtracts from each branch the image's mean over the classes and divides by
     its deviation. Over fewer than ``min_classes`` classes these say too little (two classes would
     always score -1 and 1), and the raw weighted sum is taken.
+
+    Where an image is also seen through windows, ``crops`` says which of their scores counts (the
+    ``max`` or the ``mean``), by ``crop_weight`` against the whole image's.
     """
 
     kind: FusionKind = "raw"
@@ -206,6 +211,8 @@ class FusionConfig:
     local_weight: float = 1.0
     prototype_weight: float = 1.0
     min_classes: int = 5
+    crops: CropFusion = "max"
+    crop_weight: float = 0.5
 
     def __post_init__(self) -> None:
         checks.choice("fusion.kind", self.kind, get_args(FusionKind))
@@ -215,6 +222,8 @@ class FusionConfig:
         if self.global_weight + self.local_weight + self.prototype_weight == 0:
             raise UserError("every weight of fusion is 0: give at least one branch a weight.")
         checks.count("fusion.min_classes", self.min_classes)
+        checks.choice("fusion.crops", self.crops, get_args(CropFusion))
+        checks.fraction("fusion.crop_weight", self.crop_weight)
 
     @property
     def weights(self) -> dict[str, float]:

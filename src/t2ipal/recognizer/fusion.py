@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -23,6 +23,19 @@ def standardise(scores: Tensor) -> Tensor:
     centred = scores - scores.mean(dim=1, keepdim=True)
     deviation = (centred.square().mean(dim=1, keepdim=True) + EPSILON**2).sqrt()
     return centred / deviation
+
+
+def fuse_crops(whole: Tensor, crops: Sequence[Tensor], config: FusionConfig) -> Tensor:
+    """Scores [B, C] of whole images and of their crops made one; ``whole`` where there are none.
+
+    The best crop counts by ``config.crop_weight`` against the whole image: an object that is small
+    in the image is large in some crop, and absent from the others.
+    """
+    if not crops:
+        return whole
+    stacked = torch.stack(tuple(crops))  # [V, B, C]
+    best = stacked.amax(dim=0) if config.crops == "max" else stacked.mean(dim=0)
+    return torch.lerp(whole, best, config.crop_weight)
 
 
 def fuse(branches: Mapping[str, Tensor], config: FusionConfig) -> Tensor:

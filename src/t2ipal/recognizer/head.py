@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from t2ipal.errors import UserError
 from t2ipal.recognizer.adapter import Adapted, Adapter, restore_adapter, start_adapter
 from t2ipal.recognizer.config import HeadConfig, ItemKind
-from t2ipal.recognizer.fusion import fuse
+from t2ipal.recognizer.fusion import fuse, fuse_crops
 from t2ipal.recognizer.heatmap import (
     attention,
     class_features,
@@ -188,10 +188,14 @@ class T2IPALHead(nn.Module):
 
     @torch.no_grad()
     def score_items(self, items: ItemSet, batch_size: int = 256) -> Tensor:
-        """Fused scores [N, C] of a whole set, the class embeddings computed once."""
+        """Fused scores [N, C] of a whole set and its crops, classes embedded once."""
         classes = self.class_embeddings()
+
+        def fused(batch: ItemSet) -> Tensor:
+            return self.scores(batch.global_, batch.local, batch.mask, batch.kind, classes).fused
+
         scored = [
-            self.scores(batch.global_, batch.local, batch.mask, batch.kind, classes).fused
+            fuse_crops(fused(batch), [fused(crop) for crop in batch.crops], self.config.fusion)
             for batch in map(items.take, torch.arange(len(items)).split(batch_size))
         ]
         return torch.cat(scored) if scored else torch.zeros(0, len(self.names))

@@ -24,6 +24,8 @@ class ItemSet:
         targets: [N, C], 1 present, 0 absent, -1 unknown; int8, or float32 where some labels are
             soft: between 0 and 1, present with that weight.
         kind: "image" or "caption".
+        crops: the same images seen through windows, a set each, to be scored with them; none where
+            only the whole images count, as in training.
 
     Raises:
         ValueError: shapes disagree, features are not normalised, or an item has no position.
@@ -34,6 +36,7 @@ class ItemSet:
     mask: Tensor | None
     targets: Tensor
     kind: ItemKind
+    crops: tuple[ItemSet, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(ItemKind):
@@ -46,6 +49,8 @@ class ItemSet:
         known = (self.targets >= 0) & (self.targets <= 1)
         if not bool((known | (self.targets == -1)).all()):
             raise ValueError("targets must be 1 (present), 0 (absent), between, or -1 (unknown)")
+        if any(len(crop) != len(self) or crop.kind != self.kind for crop in self.crops):
+            raise ValueError("each set of crops must hold the same items")
 
     def __len__(self) -> int:
         return len(self.global_)
@@ -53,11 +58,14 @@ class ItemSet:
     def take(self, rows: Tensor) -> ItemSet:
         """The items at ``rows`` [n], in that order."""
         mask = None if self.mask is None else self.mask[rows]
-        return ItemSet(self.global_[rows], self.local[rows], mask, self.targets[rows], self.kind)
+        crops = tuple(crop.take(rows) for crop in self.crops)
+        return ItemSet(
+            self.global_[rows], self.local[rows], mask, self.targets[rows], self.kind, crops
+        )
 
     @staticmethod
     def join(sets: Sequence[ItemSet]) -> ItemSet:
-        """All items of ``sets`` in order; positions are padded to the longest set.
+        """All items of ``sets`` in order, without crops; positions are padded to the longest set.
 
         Raises:
             ValueError: there is no set, or they are not of one kind.
