@@ -268,7 +268,7 @@ def workbenches(
     """View to the features of a run, made now where they are missing."""
     vocabulary = Vocabulary.load(config.classes)
     captions = label_stage(config, vocabulary, run, say)
-    generate_stage(config, captions, run, say, progress=True)
+    generate_stage(config, vocabulary, captions, run, say, progress=True)
     own = backbone_of(config, config.clip).image_size
 
     @cache

@@ -202,12 +202,24 @@ class Generate:
     """auto, cpu, cuda, mps"""
     exact: bool = True
     """the same bytes whatever the batch size; on a GPU that draws one image at a time"""
+    max_redraws: int = 3
+    """attempts beyond the first at a drawing that is black, flat, flagged or unseen"""
+    inspect: str | None = None
+    """a CLIP (NAME:PRETRAINED, hf-hub:ORG/NAME, a folder, miniature) to ask whether each drawing
+    shows its labels: what it does not see becomes unknown, a drawing without any is drawn again"""
+    classes: str | None = None
+    """the classes to ask it about: voc2007, coco2014, nuswide, or a YAML file"""
+    patience: int = 3
+    """a label is seen unless more than so many absent classes look likelier"""
     overwrite: bool = False
     """replace images in OUT that belong to another job"""
 
     def run(self) -> int:
         from t2ipal.captions.labelled import read_labelled
+        from t2ipal.inspection import ClipInspector
+        from t2ipal.report.inspected import write_inspected
         from t2ipal.synthesis.generator import Settings, generate
+        from t2ipal.vocabulary import Vocabulary
 
         settings = Settings(
             steps=self.steps,
@@ -219,6 +231,12 @@ class Generate:
             device=self.device,
             exact=self.exact,
         )
+        inspector = None
+        if self.inspect is not None:
+            if self.classes is None:
+                raise UserError("--inspect asks about classes: name them with --classes.")
+            vocabulary = Vocabulary.load(self.classes)
+            inspector = ClipInspector(self.inspect, vocabulary, self.patience, device=self.device)
         summary = generate(
             read_labelled(self.captions),
             self.generator,
@@ -228,10 +246,14 @@ class Generate:
             batch_size=self.batch_size,
             settings=settings,
             revision=self.revision,
+            max_redraws=self.max_redraws,
+            inspector=inspector,
             overwrite=self.overwrite,
         )
         for line in summary.lines():
             _say(line)
+        if inspector is not None and (sheet := write_inspected(self.out)):
+            _say(f"doubtful drawings are shown in {sheet}")
         return 0
 
 

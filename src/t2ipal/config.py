@@ -40,6 +40,10 @@ class RunConfig:
         revision: of the generator on the hub.
         batch_size: drawings made together; does not change them.
         exact: the same drawings whatever the batch size; on a GPU that draws one at a time.
+        inspect: ask CLIP about each drawing while it is made: labels that it does not see (and
+            classes that it sees unasked) become unknown, a drawing without any label is drawn
+            again; ``train.verify.patience`` says how readily it sees.
+        max_redraws: attempts beyond the first at a drawing that is black, flat, flagged or unseen.
         data: test images: a folder with labels.csv, a COCO-format JSON, or miniature.
         images: folder of the images of a COCO JSON, where it cannot be guessed.
         real_data: labelled real training images for the ceiling row, like data.
@@ -79,6 +83,8 @@ class RunConfig:
     revision: str | None = None
     batch_size: int = 8
     exact: bool = True
+    inspect: bool = False
+    max_redraws: int = 3
     data: str | None = None
     images: str | None = None
     real_data: str | None = None
@@ -108,8 +114,9 @@ class RunConfig:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if self.crops < 0 or self.crops == 1:
             raise UserError(f"crops must be 0 (none) or at least 2 a side, not {self.crops}.")
-        if self.complete < 0:
-            raise UserError(f"complete must be at least 0, not {self.complete}.")
+        for name in ("complete", "max_redraws"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} must be at least 0, not {getattr(self, name)}.")
         if self.label_fraction is not None and not 0 < self.label_fraction <= 1:
             raise UserError(
                 f"label_fraction must be above 0 and at most 1, not {self.label_fraction}."

@@ -31,6 +31,7 @@ from t2ipal.config import RunConfig
 from t2ipal.errors import UserError
 from t2ipal.files import write_text
 from t2ipal.fitting import Say, backbone_of, methods_of, train_on_real, train_tagger
+from t2ipal.inspection import ClipInspector
 from t2ipal.real_images import SCENES, RealImages, read_real_images
 from t2ipal.recognizer.items import ItemSet
 from t2ipal.report.run_report import write_report
@@ -74,7 +75,7 @@ def run(
     say = _noted(say, out / "log.txt")
     write_text(out / "vocabulary.yaml", vocabulary.to_yaml())
     captions = label_stage(config, vocabulary, out, say)
-    summary = generate_stage(config, captions, out, say, progress)
+    summary = generate_stage(config, vocabulary, captions, out, say, progress)
     bench = embed_stage(config, vocabulary, captions, out, say, progress)
     test = None
     if config.data is not None:
@@ -154,6 +155,7 @@ def composed_for_missing(
 
 def generate_stage(
     config: RunConfig,
+    vocabulary: Vocabulary,
     captions: Sequence[LabelledCaption],
     out: Path,
     say: Say,
@@ -161,6 +163,17 @@ def generate_stage(
 ) -> GenerateSummary:
     """images/ and images.jsonl: the drawings."""
     started = time.monotonic()
+    inspector = None
+    if config.inspect:
+        inspector = ClipInspector(
+            config.clip,
+            vocabulary,
+            config.train.verify.patience,
+            image_size=config.image_size,
+            resize_mode=config.resize_mode,
+            device=config.device,
+            precision=config.precision,
+        )
     summary = generate(
         captions,
         config.generator,
@@ -179,6 +192,8 @@ def generate_stage(
             exact=config.exact,
         ),
         revision=config.revision,
+        max_redraws=config.max_redraws,
+        inspector=inspector,
         progress=progress,
     )
     for line in summary.lines():

@@ -140,7 +140,7 @@ class Workbench:
             rows = [row for row in images if row.caption_id in known]
             drawn = self._image_items(
                 [Path(folder) / row.file for row in rows],
-                np.stack([vocabulary.targets(row.labels, row.unknown) for row in rows]),
+                drawn_targets(rows, vocabulary),
                 [row.sha256 for row in rows],
             )
             out = torch.tensor([row.caption_id in held for row in rows])
@@ -300,6 +300,26 @@ class Workbench:
         targets = torch.zeros(len(rows), len(self.vocabulary), dtype=torch.int8)
         targets[torch.arange(len(rows)), torch.tensor([label for _, label in rows])] = 1
         return ItemSet(bank.global_, bank.local, bank.mask, targets, "caption")
+
+
+def drawn_targets(rows: Sequence[ImageRow], vocabulary: Vocabulary) -> np.ndarray:
+    """Labels int8 [N, C] of drawn images: what an inspector doubts is unknown.
+
+    A class of which it saw no drawing at all keeps its labels: CLIP does not know it, and that is
+    no fault of the drawings.
+    """
+    never_seen = {name for row in rows for name in row.missing}
+    never_seen -= {name for row in rows for name in row.seen}
+    doubted = [tuple(name for name in row.missing if name not in never_seen) for row in rows]
+    return np.stack(
+        [
+            vocabulary.targets(
+                [name for name in row.labels if name not in missing],
+                (*row.unknown, *row.added, *missing),
+            )
+            for row, missing in zip(rows, doubted, strict=True)
+        ]
+    )
 
 
 def image_items(

@@ -26,6 +26,7 @@ from t2ipal.report.content import (
     ReportContent,
     TaggedScene,
 )
+from t2ipal.report.inspected import write_inspected
 from t2ipal.report.page import build_report
 from t2ipal.synthesis.generator import GenerateSummary
 from t2ipal.synthesis.store import ImageRow
@@ -64,8 +65,10 @@ def write_report(
         columns=10,
         title=f"{len(images)} images drawn by {config.generator}",
     )
+    if config.inspect:
+        write_inspected(out)
     named = Counter(name for row in captions for name in row.labels)
-    shows = Counter(name for row in images for name in row.labels)
+    shows = Counter(name for row in images for name in row.seen)
     warnings = [
         f"No caption names {name}: nothing teaches this class but its name."
         for name in vocabulary.names

@@ -24,7 +24,7 @@ from t2ipal.synthesis.settings import Settings
 from t2ipal.synthesis.source import locate
 from t2ipal.synthesis.store import ImageRow, ImageStore, Rejected
 from t2ipal.synthesis.text_to_image import Drawn, TextToImage
-from t2ipal.synthesis.verify import reject_reason
+from t2ipal.synthesis.verify import UNSEEN, Finding, Inspector, reject_reason
 
 if TYPE_CHECKING:
     from t2ipal.captions.labelled import LabelledCaption
@@ -55,7 +55,9 @@ class GenerateSummary:
     ``images`` are usable and in the manifest: ``kept`` from before plus ``drawn`` now. ``failed``
     images have no usable drawing. ``rejected`` counts the thrown away drawings of the whole job by
     reason, earlier calls included. ``unlabelled`` captions were left out. ``nothing_to_do`` says
-    that the job was finished before the call.
+    that the job was finished before the call. ``inspected`` has, where an inspector looked, for
+    each class: the drawings that should show it, those of them that do not, those that do unasked,
+    and the drawings thrown away for it; else it is empty.
     """
 
     folder: Path
@@ -67,6 +69,7 @@ class GenerateSummary:
     unlabelled: int
     nothing_to_do: bool
     seconds: float
+    inspected: dict[str, tuple[int, int, int, int]]
 
     def lines(self) -> list[str]:
         """The summary for a terminal."""
@@ -87,6 +90,13 @@ class GenerateSummary:
             lines.append(f"{self.failed} images failed in every attempt, see {failures}")
         if self.unlabelled:
             lines.append(f"{self.unlabelled} captions without a label were left out")
+        if self.inspected:
+            width = max(map(len, (*self.inspected, "class")))
+            lines.append(f"{'class':<{width}}  drawn  not seen  seen unasked  thrown away")
+            lines += [
+                f"{name:<{width}}  {drawn:5}  {missing:8}  {added:12}  {thrown:11}"
+                for name, (drawn, missing, added, thrown) in self.inspected.items()
+            ]
         return lines
 
 
@@ -101,6 +111,7 @@ def generate(
     settings: Settings | None = None,
     revision: str | None = None,
     max_redraws: int = 3,
+    inspector: Inspector | None = None,
     overwrite: bool = False,
     progress: bool = True,
 ) -> GenerateSummary:
@@ -114,6 +125,10 @@ def generate(
     Black, flat and flagged drawings are drawn again with the seed of the next attempt, at most
     ``max_redraws`` times; an image that still fails is listed in ``failed.jsonl`` instead of the
     manifest, and tried again only with a larger ``max_redraws``.
+
+    With an ``inspector`` so are drawings in which it sees none of their labels; of the others the
+    manifest keeps which labels it does not see and which classes it sees unasked. Its settings
+    belong to the job.
 
     Args:
         captions: their ids must be unique.
@@ -142,6 +157,8 @@ def generate(
             "check the classes and the captions with 't2ipal label'."
         )
     identity = _identity(generator, settings, revision, seed)
+    if inspector is not None:
+        identity = replace(identity, settings={**identity.settings, "inspector": inspector.asked})
     store = ImageStore(out)
     found = store.rows()
     todo = plan(labelled, images_per_caption, found.values(), store, identity, max_redraws)
@@ -163,7 +180,9 @@ def generate(
             desc="generate",
             disable=None if progress else True,  # None: no bar unless stderr is a terminal
         ) as bar:
-            known |= _draw_all(todo, painter, identity, store, batch_size, max_redraws, bar)
+            known |= _draw_all(
+                todo, painter, identity, store, batch_size, max_redraws, inspector, bar
+            )
     rows = [known[id] for id in todo.order]
     usable = [row for row in rows if not row.failed]
     failed = [row for row in rows if row.failed]
@@ -183,6 +202,7 @@ def generate(
         unlabelled=len(captions) - len(labelled),
         nothing_to_do=not todo.jobs,
         seconds=time.monotonic() - started,
+        inspected={} if inspector is None else _by_class(rows),
     )
 
 
@@ -225,6 +245,7 @@ def _draw_all(
     store: ImageStore,
     batch_size: int,
     max_redraws: int,
+    inspector: Inspector | None,
     bar: tqdm,
 ) -> dict[str, ImageRow]:
     """Draw the jobs of ``todo`` batch by batch, into store and journal; return their rows by id.
@@ -250,14 +271,20 @@ def _draw_all(
             ]
             drawings = generator.draw([job.caption.caption for job in batch], seeds)
             again = []
-            for job, seed, drawn in zip(batch, seeds, drawings, strict=True):
-                row = _row(job, generator, seed)
-                reason = reject_reason(drawn.image, drawn.flagged)
+            verdicts = _verdicts(batch, drawings, inspector)
+            for job, seed, drawn, (reason, finding) in zip(
+                batch, seeds, drawings, verdicts, strict=True
+            ):
+                row = _row(job, generator, identity, seed)
                 if reason is None:
                     any_usable = True
+                    row = replace(row, missing=finding.missing, added=finding.added)
                     saving.append(pool.submit(_save, store, row, drawn))
                     continue
-                rejected = (*job.rejected, Rejected(seed, reason))
+                file = ""
+                if reason == UNSEEN:
+                    file = store.save_rejected(drawn.image, job.id, len(job.rejected))
+                rejected = (*job.rejected, Rejected(seed, reason, file))
                 if len(rejected) <= max_redraws:
                     again.append(replace(job, rejected=rejected))
                 else:
@@ -272,7 +299,25 @@ def _draw_all(
     return rows
 
 
-def _row(job: Job, generator: Generator, seed: int) -> ImageRow:
+def _verdicts(
+    batch: Sequence[Job], drawings: Sequence[Drawn], inspector: Inspector | None
+) -> list[tuple[str | None, Finding]]:
+    """Why each drawing is rejected, or None, and what the inspector found of those that are not."""
+    reasons = [reject_reason(drawn.image, drawn.flagged) for drawn in drawings]
+    findings = [Finding()] * len(batch)
+    usable = [i for i, reason in enumerate(reasons) if reason is None]
+    if inspector is not None and usable:
+        found = inspector.inspect(
+            [drawings[i].image for i in usable], [batch[i].caption for i in usable]
+        )
+        for i, finding in zip(usable, found, strict=True):
+            findings[i] = finding
+            if set(batch[i].caption.labels) <= set(finding.missing):
+                reasons[i] = UNSEEN
+    return list(zip(reasons, findings, strict=True))
+
+
+def _row(job: Job, generator: Generator, identity: Identity, seed: int) -> ImageRow:
     """The row of a drawing that has no file yet."""
     return ImageRow(
         id=job.id,
@@ -285,7 +330,7 @@ def _row(job: Job, generator: Generator, seed: int) -> ImageRow:
         attempt=len(job.rejected),
         generator=generator.spec,
         revision=generator.revision,
-        settings={**generator.settings.asked(), **generator.drawn_on},
+        settings={**identity.settings, **generator.drawn_on},
         file="",
         sha256="",
         rejected=job.rejected,
@@ -302,6 +347,21 @@ def _save(store: ImageStore, row: ImageRow, drawn: Drawn) -> ImageRow:
 
 def _reasons(rows: Iterable[ImageRow]) -> dict[str, int]:
     return dict(sorted(Counter(entry.reason for row in rows for entry in row.rejected).items()))
+
+
+def _by_class(rows: Iterable[ImageRow]) -> dict[str, tuple[int, int, int, int]]:
+    """Class to its images, those of them without it, those with it unasked, and the unseen ones."""
+    drawn, missing, added, thrown = (Counter[str]() for _ in range(4))
+    for row in rows:
+        if not row.failed:
+            drawn.update(row.labels)
+            missing.update(row.missing)
+            added.update(row.added)
+        for entry in row.rejected:
+            if entry.reason == UNSEEN:
+                thrown.update(row.labels)
+    names = sorted({*drawn, *added, *thrown})
+    return {name: (drawn[name], missing[name], added[name], thrown[name]) for name in names}
 
 
 def _none_usable(store: ImageStore, rows: Iterable[ImageRow]) -> UserError:

@@ -59,6 +59,7 @@ class Identity:
         compared = [
             ("caption", row.caption, job.caption.caption),
             *((name, row.settings.get(name), value) for name, value in self.settings.items()),
+            ("inspector", row.settings.get("inspector"), self.settings.get("inspector")),
             ("generator", row.generator, row.generator if same_place else self.spec),
             ("revision", row.revision, self.revision or row.revision),
             ("seed", row.seed, self.image_seed(row.caption_id, row.copy, row.attempt)),
@@ -119,7 +120,11 @@ def plan(
         elif store.has(row):
             caption = job.caption
             known[row.id] = replace(
-                row, labels=tuple(caption.labels), unknown=tuple(caption.unknown)
+                row,
+                labels=tuple(caption.labels),
+                unknown=tuple(caption.unknown),
+                missing=tuple(name for name in row.missing if name in caption.labels),
+                added=tuple(name for name in row.added if name not in caption.labels),
             )
     jobs = tuple(job for id, job in wanted.items() if id not in known)
     return Plan(tuple(wanted), known, jobs, foreign)

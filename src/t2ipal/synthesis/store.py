@@ -1,6 +1,7 @@
 """The images of a run on disk and the manifest that names them.
 
     DIR/images/ab/ab12....png   the images, written whole or not at all
+    DIR/rejected/ab12...-0.png  drawings in which no label was seen, kept to be looked at
     DIR/images.jsonl            the manifest: one row an image, in caption order
     DIR/failed.jsonl            the same rows, without file, for images that every attempt failed
     DIR/images.partial.jsonl    the journal of an unfinished run: rows in order of arrival
@@ -33,10 +34,14 @@ _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 @dataclass(frozen=True)
 class Rejected:
-    """A drawing that was thrown away: its seed and why (``flagged``, ``black``, ``flat``)."""
+    """A drawing that was thrown away: its seed and why.
+
+    The reason is ``flagged``, ``black``, ``flat`` or ``unseen``; only what is unseen has a file.
+    """
 
     seed: int
     reason: str
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class ImageRow:
     ``settings`` holds what was asked for (steps, guidance, ...) and, as ``device`` and ``dtype``,
     what it was drawn on. ``attempt`` counts from 0; ``rejected`` lists the attempts before it. A
     row of ``failed.jsonl`` has an empty ``file`` and ``sha256``; its last attempt is rejected too.
+    ``missing`` are labels that an inspector did not see, ``added`` classes that it saw unasked.
     """
 
     id: str
@@ -62,11 +68,18 @@ class ImageRow:
     file: str
     sha256: str
     rejected: tuple[Rejected, ...] = ()
+    missing: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
         """No attempt gave a usable image."""
         return not self.file
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """Its labels without those that an inspector did not see."""
+        return tuple(name for name in self.labels if name not in self.missing)
 
     def to_json(self) -> dict[str, Any]:
         """The row as written: tuples become lists."""
@@ -81,6 +94,7 @@ class ImageRow:
                 the folder; the message starts with ``where``.
         """
         names = {field.name for field in fields(cls)}
+        row = {"missing": [], "added": [], **row}  # manifests of before there were inspectors
         if odd := sorted(names.symmetric_difference(row)):
             raise UserError(
                 f"{where}: not a row of an image manifest (missing or unknown: {', '.join(odd)}); "
@@ -89,27 +103,31 @@ class ImageRow:
         for name, kind in _TYPES.items():
             if not isinstance(row[name], kind) or isinstance(row[name], bool):
                 raise UserError(f"{where}: {name} must be {kind.__name__}, not {row[name]!r}.")
-        path = PurePosixPath(row["file"])
-        if path.is_absolute() or ".." in path.parts or "\\" in row["file"]:
-            raise UserError(
-                f"{where}: the file {row['file']!r} lies outside the manifest's folder; refused."
-            )
         try:
             lists = {
                 "labels": tuple(map(str, row["labels"])),
                 "unknown": tuple(map(str, row["unknown"])),
+                "missing": tuple(map(str, row["missing"])),
+                "added": tuple(map(str, row["added"])),
                 "rejected": tuple(Rejected(**entry) for entry in row["rejected"]),
             }
         except TypeError:
             raise UserError(f"{where}: 'rejected' must list objects of seed and reason.") from None
-        return cls(**{**row, **lists})
+        read = cls(**{**row, **lists})
+        for file in (read.file, *(entry.file for entry in read.rejected)):
+            path = PurePosixPath(file)
+            if path.is_absolute() or ".." in path.parts or "\\" in file:
+                raise UserError(
+                    f"{where}: the file {file!r} lies outside the manifest's folder; refused."
+                )
+        return read
 
 
 _TYPES: dict[str, type] = {
     **dict.fromkeys(("id", "caption_id", "caption", "generator", "revision"), str),
     **dict.fromkeys(("file", "sha256"), str),
     **dict.fromkeys(("copy", "seed", "attempt"), int),
-    **dict.fromkeys(("labels", "unknown", "rejected"), list),
+    **dict.fromkeys(("labels", "unknown", "rejected", "missing", "added"), list),
     "settings": dict,
 }
 
@@ -175,14 +193,16 @@ class ImageStore:
         for pattern in (".images.*.partial.jsonl", ".failed.*.partial.jsonl"):
             for path in self.folder.glob(pattern):
                 path.unlink()
-        for path in self.folder.glob("images/??/.*.partial.png"):
-            path.unlink()
+        for pattern in ("images/??/.*.partial.png", "rejected/.*.partial.png"):
+            for path in self.folder.glob(pattern):
+                path.unlink()
 
     def discard(self, rows: Iterable[ImageRow]) -> None:
         """Remove the images of ``rows``; the manifest forgets them at ``finish``."""
         for row in rows:
-            if not row.failed:
-                (self.folder / row.file).unlink(missing_ok=True)
+            for file in (row.file, *(entry.file for entry in row.rejected)):
+                if file:
+                    (self.folder / file).unlink(missing_ok=True)
 
     def save(self, image: Image.Image, id: str) -> tuple[str, str]:
         """Write ``image`` as PNG under ``id``; return its path in the folder and its SHA-256.
@@ -190,10 +210,20 @@ class ImageStore:
         Raises:
             UserError: it cannot be written, for instance because the disk is full.
         """
+        return self._write(image, f"images/{id[:2]}/{id}.png")
+
+    def save_rejected(self, image: Image.Image, id: str, attempt: int) -> str:
+        """Write a drawing that was thrown away beside the others; return its path in the folder.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        return self._write(image, f"rejected/{id}-{attempt}.png")[0]
+
+    def _write(self, image: Image.Image, file: str) -> tuple[str, str]:
         encoded = io.BytesIO()
         image.convert("RGB").save(encoded, format="PNG")
         content = encoded.getvalue()
-        file = f"images/{id[:2]}/{id}.png"
         with _writing(self.folder / file), atomic_path(self.folder / file) as temporary:
             temporary.write_bytes(content)
         return file, hashlib.sha256(content).hexdigest()
