@@ -12,7 +12,9 @@ against tuning to the first.
 
 ``--run`` names a finished run (``make run`` leaves one), whose captions and drawings are used.
 ``--quick`` makes a small one of its own under ``--work`` and takes few switches, seeds and epochs.
-Every result is kept in ``--work``; a second start goes on where the first ended.
+Every result is kept in ``--work``; a second start goes on where the first ended. Fits are small, so
+processes side by side do more than threads: start ``--part 0/2`` and ``--part 1/2`` with one thread
+each (``OMP_NUM_THREADS=1``), then the same command without ``--part``, which prints the table.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ DEFAULT = "default"
 TESTS = {"test": "miniature:test", "hard": "miniature:hard"}
 
 # Group: switch -> settings, by their paths in HeadConfig, after "train." in TrainConfig and after
-# "input." in View.
+# "images." in Images.
 SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
     "parts": {
         "no adapter": {"adapter.kind": "none"},
@@ -71,6 +73,10 @@ SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
         "unseen labels soft": {"train.verify.kind": "soft"},
         "caption weight 0.25": {"train.caption_weight": 0.25},
         "caption weight 0.75": {"train.caption_weight": 0.75},
+    },
+    "drawings": {
+        "2 a caption": {"images.copies": 2},
+        "inspected, drawn again": {"images.inspect": True},
     },
     "prompts": {
         "per class": {"prompts.per_class": True},
@@ -126,11 +132,11 @@ SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
         "prototypes 0.3": {"fusion.prototype_weight": 0.3},
     },
     "test images": {
-        "2 x 2 crops": {"input.crops": 2},
-        "2 x 2 crops, mean": {"input.crops": 2, "fusion.crops": "mean"},
-        "3 x 3 crops": {"input.crops": 3},
-        "input 3/4": {"input.scale": 0.75},
-        "input 3/2": {"input.scale": 1.5},
+        "2 x 2 crops": {"images.crops": 2},
+        "2 x 2 crops, mean": {"images.crops": 2, "fusion.crops": "mean"},
+        "3 x 3 crops": {"images.crops": 3},
+        "input 3/4": {"images.scale": 0.75},
+        "input 3/2": {"images.scale": 1.5},
     },
     "training": {
         "last epoch": {"train.select": "last"},
@@ -147,19 +153,29 @@ QUICK = ("parts", "items", "fusion")
 
 
 @dataclass(frozen=True)
-class View:
-    """How test images are looked at: windows a side, and CLIP's input size against its own."""
+class Images:
+    """How images are drawn (how many a caption, inspected or not) and looked at.
 
+    ``crops`` are windows a side on test images, ``scale`` is CLIP's input size against its own.
+    """
+
+    copies: int = 1
+    inspect: bool = False
     crops: int = 0
     scale: float = 1.0
 
+    @property
+    def drawn(self) -> tuple[int, bool]:
+        """What decides about the drawings."""
+        return self.copies, self.inspect
 
-def switched(method: MethodConfig, settings: dict[str, Any]) -> tuple[MethodConfig, View]:
-    """The method and the view with some settings changed; an unknown or bad one is a UserError."""
+
+def switched(method: MethodConfig, settings: dict[str, Any]) -> tuple[MethodConfig, Images]:
+    """Method and images with some settings changed; an unknown or bad one is a UserError."""
     parts: dict[str, dict[str, Any]] = {
         "head": method.head.to_dict(),
         "train": (method.train or TrainConfig()).to_dict(),
-        "input": asdict(View()),
+        "images": asdict(Images()),
     }
     for path, value in settings.items():
         first, _, rest = path.partition(".")
@@ -171,14 +187,14 @@ def switched(method: MethodConfig, settings: dict[str, Any]) -> tuple[MethodConf
             raise UserError(f"there is no setting {path!r}.")
         target[name] = value
     head, train = HeadConfig.from_dict(parts["head"]), TrainConfig.from_dict(parts["train"])
-    return replace(method, head=head, train=train), View(**parts["input"])
+    return replace(method, head=head, train=train), Images(**parts["images"])
 
 
 def switches(
     default: MethodConfig, groups: list[str]
-) -> Iterator[tuple[str, str, MethodConfig, View]]:
-    """(group, switch, method, view), the default first."""
-    yield DEFAULT, "t2i-pal", default, View()
+) -> Iterator[tuple[str, str, MethodConfig, Images]]:
+    """(group, switch, method, images), the default first."""
+    yield DEFAULT, "t2i-pal", default, Images()
     for group in groups:
         for name, settings in SWITCHES[group].items():
             yield group, name, *switched(default, settings)
@@ -201,44 +217,53 @@ def interval(values: list[float]) -> tuple[float, float]:
 class Ablation:
     """Fits and judges switches, and keeps what it found in ``folder/ablation.jsonl``."""
 
-    def __init__(self, bench_of: Callable[[View], Workbench], folder: Path, scenes: int) -> None:
+    def __init__(self, bench_of: Callable[[Images], Workbench], folder: Path, scenes: int) -> None:
         self.bench_of, self.folder, self.scenes = bench_of, folder, scenes
-        self.bench = bench_of(View())
         self.journal = folder / "ablation.jsonl"
         rows = read_jsonl(self.journal) if self.journal.exists() else ()
         self.known = {row["key"]: row for _, row in rows}
-        self._sets: dict[tuple[int, View], dict[str, ItemSet]] = {}
+        self._sets: dict[tuple[int, Images], dict[str, ItemSet]] = {}
+        self._heads: dict[tuple[str, int, Images], T2IPALHead] = {}
 
-    def sets(self, seed: int, view: View) -> dict[str, ItemSet]:
+    def sets(self, seed: int, images: Images) -> dict[str, ItemSet]:
         """The test sets of a seed and the held-out drawings, drawn and embedded once."""
-        if (seed, view) not in self._sets:
-            bench = self.bench_of(view)
-            found = self._sets[seed, view] = {}
+        if (seed, images) not in self._sets:
+            bench = self.bench_of(images)
+            found = self._sets[seed, images] = {}
             for name, spec in TESTS.items():
-                images = read_labelled_images(
+                scenes = read_labelled_images(
                     f"{spec}:{self.scenes}",
                     bench.vocabulary,
                     cache=self.folder / "scenes",
                     seed=seed,
                 )
-                found[name] = bench.labelled(images, judged=True)
+                found[name] = bench.labelled(scenes, judged=True)
             found["drawings"] = bench.valid
-        return self._sets[seed, view]
+        return self._sets[seed, images]
 
-    def judged(self, method: MethodConfig, seed: int, view: View = View()) -> dict[str, float]:
+    def judged(
+        self, method: MethodConfig, seed: int, images: Images = Images()
+    ) -> dict[str, float]:
         """mAP on each test set and on the held-out drawings."""
-        sets = self.sets(seed, view)
-        digests = [items_digest(items) for items in sets.values()]
-        key = sha256_text(self.bench.digest, method.identity, str(seed), *digests)
+        sets = self.sets(seed, images)
+        training = sha256_text(self.bench_of(images).digest, method.identity, str(seed))
+        key = sha256_text(training, *map(items_digest, sets.values()))
         if key not in self.known:
             started = time.perf_counter()
-            fitted = self.bench.fit(method, seed)
-            found = {name: mean_ap(fitted.head, items) for name, items in sets.items()}
+            head = self._fitted(method, seed, replace(images, crops=0))
+            found = {name: mean_ap(head, items) for name, items in sets.items()}
             seconds = time.perf_counter() - started
             row = {"key": key, "seed": seed, "seconds": round(seconds, 1), **found}
             append_jsonl(self.journal, row)
             self.known[key] = row
         return self.known[key]
+
+    def _fitted(self, method: MethodConfig, seed: int, images: Images) -> T2IPALHead:
+        """The fitted head; crops of test images are no reason to fit it again."""
+        key = method.identity, seed, images
+        if key not in self._heads:
+            self._heads[key] = self.bench_of(images).fit(method, seed).head
+        return self._heads[key]
 
 
 def table(
@@ -248,8 +273,8 @@ def table(
     yield f"| switch | {' | '.join(f'{name} | change' for name in TESTS)} | drawings |"
     yield f"| --- |{' ---: | --- |' * len(TESTS)} ---: |"
     base = [ablation.judged(default, seed) for seed in seeds]
-    for group, name, method, view in switches(default, groups):
-        rows = [ablation.judged(method, seed, view) for seed in seeds]
+    for group, name, method, images in switches(default, groups):
+        rows = [ablation.judged(method, seed, images) for seed in seeds]
         cells = []
         for test in TESTS:
             cells.append(f"{statistics.mean(row[test] for row in rows):.1f}")
@@ -262,20 +287,53 @@ def table(
         yield f"| {label} | {' | '.join(cells)} |"
 
 
+def fit_part(
+    ablation: Ablation,
+    default: MethodConfig,
+    groups: list[str],
+    seeds: list[int],
+    part: tuple[int, int],
+    say: Callable[[str], None],
+) -> None:
+    """Fit and judge every N-th cell of the table, from the I-th on."""
+    cells = [
+        (group, name, method, images, seed)
+        for group, name, method, images in switches(default, groups)
+        for seed in seeds
+    ]
+    for group, name, method, images, seed in cells[part[0] :: part[1]]:
+        row = ablation.judged(method, seed, images)
+        say(f"{group}: {name}, seed {seed}: {', '.join(f'{t} {row[t]:.1f}' for t in TESTS)}")
+
+
+def _part(text: str) -> tuple[int, int]:
+    try:
+        index, count = map(int, text.split("/"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected I/N, not {text!r}") from None
+    if not 0 <= index < count:
+        raise argparse.ArgumentTypeError(f"expected I/N with 0 <= I < N, not {text!r}")
+    return index, count
+
+
 def workbenches(
-    config: RunConfig, run: Path, say: Callable[[str], None]
-) -> Callable[[View], Workbench]:
-    """View to the features of a run, made now where they are missing."""
+    config: RunConfig, run: Path, work: Path, say: Callable[[str], None]
+) -> Callable[[Images], Workbench]:
+    """How images are made and seen -> the features of such a run, made now where missing."""
     vocabulary = Vocabulary.load(config.classes)
     captions = label_stage(config, vocabulary, run, say)
-    generate_stage(config, vocabulary, captions, run, say, progress=True)
     own = backbone_of(config, config.clip).image_size
 
     @cache
-    def bench_of(view: View) -> Workbench:
-        size = None if view.scale == 1 else round(view.scale * own)
-        seen = replace(config, image_size=size or config.image_size, crops=view.crops)
-        return embed_stage(seen, vocabulary, captions, run, say, progress=True)
+    def bench_of(images: Images) -> Workbench:
+        size = config.image_size if images.scale == 1 else round(images.scale * own)
+        wanted = replace(config, image_size=size, crops=images.crops)
+        folder = run
+        if images.drawn != Images().drawn:
+            wanted = replace(wanted, images_per_caption=images.copies, inspect=images.inspect)
+            folder = work / f"drawings-{images.copies}{'-inspected' if images.inspect else ''}"
+        generate_stage(wanted, vocabulary, captions, folder, say, progress=True)
+        return embed_stage(wanted, vocabulary, captions, folder, say, progress=True)
 
     return bench_of
 
@@ -289,6 +347,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--only", nargs="+", choices=list(SWITCHES), default=list(SWITCHES))
     parser.add_argument("--scenes", type=int, default=1000, help="test scenes a seed")
+    parser.add_argument("--part", type=_part, metavar="I/N", help="fit one N-th of it, no table")
     parser.add_argument("--quick", action="store_true", help="a small run and table, in 3 minutes")
     arguments = parser.parse_args()
 
@@ -308,9 +367,12 @@ def main() -> int:
             )
         else:
             config = RunConfig.read(arguments.run / "config.yaml")
-        bench_of = workbenches(config, arguments.run, say)
-        bench, ablation = bench_of(View()), Ablation(bench_of, arguments.work, arguments.scenes)
+        bench_of = workbenches(config, arguments.run, arguments.work, say)
+        bench, ablation = bench_of(Images()), Ablation(bench_of, arguments.work, arguments.scenes)
         default = methods_of(config)("t2i-pal")
+        if arguments.part is not None:
+            fit_part(ablation, default, arguments.only, arguments.seeds, arguments.part, say)
+            return 0
         seeds = ", ".join(map(str, arguments.seeds))
         print(
             f"{config.train.epochs} epochs, seeds {seeds}, {arguments.scenes} scenes a test set "

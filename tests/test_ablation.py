@@ -33,19 +33,19 @@ DEFAULT = method_config("t2i-pal")
 
 
 def test_every_switch_changes_its_settings_and_no_other() -> None:
-    seen = {(DEFAULT.identity, ablation.View())}
+    seen = {(DEFAULT.identity, ablation.Images())}
     for settings in (s for group in ablation.SWITCHES.values() for s in group.values()):
-        method, view = ablation.switched(DEFAULT, settings)
-        assert (method.identity, view) not in seen, settings
-        seen.add((method.identity, view))
+        method, images = ablation.switched(DEFAULT, settings)
+        assert (method.identity, images) not in seen, settings
+        seen.add((method.identity, images))
         assert method.train is not None and DEFAULT.train is not None
         before, after = (
             {
                 **_flat(method.head.to_dict()),
                 **_flat(method.train.to_dict(), "train."),
-                **_flat(asdict(view), "input."),
+                **_flat(asdict(images), "images."),
             }
-            for method, view in ((DEFAULT, ablation.View()), (method, view))
+            for method, images in ((DEFAULT, ablation.Images()), (method, images))
         )
         assert {k: v for k, v in after.items() if before[k] != v} == settings
 
@@ -78,18 +78,24 @@ def test_the_interval_is_students() -> None:
 def test_the_table_is_made_once_and_read_back(
     tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench_of = ablation.workbenches(tiny_run.config, tiny_run.folder, lambda line: None)
+    bench_of = ablation.workbenches(tiny_run.config, tiny_run.folder, tmp_path, lambda line: None)
     default = methods_of(tiny_run.config)("t2i-pal")
 
     def lines() -> list[str]:
         fresh = ablation.Ablation(bench_of, tmp_path, scenes=16)
-        return list(ablation.table(fresh, default, ["fusion", "test images"], [0, 1]))
+        return list(ablation.table(fresh, default, ["fusion", "test images", "drawings"], [0, 1]))
 
+    for part in ((0, 2), (1, 2)):
+        fresh = ablation.Ablation(bench_of, tmp_path, scenes=16)
+        ablation.fit_part(fresh, default, ["fusion"], [0, 1], part, lambda line: None)
+    fitted = (tmp_path / "ablation.jsonl").read_text()
+    assert len(fitted.splitlines()) == 2 * (1 + len(ablation.SWITCHES["fusion"]))
     first = lines()
-    groups = ablation.SWITCHES["fusion"], ablation.SWITCHES["test images"]
+    assert (tmp_path / "ablation.jsonl").read_text().startswith(fitted)
+    groups = [ablation.SWITCHES[name] for name in ("fusion", "test images", "drawings")]
     assert len(first) == 3 + sum(map(len, groups))
     assert first[2].split("|")[2] != first[-1].split("|")[2]  # another input size, other figures
     assert first[2].startswith("| **t2i-pal, its defaults** |") and "±" not in first[2]
     assert all(line.count("±") == len(ablation.TESTS) for line in first[3:])
-    monkeypatch.setattr(type(bench_of(ablation.View())), "fit", None)  # nothing is fitted again
+    monkeypatch.setattr(type(bench_of(ablation.Images())), "fit", None)  # nothing is fitted again
     assert lines() == first
