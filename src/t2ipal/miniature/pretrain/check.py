@@ -2,7 +2,8 @@
 
 The judge of the drawings is a classifier of its own, trained here on rendered scenes; it shares
 nothing with the small CLIP and is not packaged. It is asked about drawings, so it learns from
-scenes of the kind that the generator learns from, and is itself judged on others of that kind.
+scenes of the kind that the generator learns from, blurred, faded and noisy ones among them, and is
+itself judged on others of that kind.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from t2ipal.synthesis.generator import Settings, TextToImage
 from t2ipal.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
+BLURS = (24, 64)  # pixels a side that the judge's scenes are reduced to, from and below
 
 
 class Judge(nn.Module):
@@ -58,6 +60,12 @@ class Judge(nn.Module):
         return maps.flatten(2).logsumexp(2) - np.log(maps[0, 0].numel())
 
 
+def blurred(x: Tensor, side: int) -> Tensor:
+    """Images [B, 3, H, W] without what cannot be told on ``side`` pixels."""
+    small = F.interpolate(x, (side, side), mode="bilinear", antialias=True)
+    return F.interpolate(small, x.shape[2:], mode="bilinear")
+
+
 def train_judge(data: Rendered, folder: Path, minutes: float, seed: int = 0) -> Judge:
     """Train the judge for some minutes, or load it where it was trained before."""
     torch.manual_seed(seed)
@@ -70,6 +78,9 @@ def train_judge(data: Rendered, folder: Path, minutes: float, seed: int = 0) -> 
         x = pixels(images[index])
         x = x.flip(3) if step % 2 else x
         x = x * (0.8 + 0.4 * torch.rand(64, 1, 1, 1, generator=rng))
+        if torch.rand((), generator=rng) < 0.7:
+            x = blurred(x, int(torch.randint(*BLURS, (), generator=rng)))
+            x = x + 0.05 * torch.randn(x.shape, generator=rng)
         x = x.contiguous(memory_format=torch.channels_last)
         loss = F.binary_cross_entropy_with_logits(judge(x), targets[index])
         return loss, {"loss": loss.item()}
