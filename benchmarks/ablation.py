@@ -215,13 +215,23 @@ def interval(values: list[float]) -> tuple[float, float]:
 
 
 class Ablation:
-    """Fits and judges switches, and keeps what it found in ``folder/ablation.jsonl``."""
+    """Fits and judges switches, and keeps what it found in ``folder/ablation*.jsonl``.
 
-    def __init__(self, bench_of: Callable[[Images], Workbench], folder: Path, scenes: int) -> None:
+    Parts that run side by side write journals of their own.
+    """
+
+    def __init__(
+        self,
+        bench_of: Callable[[Images], Workbench],
+        folder: Path,
+        scenes: int,
+        part: tuple[int, int] | None = None,
+    ) -> None:
         self.bench_of, self.folder, self.scenes = bench_of, folder, scenes
-        self.journal = folder / "ablation.jsonl"
-        rows = read_jsonl(self.journal) if self.journal.exists() else ()
-        self.known = {row["key"]: row for _, row in rows}
+        name = "ablation" if part is None else f"ablation-{part[0]}-of-{part[1]}"
+        self.journal = folder / f"{name}.jsonl"
+        journals = sorted(folder.glob("ablation*.jsonl"))
+        self.known = {row["key"]: row for path in journals for _, row in read_jsonl(path)}
         self._sets: dict[tuple[int, Images], dict[str, ItemSet]] = {}
         self._heads: dict[tuple[str, int, Images], T2IPALHead] = {}
 
@@ -368,7 +378,8 @@ def main() -> int:
         else:
             config = RunConfig.read(arguments.run / "config.yaml")
         bench_of = workbenches(config, arguments.run, arguments.work, say)
-        bench, ablation = bench_of(Images()), Ablation(bench_of, arguments.work, arguments.scenes)
+        bench = bench_of(Images())
+        ablation = Ablation(bench_of, arguments.work, arguments.scenes, arguments.part)
         default = methods_of(config)("t2i-pal")
         if arguments.part is not None:
             fit_part(ablation, default, arguments.only, arguments.seeds, arguments.part, say)

@@ -86,12 +86,15 @@ def test_the_table_is_made_once_and_read_back(
         return list(ablation.table(fresh, default, ["fusion", "test images", "drawings"], [0, 1]))
 
     for part in ((0, 2), (1, 2)):
-        fresh = ablation.Ablation(bench_of, tmp_path, scenes=16)
+        fresh = ablation.Ablation(bench_of, tmp_path, 16, part)
         ablation.fit_part(fresh, default, ["fusion"], [0, 1], part, lambda line: None)
-    fitted = (tmp_path / "ablation.jsonl").read_text()
-    assert len(fitted.splitlines()) == 2 * (1 + len(ablation.SWITCHES["fusion"]))
+    fitted = [(tmp_path / f"ablation-{i}-of-2.jsonl").read_text() for i in range(2)]
+    cells = 2 * (1 + len(ablation.SWITCHES["fusion"]))
+    assert [len(text.splitlines()) for text in fitted] == [cells / 2, cells / 2]
     first = lines()
-    assert (tmp_path / "ablation.jsonl").read_text().startswith(fitted)
+    others = ("test images", "drawings")
+    cells = 2 * sum(len(ablation.SWITCHES[name]) for name in others)
+    assert len((tmp_path / "ablation.jsonl").read_text().splitlines()) == cells
     groups = [ablation.SWITCHES[name] for name in ("fusion", "test images", "drawings")]
     assert len(first) == 3 + sum(map(len, groups))
     assert first[2].split("|")[2] != first[-1].split("|")[2]  # another input size, other figures
