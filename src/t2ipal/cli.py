@@ -213,11 +213,14 @@ class Generate:
     """a label is seen unless more than so many absent classes look likelier"""
     overwrite: bool = False
     """replace images in OUT that belong to another job"""
+    shard: str | None = None
+    """I/N: draw the I-th of N parts (from 0), beside other processes with the same OUT"""
 
     def run(self) -> int:
         from t2ipal.captions.labelled import read_labelled
         from t2ipal.inspection import ClipInspector
         from t2ipal.report.inspected import write_inspected
+        from t2ipal.sharding import Shard
         from t2ipal.synthesis.generator import Settings, generate
         from t2ipal.vocabulary import Vocabulary
 
@@ -249,6 +252,7 @@ class Generate:
             max_redraws=self.max_redraws,
             inspector=inspector,
             overwrite=self.overwrite,
+            shard=None if self.shard is None else Shard.parse(self.shard),
         )
         for line in summary.lines():
             _say(line)
@@ -271,6 +275,8 @@ class Embed:
     """folder of the feature cache; IMAGES/features where not given"""
     batch_size: int = 32
     """images that go through CLIP together"""
+    shard: str | None = None
+    """I/N: embed the I-th of N parts (from 0), beside other processes with the same OUT"""
     image_size: int | None = None
     """input size; the model's own where not given"""
     resize_mode: str | None = None
@@ -284,10 +290,16 @@ class Embed:
         from t2ipal.captions.labelled import read_labelled
         from t2ipal.clip.backbone import Backbone
         from t2ipal.clip.features import FeatureCache
+        from t2ipal.files import sha256_text
+        from t2ipal.sharding import Shard
         from t2ipal.synthesis.store import read_manifest
 
         rows = read_manifest(self.images)
         captions = [] if self.captions is None else read_labelled(self.captions)
+        if self.shard is not None:
+            shard = Shard.parse(self.shard)
+            rows = [row for row in rows if shard.takes(row.sha256)]
+            captions = [row for row in captions if shard.takes(sha256_text(row.caption))]
         backbone = Backbone.load(
             self.clip,
             device=self.device,

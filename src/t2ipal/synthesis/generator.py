@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from tqdm import tqdm
 
 from t2ipal.errors import UserError
+from t2ipal.sharding import Shard
 from t2ipal.synthesis.job import Identity, Job, Plan, plan
 from t2ipal.synthesis.settings import Settings
 from t2ipal.synthesis.source import locate
@@ -55,7 +56,8 @@ class GenerateSummary:
     ``images`` are usable and in the manifest: ``kept`` from before plus ``drawn`` now. ``failed``
     images have no usable drawing. ``rejected`` counts the thrown away drawings of the whole job by
     reason, earlier calls included. ``unlabelled`` captions were left out. ``nothing_to_do`` says
-    that the job was finished before the call. ``inspected`` has, where an inspector looked, for
+    that the job, or its shard, was finished before the call; ``missing`` images are for other
+    shards to draw. ``inspected`` has, where an inspector looked, for
     each class: the drawings that should show it, those of them that do not, those that do unasked,
     and the drawings thrown away for it; else it is empty.
     """
@@ -68,6 +70,7 @@ class GenerateSummary:
     rejected: dict[str, int]
     unlabelled: int
     nothing_to_do: bool
+    missing: int
     seconds: float
     inspected: dict[str, tuple[int, int, int, int]]
 
@@ -75,7 +78,13 @@ class GenerateSummary:
         """The summary for a terminal."""
         manifest = self.folder / "images.jsonl"
         rate = self.drawn / max(self.seconds, 1e-9)
-        if self.nothing_to_do:
+        if self.missing:
+            lines = [
+                f"drew {self.drawn} images in {self.seconds:.1f} s ({rate:.1f} images/s), all of "
+                f"this shard; {self.missing} of other shards are missing: the last shard to end "
+                f"writes {manifest}"
+            ]
+        elif self.nothing_to_do:
             lines = [f"nothing to draw: all {self.images} images are in {manifest}"]
         else:
             lines = [
@@ -113,6 +122,7 @@ def generate(
     max_redraws: int = 3,
     inspector: Inspector | None = None,
     overwrite: bool = False,
+    shard: Shard | None = None,
     progress: bool = True,
 ) -> GenerateSummary:
     """Draw ``images_per_caption`` images of every caption that has a label into ``out``.
@@ -129,6 +139,10 @@ def generate(
     With an ``inspector`` so are drawings in which it sees none of their labels; of the others the
     manifest keeps which labels it does not see and which classes it sees unasked. Its settings
     belong to the job.
+
+    With a ``shard`` only the images of that part are drawn, into the same folder, so that several
+    processes on one or many machines share a job. The one that draws the last missing image writes
+    the manifest, with the bytes of a job of one process.
 
     Args:
         captions: their ids must be unique.
@@ -159,7 +173,9 @@ def generate(
     identity = _identity(generator, settings, revision, seed)
     if inspector is not None:
         identity = replace(identity, settings={**identity.settings, "inspector": inspector.asked})
-    store = ImageStore(out)
+    if shard is not None and overwrite:
+        raise UserError("--overwrite and --shard exclude each other: clear the folder first.")
+    store = ImageStore(out, shard)
     found = store.rows()
     todo = plan(labelled, images_per_caption, found.values(), store, identity, max_redraws)
     if todo.foreign and not overwrite:
@@ -169,38 +185,44 @@ def generate(
             f"({id}: {why}); use another folder, or --overwrite to replace them."
         )
     known = dict(todo.known)
-    if todo.jobs:
+    jobs = tuple(job for job in todo.jobs if shard is None or shard.takes(job.id))
+    if jobs:
         painter = _loaded(generator, identity, revision, settings, known.values())
         store.begin()
         store.discard(row for row, _ in todo.foreign.values())
         with tqdm(
-            total=len(todo.order),
+            total=len(known) + len(jobs),
             initial=len(known),
             unit=" images",
             desc="generate",
             disable=None if progress else True,  # None: no bar unless stderr is a terminal
         ) as bar:
             known |= _draw_all(
-                todo, painter, identity, store, batch_size, max_redraws, inspector, bar
+                todo, jobs, painter, identity, store, batch_size, max_redraws, inspector, bar
             )
-    rows = [known[id] for id in todo.order]
+    if shard is not None and len(known) < len(todo.order):
+        drawn_elsewhere = {id: row for id, row in store.rows().items() if id not in known}
+        known |= {id: drawn_elsewhere[id] for id in todo.order if id in drawn_elsewhere}
+    missing = [id for id in todo.order if id not in known]
+    rows = [known[id] for id in todo.order if id in known]
     usable = [row for row in rows if not row.failed]
     failed = [row for row in rows if row.failed]
-    if store.journal.exists() or [*usable, *failed] != list(found.values()):
+    if not missing and (store.journals() or [*usable, *failed] != list(found.values())):
         store.discard(row for row, _ in todo.foreign.values() if row.id not in known)
         store.finish(rows)
-    if not usable:
+    if not usable and not missing:
         raise _none_usable(store, failed)
     kept = sum(not row.failed for row in todo.known.values())
     return GenerateSummary(
         folder=store.folder,
         images=len(usable),
-        drawn=len(usable) - kept,
+        drawn=sum(not row.failed for row in (known[job.id] for job in jobs)),
         kept=kept,
         failed=len(failed),
         rejected=_reasons(rows),
         unlabelled=len(captions) - len(labelled),
-        nothing_to_do=not todo.jobs,
+        nothing_to_do=not jobs,
+        missing=len(missing),
         seconds=time.monotonic() - started,
         inspected={} if inspector is None else _by_class(rows),
     )
@@ -240,6 +262,7 @@ def _loaded(
 
 def _draw_all(
     todo: Plan,
+    jobs: Sequence[Job],
     generator: Generator,
     identity: Identity,
     store: ImageStore,
@@ -248,11 +271,11 @@ def _draw_all(
     inspector: Inspector | None,
     bar: tqdm,
 ) -> dict[str, ImageRow]:
-    """Draw the jobs of ``todo`` batch by batch, into store and journal; return their rows by id.
+    """Draw ``jobs`` of ``todo`` batch by batch, into store and journal; return their rows by id.
 
     Images are encoded and written by threads while the next batch is drawn.
     """
-    queue = deque(todo.jobs)
+    queue = deque(jobs)
     rows: dict[str, ImageRow] = {}
     saving: deque[Future[ImageRow]] = deque()
     any_usable = any(not row.failed for row in todo.known.values())

@@ -5,6 +5,7 @@
     DIR/images.jsonl            the manifest: one row an image, in caption order
     DIR/failed.jsonl            the same rows, without file, for images that every attempt failed
     DIR/images.partial.jsonl    the journal of an unfinished run: rows in order of arrival
+    DIR/images.partial.0-of-4.jsonl  the same of one of several processes that share the run
 
 A row enters the journal after its image is in place, so a process killed at any moment loses no
 more than the images under way. A journal's last line may be torn; the lines before it are whole.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import logging
 import threading
 from collections.abc import Iterable, Iterator
@@ -26,6 +28,7 @@ from PIL import Image
 
 from t2ipal.errors import UserError
 from t2ipal.files import atomic_path, read_jsonl, sha256_text, to_json_line, write_jsonl
+from t2ipal.sharding import Shard
 
 log = logging.getLogger(__name__)
 
@@ -145,9 +148,9 @@ def read_manifest(folder: str | Path) -> list[ImageRow]:
             ``folder``.
     """
     store = ImageStore(folder)
-    if store.journal.exists():
+    if journals := store.journals():
         raise UserError(
-            f"{store.journal}: images are still missing here; "
+            f"{journals[0]}: images are still missing here; "
             "start the same 't2ipal generate' again to draw the rest."
         )
     if not store.manifest.exists():
@@ -160,19 +163,26 @@ def read_manifest(folder: str | Path) -> list[ImageRow]:
 class ImageStore:
     """The images and the manifest under one folder. ``save`` and ``append`` may run in threads."""
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, shard: Shard | None = None) -> None:
         self.folder = Path(folder)
+        self.shard = shard
         self.manifest = self.folder / "images.jsonl"
         self.failures = self.folder / "failed.jsonl"
-        self.journal = self.folder / "images.partial.jsonl"
+        part = "" if shard is None else f".{shard.index}-of-{shard.count}"
+        self.journal = self.folder / f"images.partial{part}.jsonl"
         self._lock = threading.Lock()
 
     def rows(self) -> dict[str, ImageRow]:
-        """Every known image by id, failed ones too: manifest first, then what the journal adds."""
+        """Every known image by id, failed ones too: manifest first, then what journals add."""
         found = [row for path in (self.manifest, self.failures) for row in _read_rows(path)]
         self._mend_journal()
-        found += _read_rows(self.journal)
+        for journal in self.journals():
+            found += _read_journal(journal)
         return {row.id: row for row in found}
+
+    def journals(self) -> list[Path]:
+        """The journals that are there: a finished run has none."""
+        return sorted(self.folder.glob("images.partial*.jsonl"))
 
     def has(self, row: ImageRow) -> bool:
         """The row's image is there and whole, judged by its end; a failed row needs none."""
@@ -190,6 +200,8 @@ class ImageStore:
         with _writing(self.journal):
             self.folder.mkdir(parents=True, exist_ok=True)
             self.journal.touch()
+        if self.shard is not None:
+            return  # what looks left behind may be another process's work
         for pattern in (".images.*.partial.jsonl", ".failed.*.partial.jsonl"):
             for path in self.folder.glob(pattern):
                 path.unlink()
@@ -247,7 +259,8 @@ class ImageStore:
             else:
                 self.failures.unlink(missing_ok=True)
             write_jsonl(self.manifest, (row.to_json() for row in rows if not row.failed))
-            self.journal.unlink(missing_ok=True)
+            for journal in self.journals():
+                journal.unlink(missing_ok=True)
 
     def _mend_journal(self) -> None:
         """Cut off a last line that a killed process did not finish."""
@@ -271,6 +284,26 @@ def _writing(path: Path) -> Iterator[None]:
             f"{path}: cannot be written ({error.strerror}); the finished images are kept, so mend "
             "that and start again."
         ) from error
+
+
+def _read_journal(path: Path) -> list[ImageRow]:
+    """The whole lines of a journal; another process may be writing the last one."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:  # the process that finished the run has just removed it
+        return []
+    lines = content[: content.rfind(b"\n") + 1].decode("utf-8").splitlines()
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}:{number}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"{where}: broken JSON ({error.msg}); remove the line, its image is drawn again."
+            ) from None
+        rows.append(ImageRow.from_json(row, where))
+    return rows
 
 
 def _read_rows(path: Path) -> list[ImageRow]:
