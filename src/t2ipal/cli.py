@@ -174,10 +174,13 @@ class Generate:
 
     captions: Path
     """labelled captions, as 't2ipal label' writes them"""
-    generator: str
-    """diffusers text-to-image pipeline: a hub id, a folder, or miniature"""
     out: Path
     """folder for images/ and images.jsonl"""
+    generator: str | None = None
+    """diffusers text-to-image pipeline: a hub id, a folder, or miniature"""
+    preset: str | None = None
+    """a generator with steps, guidance and size for what is not given: paper (Stable Diffusion
+    1.5), fast (SD-Turbo), sdxl-turbo, sdxl, sd3, pixart, sana, flux"""
     images_per_caption: int = 1
     """drawings of each caption"""
     seed: int = 0
@@ -224,12 +227,22 @@ class Generate:
         from t2ipal.synthesis.generator import Settings, generate
         from t2ipal.vocabulary import Vocabulary
 
-        settings = Settings(
+        if self.generator is None and self.preset is None:
+            raise UserError("name a --generator (a hub id, a folder, or miniature) or a --preset.")
+        drawn = RunConfig(
+            generator=self.generator or "miniature",
+            preset=self.preset,
             steps=self.steps,
             guidance=self.guidance,
-            negative_prompt=self.negative_prompt,
             height=self.height,
             width=self.width,
+        ).with_preset()
+        settings = Settings(
+            steps=drawn.steps,
+            guidance=drawn.guidance,
+            negative_prompt=self.negative_prompt,
+            height=drawn.height,
+            width=drawn.width,
             precision=self.precision,
             device=self.device,
             exact=self.exact,
@@ -242,7 +255,7 @@ class Generate:
             inspector = ClipInspector(self.inspect, vocabulary, self.patience, device=self.device)
         summary = generate(
             read_labelled(self.captions),
-            self.generator,
+            drawn.generator,
             self.out,
             images_per_caption=self.images_per_caption,
             seed=self.seed,

@@ -6,7 +6,7 @@ Imports nothing heavy, so that the command line can show its help at once.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import yaml
 from t2ipal.errors import UserError, nearest
 from t2ipal.files import write_text
 from t2ipal.recognizer.config import HeadConfig, TrainConfig
+from t2ipal.synthesis.presets import find_preset
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class RunConfig:
             training then stops at such a class.
         clip: open_clip model: NAME:PRETRAINED, hf-hub:ORG/NAME, a folder, or miniature.
         generator: diffusers text-to-image pipeline: a hub id, a folder, or miniature.
+        preset: a generator with steps, guidance and size for what is not given: paper (Stable
+            Diffusion 1.5), fast (SD-Turbo), sdxl-turbo, sdxl, sd3, pixart, sana, flux.
         images_per_caption: drawings of each caption.
         steps: denoising steps; the pipeline's own number where not given.
         guidance: guidance scale; the pipeline's own where not given.
@@ -74,6 +77,7 @@ class RunConfig:
     complete: int = 4
     clip: str = "miniature"
     generator: str = "miniature"
+    preset: str | None = None
     images_per_caption: int = 1
     steps: int | None = None
     guidance: float | None = None
@@ -128,6 +132,25 @@ class RunConfig:
                 )
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise UserError(f"seeds must be different numbers, at least one, not {self.seeds}.")
+
+    def with_preset(self) -> RunConfig:
+        """The configuration with what its preset gives filled in.
+
+        Raises:
+            UserError: there is no such preset.
+        """
+        if self.preset is None:
+            return self
+        preset = find_preset(self.preset)
+        sized = self.height is not None or self.width is not None
+        return replace(
+            self,
+            generator=preset.generator if self.generator == "miniature" else self.generator,
+            steps=preset.steps if self.steps is None else self.steps,
+            guidance=preset.guidance if self.guidance is None else self.guidance,
+            height=self.height if sized else preset.side,
+            width=self.width if sized else preset.side,
+        )
 
     def require(self) -> None:
         """Raise a UserError unless it says which classes and which captions."""

@@ -65,6 +65,7 @@ def run(
     Raises:
         UserError: bad input, or ``out`` holds a run with other settings.
     """
+    config = config.with_preset()
     config.require()
     out = Path(out)
     vocabulary = Vocabulary.load(config.classes)

@@ -293,12 +293,43 @@ def test_errors_while_drawing_are_sentences() -> None:
     pipe = Moody()
     generator = TextToImage(pipe, Source("fake", None, "1"), Settings())
     for pipe.error, sentence in (
-        (torch.OutOfMemoryError("CUDA out of memory"), "out of memory with 1 images at a time"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "out of memory with a single image"),
         (ValueError("height has to be divisible by 16"), "refuses this: height has to be"),
         (None, "does not give one image a prompt"),
     ):
         with pytest.raises(UserError, match=sentence):
             generator.draw(["a"], [1])
+
+
+def test_running_out_of_memory_halves_the_batch_and_changes_no_image(
+    tiny: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(steps=2, device="cpu")
+    prompts, seeds = [f"{n} dogs" for n in range(7)], list(range(7))
+    whole = TextToImage.load(str(tiny), settings=settings).draw(prompts, seeds)
+    small = TextToImage.load(str(tiny), settings=settings)
+    original, sizes = small._pipe, []
+
+    class Small:
+        def __call__(self, prompt: Any, **arguments: Any) -> Any:
+            sizes.append(len(prompt))
+            if len(prompt) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return original(prompt, **arguments)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(original, name)
+
+    small._pipe = Small()
+    drawn = small.draw(prompts, seeds)
+    assert [np.asarray(d.image).tobytes() for d in drawn] == [
+        np.asarray(d.image).tobytes() for d in whole
+    ]
+    assert "out of memory with 7 images at a time; from now on 3" in caplog.text
+    assert "from now on 1" in caplog.text
+    sizes.clear()
+    small.draw(prompts, seeds)
+    assert set(sizes) == {1}
 
 
 def test_a_library_warning_is_said_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -64,6 +64,7 @@ class TextToImage:
         self._warned_once = WarnedOnce()
         self._batch_is_exact: dict[int, bool] = {}
         self._one_at_a_time = False
+        self._most: int | None = None  # images at a time, once memory has run out
         pipe.set_progress_bar_config(disable=True)
         for name in ("prompt", "generator"):
             if name not in self._parameters:
@@ -116,15 +117,33 @@ class TextToImage:
         Without ``exact``, a batch is simply drawn, and images may differ between batch sizes by a
         rounding here and there. In both cases the bits belong to this machine and these libraries.
         A pipeline that fails on a batch (PRX of diffusers 0.42 does with guidance) is asked for one
-        image at a time from then on; what fails there too is raised.
+        image at a time from then on; what fails there too is raised. Where memory runs out, the
+        batch is halved from then on, with a warning.
 
         Raises:
-            UserError: the pipeline refuses the settings, or memory runs out.
+            UserError: the pipeline refuses the settings, or memory runs out for a single image.
         """
         if len(prompts) != len(seeds):
             raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
-        if not prompts:
-            return []
+        drawn: list[Drawn] = []
+        while len(drawn) < len(prompts):
+            rows = slice(len(drawn), len(drawn) + (self._most or len(prompts)))
+            try:
+                drawn += self._draw_batch(prompts[rows], seeds[rows])
+            except _OutOfMemory as error:
+                if error.count == 1:
+                    raise UserError(
+                        f"{self.spec}: out of memory with a single image; lower the image size or "
+                        "the precision."
+                    ) from error
+                self._most = error.count // 2
+                log.warning(
+                    "%s: out of memory with %d images at a time; from now on %d.",
+                    self.spec, error.count, self._most,
+                )  # fmt: skip
+        return drawn
+
+    def _draw_batch(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Drawn]:
         count = len(prompts)
         if count > 1 and not self._one_at_a_time:
             try:
@@ -194,10 +213,7 @@ class TextToImage:
             try:
                 output = self._pipe(prompt=list(prompts), generator=generators, **arguments)
             except torch.OutOfMemoryError as error:
-                raise UserError(
-                    f"{self.spec}: out of memory with {len(prompts)} images at a time; "
-                    "lower the batch size, the image size or the precision."
-                ) from error
+                raise _OutOfMemory(len(prompts)) from error
             except ValueError as error:
                 raise UserError(f"{self.spec}: the pipeline refuses this: {error}") from error
         if len(getattr(output, "images", ())) != len(prompts):
@@ -250,6 +266,14 @@ class TextToImage:
         side = getattr(getattr(network, "config", None), "sample_size", None)
         scale = getattr(self._pipe, "vae_scale_factor", None)
         return side * scale if isinstance(side, int) and isinstance(scale, int) else None
+
+
+class _OutOfMemory(Exception):
+    """Memory ran out with ``count`` images at a time."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"out of memory with {count} images")
+        self.count = count
 
 
 _ARGUMENTS = {
