@@ -36,6 +36,7 @@ _VERBS = {
     "eval": "measure a tagger on labelled images",
     "compare": "table of methods and ablations on labelled images",
     "predict": "tag images",
+    "doctor": "what is here, what a run still needs, how long and large it would be",
 }
 
 
@@ -93,9 +94,11 @@ def _say(line: str) -> None:
 
 def _parse(verb: str, arguments: list[str]) -> Any:
     kwargs: dict[str, Any] = {}
+    # Flags win over the file, the file over the defaults.
     if verb == "run":
-        # Flags win over the file, the file over the defaults.
         kwargs["default"] = Run(out=tyro.MISSING, settings=_defaults(arguments))
+    if verb == "doctor":
+        kwargs["default"] = Doctor(settings=_defaults(arguments))
     return tyro.cli(_COMMANDS[verb], prog=f"t2ipal {verb}", args=arguments, **kwargs)
 
 
@@ -222,9 +225,10 @@ class Generate:
     def run(self) -> int:
         from t2ipal.captions.labelled import read_labelled
         from t2ipal.inspection import ClipInspector
+        from t2ipal.pipeline import drawing_settings
         from t2ipal.report.inspected import write_inspected
         from t2ipal.sharding import Shard
-        from t2ipal.synthesis.generator import Settings, generate
+        from t2ipal.synthesis.generator import generate
         from t2ipal.vocabulary import Vocabulary
 
         if self.generator is None and self.preset is None:
@@ -234,19 +238,13 @@ class Generate:
             preset=self.preset,
             steps=self.steps,
             guidance=self.guidance,
+            negative_prompt=self.negative_prompt,
             height=self.height,
             width=self.width,
-        ).with_preset()
-        settings = Settings(
-            steps=drawn.steps,
-            guidance=drawn.guidance,
-            negative_prompt=self.negative_prompt,
-            height=drawn.height,
-            width=drawn.width,
             precision=self.precision,
             device=self.device,
             exact=self.exact,
-        )
+        ).with_preset()
         inspector = None
         if self.inspect is not None:
             if self.classes is None:
@@ -260,7 +258,7 @@ class Generate:
             images_per_caption=self.images_per_caption,
             seed=self.seed,
             batch_size=self.batch_size,
-            settings=settings,
+            settings=drawing_settings(drawn),
             revision=self.revision,
             max_redraws=self.max_redraws,
             inspector=inspector,
@@ -549,6 +547,28 @@ class Predict:
         return 1 if failed else 0
 
 
+@dataclass(frozen=True)
+class Doctor:
+    """Tell what is here, what a run still needs, and how long and large it would be."""
+
+    out: Path = Path("runs")
+    """folder in which the run would be"""
+    config: Path | None = None
+    """YAML file of settings, such as another run's config.yaml; flags win over it"""
+    measure: bool = False
+    """draw and embed a few images to tell how long it would take"""
+    settings: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
+
+    def run(self) -> int:
+        from t2ipal.doctor import examine
+
+        missing = False
+        for finding in examine(self.settings, self.out, measure=self.measure):
+            _say(str(finding))
+            missing |= finding.missing
+        return 1 if missing else 0
+
+
 _COMMANDS: dict[str, type] = {
     "run": Run,
     "label": Label,
@@ -558,6 +578,7 @@ _COMMANDS: dict[str, type] = {
     "eval": Eval,
     "compare": Compare,
     "predict": Predict,
+    "doctor": Doctor,
 }
 
 

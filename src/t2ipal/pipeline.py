@@ -154,6 +154,20 @@ def composed_for_missing(
     return label_captions([Caption(f"composed-{c.id}", c.text) for c in composed], vocabulary)
 
 
+def drawing_settings(config: RunConfig) -> Settings:
+    """How a run draws."""
+    return Settings(
+        steps=config.steps,
+        guidance=config.guidance,
+        negative_prompt=config.negative_prompt,
+        height=config.height,
+        width=config.width,
+        precision=config.precision,
+        device=config.device,
+        exact=config.exact,
+    )
+
+
 def generate_stage(
     config: RunConfig,
     vocabulary: Vocabulary,
@@ -182,16 +196,7 @@ def generate_stage(
         images_per_caption=config.images_per_caption,
         seed=config.seed,
         batch_size=config.batch_size,
-        settings=Settings(
-            steps=config.steps,
-            guidance=config.guidance,
-            negative_prompt=config.negative_prompt,
-            height=config.height,
-            width=config.width,
-            precision=config.precision,
-            device=config.device,
-            exact=config.exact,
-        ),
+        settings=drawing_settings(config),
         revision=config.revision,
         max_redraws=config.max_redraws,
         inspector=inspector,

@@ -7,13 +7,14 @@ whose weights are not there is refused, with the command that fetches them.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import open_clip
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -109,6 +110,43 @@ def find(spec: str) -> Source:
     return _builtin(spec)
 
 
+def why_not_here(spec: str) -> str | None:
+    """Why the model a specification names cannot be loaded without a network, or None if it can.
+
+    Nothing is fetched. Bad specifications are reasons too.
+    """
+    try:
+        if spec.startswith("hf-hub:"):
+            repo, _, revision = spec.removeprefix("hf-hub:").partition("@")
+            files, command = (
+                (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME),
+                _fetch_command(f"hf-hub:{repo}"),
+            )
+            here = any(
+                isinstance(try_to_load_from_cache(repo, file, revision=revision or None), str)
+                for file in files
+            )
+        elif spec == "miniature" or spec.startswith("local-dir:") or Path(spec).is_dir():
+            find(spec)
+            return None
+        else:
+            name, tag, tag_config = _parse_builtin(spec)
+            here, command = not tag_config or _cached(tag_config), _fetch_command(name, tag)
+    except (UserError, HFValidationError) as error:
+        return str(error)
+    return None if here else f"{spec}: the weights are not on this machine; run: {command}"
+
+
+def _cached(tag_config: dict[str, Any]) -> bool:
+    """Whether open_clip would find the weights of a tag without a network."""
+    if repo := tag_config.get("hf_hub"):
+        repo, file = os.path.split(repo)
+        names = [file] if file else [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
+        return any(isinstance(try_to_load_from_cache(repo, name), str) for name in names)
+    folder = Path("~/.cache/clip").expanduser()
+    return (folder / Path(tag_config.get("url", "")).name).is_file()
+
+
 def _folder(spec: str, folder: Path) -> Source:
     if not folder.is_dir():
         raise UserError(f"{spec}: there is no such folder; check the path.")
@@ -187,7 +225,8 @@ def _download(spec: str, repo: str, file: str, revision: str) -> Path:
         raise _not_here(spec, _fetch_command(f"hf-hub:{repo}"), error) from error
 
 
-def _builtin(spec: str) -> Source:
+def _parse_builtin(spec: str) -> tuple[str, str, dict[str, Any]]:
+    """open_clip's name, its tag or a file of weights, and what open_clip knows of the tag."""
     name, separator, tag = spec.partition(":")
     name = name.replace("/", "-")
     models = open_clip.list_models()
@@ -201,16 +240,22 @@ def _builtin(spec: str) -> Source:
         known = f"; its tags: {', '.join(tags)}" if tags else ""
         example = tags[0] if tags else "WEIGHTS_FILE"
         raise UserError(f"{spec}: say which weights, as in {name}:{example}{known}.")
-    config = _supported(spec, open_clip.get_model_config(name))
+    _supported(spec, open_clip.get_model_config(name))
     tag_config = get_pretrained_cfg(name, tag)
-    if tag_config:
-        _fetch(spec, name, tag, tag_config)
-        config["quick_gelu"] = bool(config.get("quick_gelu") or tag_config.get("quick_gelu"))
-    elif not Path(tag).is_file():
+    if not tag_config and not Path(tag).is_file():
         raise UserError(
             f"{spec}: open_clip has no weights {tag!r} for {name}, and there is no such file"
             f"{nearest(tag, tags)}; its tags: {', '.join(tags) or 'none'}."
         )
+    return name, tag, tag_config
+
+
+def _builtin(spec: str) -> Source:
+    name, tag, tag_config = _parse_builtin(spec)
+    config = _supported(spec, open_clip.get_model_config(name))
+    if tag_config:
+        _fetch(spec, name, tag, tag_config)
+        config["quick_gelu"] = bool(config.get("quick_gelu") or tag_config.get("quick_gelu"))
     return Source(spec, name, tag, config, lambda: open_clip.get_tokenizer(name))
 
 
