@@ -292,6 +292,8 @@ class Embed:
     """input size; the model's own where not given"""
     resize_mode: str | None = None
     """shortest (cut the centre out), squash, longest (borders); the model's own where not given"""
+    local_grid: int | None = None
+    """average local features on so many cells a side, where they are finer"""
     device: str = "auto"
     """auto, cpu, cuda, mps"""
     precision: str = "auto"
@@ -317,9 +319,15 @@ class Embed:
             precision=self.precision,
             image_size=self.image_size,
             resize_mode=self.resize_mode,
+            local_grid=self.local_grid,
         )
         cache = FeatureCache(self.out or self.images / "features", backbone)
         files = [self.images / row.file for row in rows]
+        size, (height, width) = backbone.cost
+        _say(
+            f"embed: {len(rows)} images of {size:,} bytes (global, and local on {height} x "
+            f"{width}): {len(rows) * size / 1e6:,.1f} MB"
+        )
         new = cache.embed_images(files, [row.sha256 for row in rows], batch_size=self.batch_size)
         _say(f"embed: {len(rows)} images, {new} of them new")
         if captions:

@@ -62,6 +62,7 @@ class RunConfig:
         image_size: input size of CLIP; the model's own where not given.
         resize_mode: how an image becomes a square: shortest (resize, cut the centre out), squash
             (no crop) or longest (no crop, borders); the model's own where not given.
+        local_grid: average CLIP's local features on so many cells a side, where they are finer.
         crops: windows a side through which held-out and test images are seen too; 0 for none.
         device: auto, cpu, cuda, mps.
         precision: auto, fp32, bf16, fp16.
@@ -102,6 +103,7 @@ class RunConfig:
     ablations: bool = True
     image_size: int | None = None
     resize_mode: str | None = None
+    local_grid: int | None = None
     crops: int = 0
     device: str = "auto"
     precision: str = "auto"
@@ -109,7 +111,17 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
-        for name in ("limit", "per_class", "compose", "steps", "height", "width", "shots"):
+        counts = (
+            "limit",
+            "per_class",
+            "compose",
+            "steps",
+            "height",
+            "width",
+            "local_grid",
+            "shots",
+        )
+        for name in counts:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1, not {value}.")

@@ -128,17 +128,12 @@ def _run(config: RunConfig, out: Path, measure: bool, usable: bool) -> Iterator[
         yield Finding("run", "its size and time can be told once CLIP and generator are here")
         return
     backbone = backbone_of(config, config.clip)
-    import torch
-
-    shape = backbone.encode_image(
-        torch.zeros(1, 3, backbone.image_size, backbone.image_size)
-    ).local.shape
-    feature = 4 * shape[2] + 2 * shape[1] * shape[2]
+    feature, (height, width) = backbone.cost
     views = 1 + config.crops**2
     space = images * feature
     yield Finding(
         "features",
-        f"{_size(feature)} an image ({shape[1]} positions of {shape[2]} numbers): {_size(space)}"
+        f"{_size(feature)} an image (global, and local on {height} x {width}): {_size(space)}"
         + (f"; {views} times that for held-out and test images" if views > 1 else ""),
     )
     if config.height and config.width:

@@ -61,6 +61,7 @@ def backbone_of(config: RunConfig, clip: str, *, pool_positions: bool = True) ->
         precision=config.precision,
         image_size=config.image_size,
         resize_mode=config.resize_mode,
+        local_grid=config.local_grid,
         pool_positions=pool_positions,
     )
 

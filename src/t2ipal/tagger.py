@@ -113,6 +113,7 @@ class Tagger:
             crops = config.get("crops", 0) if crops is None else crops
             pool_positions = clip.get("pool_positions", True)
             resize_mode = clip.get("resize_mode")
+            local_grid = clip.get("local_grid")
         except (KeyError, TypeError) as error:
             raise UserError(
                 f"{folder / CONFIG}: entry {error} is missing or malformed; save the model again."
@@ -131,6 +132,7 @@ class Tagger:
             precision=precision,
             image_size=image_size,
             resize_mode=resize_mode,
+            local_grid=local_grid,
             pool_positions=pool_positions,
         )
         if backbone.digest != digest:
@@ -157,6 +159,7 @@ class Tagger:
                 "digest": self.backbone.digest,
                 "image_size": self.backbone.image_size,
                 "resize_mode": self.backbone.resize_mode,
+                "local_grid": self.backbone.local_grid,
                 "pool_positions": self.backbone.pool_positions,
                 "preprocessing": self.backbone.preprocess_digest,
             },

@@ -203,3 +203,26 @@ def test_bad_options(options: dict[str, Any], says: str, tiny_vit_folder: Path) 
 def test_pixels_of_the_wrong_size(tiny_vit: Backbone) -> None:
     with pytest.raises(ValueError, match=r"takes \[B, 3, 64, 64\]"):
         tiny_vit.encode_image(torch.zeros(1, 3, 224, 224))
+
+
+def test_a_local_grid_averages_positions_and_keeps_its_features_apart(
+    tiny_vit: Backbone, tiny_vit_folder: Path
+) -> None:
+    size, (height, width) = tiny_vit.cost
+    assert height == width > 2
+    coarse = Backbone.load(str(tiny_vit_folder), local_grid=2)
+    pixels = torch.randn(
+        3, 3, coarse.image_size, coarse.image_size, generator=torch.Generator().manual_seed(0)
+    )
+    fine, found = tiny_vit.encode_image(pixels), coarse.encode_image(pixels)
+    assert found.grid == (2, 2) and torch.equal(found.global_, fine.global_)
+    maps = fine.local.reshape(3, height, width, -1)
+    edge = -(-height // 2)  # cells of an odd grid overlap by a row
+    corner = maps[:, height - edge :, :edge].mean(dim=(1, 2))
+    torch.testing.assert_close(found.local[:, 2], corner, atol=1e-5, rtol=1e-4)
+    assert coarse.cost[0] == size - 2 * (height * width - 4) * fine.local.shape[2]
+    assert coarse.image_space != tiny_vit.image_space and coarse.digest == tiny_vit.digest
+    same = Backbone.load(str(tiny_vit_folder), local_grid=height)
+    assert torch.equal(same.encode_image(pixels).local, fine.local)
+    with pytest.raises(UserError, match="local_grid must be at least 1"):
+        Backbone.load(str(tiny_vit_folder), local_grid=0)

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from t2ipal.clip import sources
-from t2ipal.clip.dense import ImageFeatures, image_encoder
+from t2ipal.clip.dense import ImageFeatures, image_encoder, pooled
 from t2ipal.clip.positions import resize_tower
 from t2ipal.clip.text import TextFeatures, TextTower
 from t2ipal.errors import UserError, nearest
@@ -58,6 +59,8 @@ class Backbone:
         resize_mode: how an image becomes a square: ``shortest`` (resize, cut the centre out),
             ``squash`` (nothing is cut, the aspect changes), ``longest`` (pad).
             None: the model's own.
+        local_grid: average local features on so many cells a side, where they are finer: less to
+            store and to train on. None: all positions.
         device: ``auto`` (cuda, then mps, then cpu) or a torch device.
         precision: ``auto`` is fp32, and on cuda bf16 where it is supported, otherwise fp16.
         pool_positions: see :func:`t2ipal.clip.dense.image_encoder`.
@@ -76,10 +79,13 @@ class Backbone:
         config: dict[str, Any],
         image_size: int | None = None,
         resize_mode: str | None = None,
+        local_grid: int | None = None,
         device: str = "auto",
         precision: str = "auto",
         pool_positions: bool = True,
     ) -> None:
+        if local_grid is not None and local_grid < 1:
+            raise UserError(f"local_grid must be at least 1 cell a side, not {local_grid}.")
         self.spec = spec
         self.device = _device(device)
         self.precision = _precision(precision, self.device)
@@ -96,6 +102,7 @@ class Backbone:
             json.dumps(asdict(self._preprocess_cfg), sort_keys=True)
         )[:16]
         self.pool_positions = pool_positions
+        self.local_grid = local_grid
         self._encode_image = image_encoder(model.visual, pool_positions=pool_positions)
         self._text = TextTower(model)
         self._tokenizer = tokenizer
@@ -108,7 +115,7 @@ class Backbone:
         self.width = self.encode_text(_PROBES[:1]).global_.shape[1]
         self.image_space = sha256_text(
             _FEATURES_VERSION, self.digest, self.preprocess_digest, self.precision,
-            str(pool_positions),
+            str(pool_positions), *([] if local_grid is None else [f"grid {local_grid}"]),
         )[:16]  # fmt: skip
         self.text_space = sha256_text(_FEATURES_VERSION, self.digest, str(probes.tolist()))[:16]
 
@@ -121,6 +128,7 @@ class Backbone:
         precision: str = "auto",
         image_size: int | None = None,
         resize_mode: str | None = None,
+        local_grid: int | None = None,
         pool_positions: bool = True,
     ) -> Backbone:
         """Load a CLIP by name.
@@ -144,6 +152,7 @@ class Backbone:
             config=source.config,
             image_size=image_size,
             resize_mode=resize_mode,
+            local_grid=local_grid,
             device=device,
             precision=precision,
             pool_positions=pool_positions,
@@ -165,7 +174,15 @@ class Backbone:
         lower = torch.autocast(self.device.type, dtype) if dtype else contextlib.nullcontext()
         with lower:
             features = self._encode_image(pixels.to(self.device))
+        if self.local_grid is not None:
+            features = pooled(features, self.local_grid)
         return replace(features, global_=features.global_.float(), local=features.local.float())
+
+    @cached_property
+    def cost(self) -> tuple[int, tuple[int, int]]:
+        """Bytes that the features of one image take in the cache, and their grid (h, w)."""
+        probe = self.encode_image(torch.zeros(1, 3, self.image_size, self.image_size))
+        return 4 * self.width + 2 * probe.local[0].numel(), probe.grid
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Texts -> token ids [B, context_length] int64 on the CPU; longer ones are cut."""

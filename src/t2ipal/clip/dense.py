@@ -18,7 +18,7 @@ The global feature is always the tower's own, equal to ``encode_image``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -53,6 +53,19 @@ class ImageFeatures:
     global_: Tensor
     local: Tensor
     grid: tuple[int, int]
+
+
+def pooled(features: ImageFeatures, grid: int) -> ImageFeatures:
+    """The features with local ones averaged on ``grid`` x ``grid`` cells, where they are finer."""
+    height, width = features.grid
+    if max(height, width) <= grid:
+        return features
+    batch, _, depth = features.local.shape
+    maps = features.local.transpose(1, 2).reshape(batch, depth, height, width)
+    cells = F.adaptive_avg_pool2d(maps, (min(grid, height), min(grid, width)))
+    return replace(
+        features, local=cells.flatten(2).transpose(1, 2), grid=(cells.shape[2], cells.shape[3])
+    )
 
 
 ImageEncoder = Callable[[Tensor], ImageFeatures]
