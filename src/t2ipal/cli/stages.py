@@ -1,0 +1,287 @@
+"""Verbs that are one stage of a run each: label, generate, embed, train."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from t2ipal.cli.speech import say
+from t2ipal.config import RunConfig
+from t2ipal.errors import UserError
+
+
+@dataclass(frozen=True)
+class Label:
+    """Find the classes that captions name."""
+
+    classes: str
+    """voc2007, coco2014, nuswide, or a YAML file of class names"""
+    out: Path
+    """JSONL file to write: id, caption, labels, unknown, matches"""
+    captions: Path | None = None
+    """captions: text, JSONL, CSV, COCO captions JSON, or Localized Narratives JSONL"""
+    compose: int | None = None
+    """make this many captions from the class names instead"""
+    limit: int | None = None
+    """use at most this many captions"""
+    per_class: int | None = None
+    """keep at most this many captions a class, each filed under the rarest class it names"""
+    seed: int = 0
+    """of the composed captions and of the choice per class"""
+
+    def run(self) -> int:
+        from t2ipal.captions.labelled import LabelSummary, write_labelled
+        from t2ipal.pipeline import labelled_captions
+        from t2ipal.vocabulary import Vocabulary
+
+        config = RunConfig(
+            classes=self.classes,
+            captions=None if self.captions is None else str(self.captions),
+            compose=self.compose,
+            limit=self.limit,
+            per_class=self.per_class,
+            seed=self.seed,
+        )
+        config.require()
+        vocabulary = Vocabulary.load(self.classes)
+        rows = labelled_captions(config, vocabulary)
+        write_labelled(self.out, rows)
+        for line in LabelSummary.of(rows, vocabulary).lines():
+            say(line)
+        say(f"wrote {self.out}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Draw the captions that name a class."""
+
+    captions: Path
+    """labelled captions, as 't2ipal label' writes them"""
+    out: Path
+    """folder for images/ and images.jsonl"""
+    generator: str | None = None
+    """diffusers text-to-image pipeline: a hub id, a folder, or miniature"""
+    preset: str | None = None
+    """a generator with steps, guidance and size for what is not given: paper (Stable Diffusion
+    1.5), fast (SD-Turbo), sdxl-turbo, sdxl, sd3, pixart, sana, flux"""
+    images_per_caption: int = 1
+    """drawings of each caption"""
+    seed: int = 0
+    """of the run; each image has its own seed from it, the caption's id and its number"""
+    batch_size: int = 8
+    """drawings made together; does not change them"""
+    steps: int | None = None
+    """denoising steps; the pipeline's own number where not given"""
+    guidance: float | None = None
+    """guidance scale; the pipeline's own where not given"""
+    negative_prompt: str | None = None
+    """what the drawings should not show"""
+    height: int | None = None
+    """pixels"""
+    width: int | None = None
+    """pixels"""
+    revision: str | None = None
+    """of the generator on the hub"""
+    precision: str = "auto"
+    """auto, fp32, bf16, fp16"""
+    device: str = "auto"
+    """auto, cpu, cuda, mps"""
+    exact: bool = True
+    """the same bytes whatever the batch size; on a GPU that draws one image at a time"""
+    max_redraws: int = 3
+    """attempts beyond the first at a drawing that is black, flat, flagged or unseen"""
+    inspect: str | None = None
+    """a CLIP (NAME:PRETRAINED, hf-hub:ORG/NAME, a folder, miniature) to ask whether each drawing
+    shows its labels: what it does not see becomes unknown, a drawing without any is drawn again"""
+    classes: str | None = None
+    """the classes to ask it about: voc2007, coco2014, nuswide, or a YAML file"""
+    patience: int = 3
+    """a label is seen unless more than so many absent classes look likelier"""
+    overwrite: bool = False
+    """replace images in OUT that belong to another job"""
+    shard: str | None = None
+    """I/N: draw the I-th of N parts (from 0), beside other processes with the same OUT"""
+
+    def run(self) -> int:
+        from t2ipal.captions.labelled import read_labelled
+        from t2ipal.inspection import ClipInspector
+        from t2ipal.pipeline import drawing_settings
+        from t2ipal.report.inspected import write_inspected
+        from t2ipal.sharding import Shard
+        from t2ipal.synthesis.generator import generate
+        from t2ipal.vocabulary import Vocabulary
+
+        if self.generator is None and self.preset is None:
+            raise UserError("name a --generator (a hub id, a folder, or miniature) or a --preset.")
+        drawn = RunConfig(
+            generator=self.generator or "miniature",
+            preset=self.preset,
+            steps=self.steps,
+            guidance=self.guidance,
+            negative_prompt=self.negative_prompt,
+            height=self.height,
+            width=self.width,
+            precision=self.precision,
+            device=self.device,
+            exact=self.exact,
+        ).with_preset()
+        inspector = None
+        if self.inspect is not None:
+            if self.classes is None:
+                raise UserError("--inspect asks about classes: name them with --classes.")
+            vocabulary = Vocabulary.load(self.classes)
+            inspector = ClipInspector(self.inspect, vocabulary, self.patience, device=self.device)
+        summary = generate(
+            read_labelled(self.captions),
+            drawn.generator,
+            self.out,
+            images_per_caption=self.images_per_caption,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            settings=drawing_settings(drawn),
+            revision=self.revision,
+            max_redraws=self.max_redraws,
+            inspector=inspector,
+            overwrite=self.overwrite,
+            shard=None if self.shard is None else Shard.parse(self.shard),
+        )
+        for line in summary.lines():
+            say(line)
+        if inspector is not None and (sheet := write_inspected(self.out)):
+            say(f"doubtful drawings are shown in {sheet}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Embed:
+    """Bring drawn images and captions through a frozen CLIP into the feature cache."""
+
+    images: Path
+    """folder of a generated set (images.jsonl and images/)"""
+    clip: str
+    """open_clip model: NAME:PRETRAINED, hf-hub:ORG/NAME, a folder, or miniature"""
+    captions: Path | None = None
+    """labelled captions to embed too"""
+    out: Path | None = None
+    """folder of the feature cache; IMAGES/features where not given"""
+    batch_size: int = 32
+    """images that go through CLIP together"""
+    shard: str | None = None
+    """I/N: embed the I-th of N parts (from 0), beside other processes with the same OUT"""
+    image_size: int | None = None
+    """input size; the model's own where not given"""
+    resize_mode: str | None = None
+    """shortest (cut the centre out), squash, longest (borders); the model's own where not given"""
+    local_grid: int | None = None
+    """average local features on so many cells a side, where they are finer"""
+    device: str = "auto"
+    """auto, cpu, cuda, mps"""
+    precision: str = "auto"
+    """auto, fp32, bf16, fp16"""
+
+    def run(self) -> int:
+        from t2ipal.captions.labelled import read_labelled
+        from t2ipal.clip.backbone import Backbone
+        from t2ipal.clip.features import FeatureCache
+        from t2ipal.files import sha256_text
+        from t2ipal.sharding import Shard
+        from t2ipal.synthesis.store import read_manifest
+
+        rows = read_manifest(self.images)
+        captions = [] if self.captions is None else read_labelled(self.captions)
+        if self.shard is not None:
+            shard = Shard.parse(self.shard)
+            rows = [row for row in rows if shard.takes(row.sha256)]
+            captions = [row for row in captions if shard.takes(sha256_text(row.caption))]
+        backbone = Backbone.load(
+            self.clip,
+            device=self.device,
+            precision=self.precision,
+            image_size=self.image_size,
+            resize_mode=self.resize_mode,
+            local_grid=self.local_grid,
+        )
+        cache = FeatureCache(self.out or self.images / "features", backbone)
+        files = [self.images / row.file for row in rows]
+        size, (height, width) = backbone.cost
+        say(
+            f"embed: {len(rows)} images of {size:,} bytes (global, and local on {height} x "
+            f"{width}): {len(rows) * size / 1e6:,.1f} MB"
+        )
+        new = cache.embed_images(files, [row.sha256 for row in rows], batch_size=self.batch_size)
+        say(f"embed: {len(rows)} images, {new} of them new")
+        if captions:
+            bank = cache.captions([row.caption for row in captions])
+            say(f"embed: {len(captions)} captions, {bank.computed} of them new")
+        return 0
+
+
+@dataclass(frozen=True)
+class Train:
+    """Tune one method on labelled captions and the images drawn from them."""
+
+    classes: str
+    """voc2007, coco2014, nuswide, or a YAML file of class names"""
+    captions: Path
+    """labelled captions, as 't2ipal label' writes them"""
+    images: Path
+    """folder of a generated set (images.jsonl and images/)"""
+    out: Path
+    """model folder to write"""
+    clip: str = "miniature"
+    """open_clip model: NAME:PRETRAINED, hf-hub:ORG/NAME, a folder, or miniature"""
+    method: str = "t2i-pal"
+    """t2i-pal, tai-dpt, tai-dpt-original, dualcoop, clip-dpt, zero-shot, or an ablation, say
+    t2i-pal/no-adapter"""
+    features: Path | None = None
+    """folder of the feature cache; IMAGES/features where not given"""
+    config: Path | None = None
+    """YAML file with settings of head and training"""
+    data: str | None = None
+    """test images; only tai-dpt-original/best-on-test looks at them, to choose its epoch"""
+    seed: int = 0
+    """of the start, of the order of the items and of the choice of the shots"""
+    real_images: str | None = None
+    """labelled real images to train on too: a folder with labels.csv, a COCO-format JSON, or
+    miniature[:test|known][:N]"""
+    real_folder: Path | None = None
+    """folder of the images of a COCO JSON in --real-images, where it cannot be guessed"""
+    shots: int | None = None
+    """take so few of them that each class has just this many or a few more; all where not given"""
+    label_fraction: float | None = None
+    """keep each of their labels with this probability, as in partial-label papers (0.1 to 0.9)"""
+    mask_seed: int | None = None
+    """of the labels that are kept; 0 where not given"""
+
+    def run(self) -> int:
+        from dataclasses import replace
+
+        from t2ipal.fitting import train
+
+        config = RunConfig() if self.config is None else RunConfig.read(self.config)
+        given: dict[str, Any] = {
+            "data": self.data,
+            "real_images": self.real_images,
+            "real_folder": None if self.real_folder is None else str(self.real_folder),
+            "shots": self.shots,
+            "label_fraction": self.label_fraction,
+            "mask_seed": self.mask_seed,
+        }
+        config = replace(config, **{k: v for k, v in given.items() if v is not None})
+        tagger = train(
+            self.classes,
+            self.captions,
+            self.images,
+            self.out,
+            clip=self.clip,
+            method=self.method,
+            features=self.features,
+            config=replace(config, seed=self.seed),
+            say=say,
+        )
+        valid = tagger.about.get("held_out_map")
+        say(f"train: {self.method}" + (f", mAP {valid} on held-out items" if valid else ""))
+        say(f"wrote {self.out}")
+        return 0
