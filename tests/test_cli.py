@@ -37,6 +37,19 @@ def test_help_imports_nothing_heavy() -> None:
         assert f"  {verb} " in done.stdout
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["doctor"]])
+def test_a_reader_that_has_seen_enough_is_no_error(arguments: list[str]) -> None:
+    """As in ``t2ipal --help | head -1``."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "t2ipal.cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 0
+
+
 def test_the_public_names_are_there_and_an_unknown_one_is_not() -> None:
     import t2ipal
 

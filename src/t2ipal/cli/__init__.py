@@ -35,7 +35,22 @@ _VERBS: dict[str, tuple[type, str]] = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        status = _run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+        return status
+    except UserError as error:
+        complain(str(error))
+        return 2
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        complain("interrupted; start it again to go on where it was.")
+        return 130
+
+
+def _run(arguments: list[str]) -> int:
     verb = arguments[0] if arguments else "--help"
     if verb in ("-h", "--help", "help"):
         print(_usage())
@@ -46,20 +61,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(importlib.metadata.version("t2ipal"))
         return 0
     if verb not in _VERBS:
-        complain(f"there is no command {verb!r}{nearest(verb, _VERBS)}; see 't2ipal --help'.")
-        return 2
+        raise UserError(
+            f"there is no command {verb!r}{nearest(verb, _VERBS)}; see 't2ipal --help'."
+        )
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    try:
-        return _parse(verb, arguments[1:]).run()
-    except UserError as error:
-        complain(str(error))
-        return 2
-    except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        complain("interrupted; start it again to go on where it was.")
-        return 130
+    return _parse(verb, arguments[1:]).run()
 
 
 def _usage() -> str:
