@@ -13,6 +13,7 @@ from typing import Any
 
 import tyro
 
+from t2ipal.cli.exchange import Import, Pack
 from t2ipal.cli.speech import complain
 from t2ipal.cli.stages import Embed, Generate, Label, Train
 from t2ipal.cli.tagging import Eval, Predict
@@ -24,6 +25,8 @@ _VERBS: dict[str, tuple[type, str]] = {
     "run": (Run, "label, generate, embed, train and compare in one go, in one folder"),
     "label": (Label, "captions -> the classes they name"),
     "generate": (Generate, "labelled captions -> drawn images"),
+    "import": (Import, "images with captions that were made elsewhere -> a set like a drawn one"),
+    "pack": (Pack, "a set of images -> webdataset shards"),
     "embed": (Embed, "images and captions -> cached CLIP features"),
     "train": (Train, "labelled captions and drawn images -> a tagger"),
     "eval": (Eval, "measure a tagger on labelled images"),
