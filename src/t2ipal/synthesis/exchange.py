@@ -96,8 +96,6 @@ def import_images(
     for sample, labelled in _labelled(source, vocabulary):
         captions.append(labelled)
         id = image_id(sample.key, 0)
-        if id in rows:
-            raise UserError(f"{sample.where}: {sample.key!r} is there twice; names must be unique.")
         if not labelled.labels:
             continue
         old = known.get(id)
@@ -144,8 +142,12 @@ def pack(folder: Path, out: Path, *, per_shard: int = 1000) -> list[Path]:
 
 
 def _labelled(source: Path, vocabulary: Vocabulary) -> Iterator[tuple[Sample, LabelledCaption]]:
-    samples = read_samples(source)
+    samples, keys = read_samples(source), set[str]()
     while block := list(islice(samples, _BLOCK)):
+        for sample in block:
+            if sample.key in keys:
+                raise UserError(f"{sample.where}: is there twice; names must be unique.")
+            keys.add(sample.key)
         texts = [Caption(sample.key, sample.caption) for sample in block]
         yield from zip(block, label_captions(texts, vocabulary), strict=True)
 
