@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from t2ipal.captions.quotas import SPREADS
 from t2ipal.errors import UserError, nearest
 from t2ipal.files import write_text
 from t2ipal.recognizer.config import HeadConfig, TrainConfig
@@ -28,6 +29,8 @@ class RunConfig:
         compose: make this many captions from the class names where there is no captions file.
         limit: use at most this many captions.
         per_class: keep at most this many captions a class, each filed under its rarest class.
+        spread: which captions of a class those are: chance, or co-occurrence (some that name the
+            class alone, the rest spread over the sets of classes named together).
         complete: captions to compose for each class that no caption names; 0 composes none, and
             training then stops at such a class.
         clip: open_clip model: NAME:PRETRAINED, hf-hub:ORG/NAME, a folder, or miniature.
@@ -75,6 +78,7 @@ class RunConfig:
     compose: int | None = None
     limit: int | None = None
     per_class: int | None = None
+    spread: str = "chance"
     complete: int = 4
     clip: str = "miniature"
     generator: str = "miniature"
@@ -133,6 +137,11 @@ class RunConfig:
         for name in ("complete", "max_redraws"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} must be at least 0, not {getattr(self, name)}.")
+        if self.spread not in SPREADS:
+            raise UserError(
+                f"unknown spread {self.spread!r}{nearest(self.spread, SPREADS)}; "
+                f"choose {' or '.join(SPREADS)}."
+            )
         if self.label_fraction is not None and not 0 < self.label_fraction <= 1:
             raise UserError(
                 f"label_fraction must be above 0 and at most 1, not {self.label_fraction}."

@@ -333,7 +333,7 @@ def labelled_captions(config: RunConfig, vocabulary: Vocabulary) -> list[Labelle
     rows = label_captions(read_or_compose(config, vocabulary), vocabulary)
     if config.per_class is None:
         return rows
-    return choose_per_class(rows, config.per_class, seed=config.seed)
+    return choose_per_class(rows, config.per_class, spread=config.spread, seed=config.seed)
 
 
 def read_or_compose(config: RunConfig, vocabulary: Vocabulary) -> list[Caption]:

@@ -51,3 +51,33 @@ def test_another_seed_chooses_others() -> None:
         return {row.id for row in choose_per_class(ROWS, 5, seed=seed)}
 
     assert ids(1) != ids(2)
+
+
+def test_co_occurrence_keeps_some_alone_and_gives_every_set_its_turn() -> None:
+    rows = [
+        *(caption(n, "dog") for n in range(20)),
+        *(caption(n, "dog", "person") for n in range(20, 40)),
+        *(caption(n, "dog", "boat") for n in range(40, 42)),
+        caption(42, "boat", "dog", "person"),
+        *(caption(n, "person") for n in range(50, 90)),
+        *(caption(n, "boat") for n in range(100, 190)),
+    ]
+    chosen = choose_per_class(rows, 9, spread="co-occurrence")
+    sets = Counter(tuple(sorted(row.labels)) for row in chosen if "dog" in row.labels)
+    assert sets == {
+        ("dog",): 3,
+        ("dog", "person"): 3,
+        ("boat", "dog"): 2,
+        ("boat", "dog", "person"): 1,
+    }
+    assert sum(row.labels == ("person",) for row in chosen) == 9  # nothing else is filed there
+    shuffled = random.Random(1).sample(rows, len(rows))
+    again = choose_per_class(shuffled, 9, spread="co-occurrence")
+    assert {row.id for row in again} == {row.id for row in chosen}
+
+
+def test_a_class_that_is_never_alone_fills_its_share_with_others() -> None:
+    rows = [caption(n, "dog", f"other {n % 3}") for n in range(30)]
+    rows += [caption(100 + n, f"other {n % 3}") for n in range(60)]
+    chosen = choose_per_class(rows, 6, spread="co-occurrence")
+    assert sum("dog" in row.labels for row in chosen) >= 6

@@ -27,6 +27,9 @@ class Label:
     """use at most this many captions"""
     per_class: int | None = None
     """keep at most this many captions a class, each filed under the rarest class it names"""
+    spread: str = "chance"
+    """which ones: chance, or co-occurrence (some that name the class alone, the rest spread over
+    the sets of classes named together)"""
     seed: int = 0
     """of the composed captions and of the choice per class"""
 
@@ -41,6 +44,7 @@ class Label:
             compose=self.compose,
             limit=self.limit,
             per_class=self.per_class,
+            spread=self.spread,
             seed=self.seed,
         )
         config.require()
