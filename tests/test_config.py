@@ -46,7 +46,7 @@ def test_missing_keys_keep_their_defaults(tmp_path: Path) -> None:
         ("seeds: [1, 1]", "different numbers"),
         ("head: {adaptor: {}}", "no setting 'adaptor'.*did you mean 'adapter'"),
         ("batch_size: 0", "batch_size must be at least 1"),
-        ("spread: cooccurrence", "unknown spread 'cooccurrence', did you mean 'co-occurrence'"),
+        ("spread: cooccurrence", "unknown spread 'cooccurrence'.*did you mean 'co-occurrence'"),
         ("crops: 1", "crops must be 0 .none. or at least 2 a side"),
         ("max_redraws: -1", "max_redraws must be at least 0"),
         ("a: [1", "config.yaml:[12]: is not YAML"),
