@@ -14,7 +14,6 @@ from t2ipal.miniature import icons
 from t2ipal.miniature.scenes import (
     COARSE,
     EMPTY,
-    GRID,
     Plan,
     _layout,
     draw_scene,
@@ -78,14 +77,15 @@ def test_the_map_of_a_lone_thing_covers_where_the_picture_differs_from_an_empty_
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_plain_things_lie_whole_on_the_grid(count: int) -> None:
-    rng, sizes = scene_rng("plain", 0, count), set()
+def test_plain_things_fill_different_quarters(count: int) -> None:
+    rng, seen = scene_rng("plain", 0, count), set()
     for _ in range(50):
-        for x, y, size in _layout(count, rng, "plain"):
-            corner = np.array([x, y]) - size / 2
-            assert not (corner % GRID).any() and corner.min() >= 0 and corner.max() + size <= 64
-            sizes.add(size)
-    assert sizes == ({48} if count == 1 else {32})
+        layout = _layout(count, rng, "plain")
+        assert {size for _, _, size in layout} == {32}
+        corners = {(x - 16, y - 16) for x, y, _ in layout}
+        assert len(corners) == count
+        seen |= corners
+    assert seen == {(0, 0), (0, 32), (32, 0), (32, 32)}
 
 
 def test_hard_scenes_show_more_and_smaller_things_and_some_classes_rarely() -> None:

@@ -30,7 +30,7 @@ SIZE = 64
 COARSE = 16  # side of the map that says which class is seen where
 EMPTY = 255
 HELD_OUT_SPLITS = ("test", "hard")
-GRID = 16  # pixels: corners of icons and horizons in plain scenes are multiples of it
+GRID = 16  # pixels: horizons in plain scenes are multiples of it
 
 Colour = tuple[int, int, int]
 
@@ -218,11 +218,7 @@ def _layout(count: int, rng: random.Random, split: str) -> list[tuple[float, flo
 
 
 def _quarters(count: int, rng: random.Random) -> list[tuple[float, float, float]]:
-    """One large icon at a corner of the grid, or small ones in different quarters of the scene."""
-    if count == 1:
-        side, steps = 48, (SIZE - 48) // GRID + 1
-        x, y = (GRID * rng.randrange(steps) for _ in range(2))
-        return [(x + side / 2, y + side / 2, side)]
+    """Icons of one size in different quarters of the scene."""
     side = SIZE // 2
     quarters = rng.sample([(x, y) for x in (0, side) for y in (0, side)], count)
     return [(x + side / 2, y + side / 2, side) for x, y in quarters]
