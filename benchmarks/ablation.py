@@ -139,7 +139,7 @@ SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
         "input 3/2": {"images.scale": 1.5},
     },
     "training": {
-        "last epoch": {"train.select": "last"},
+        "best epoch on held-out drawings": {"train.select": "best"},
         "EMA 0.98": {"train.ema": 0.98},
         "learning rates x 3": {
             "train.lr_prompts": 3e-3,

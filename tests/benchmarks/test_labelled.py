@@ -237,6 +237,21 @@ def test_miniature_scenes_are_drawn_once_and_again_after_a_change(scenes, tmp_pa
     assert scenes.calls[1:] == [(2, 0, "known"), (4, 3, "test")]
 
 
+def test_another_process_may_draw_the_same_scenes_meanwhile(scenes, tmp_path):
+    cache, draw = tmp_path / "cache", scenes.write_test_set
+
+    def draw_twice(folder: Path, n: int, **options) -> None:
+        draw(folder, n, **options)
+        theirs = folder.with_name(folder.name[1:].removesuffix(f".{os.getpid()}.partial"))
+        theirs.mkdir()
+        draw(theirs, n, **options)
+
+    scenes.write_test_set = draw_twice
+    read = read_labelled_images("miniature:4", PETS, cache=cache)
+    assert scenes.calls == [(4, 0, "test")] * 2 and len(read) == 4
+    assert not [path for path in cache.iterdir() if "partial" in path.name]
+
+
 def test_scenes_half_drawn_leave_nothing(scenes, tmp_path, monkeypatch):
     def fail(folder: Path, n: int, *, seed: int, split: str, names: list[str]) -> None:
         (folder / "0.png").write_bytes(b"")

@@ -103,6 +103,9 @@ def _read_miniature(
         try:
             scenes.write_test_set(drawing, int(count), seed=seed, split=split, names=names)
             drawing.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process has just drawn the same scenes
+                raise
         finally:
             shutil.rmtree(drawing, ignore_errors=True)
     scene = read_labels_csv(folder / LABELS_FILE, Vocabulary.of(names))

@@ -99,7 +99,7 @@ class TrainConfig:
     warmup: float = 0.05
     warmup_lr: float | None = None
     ema: float | None = None
-    select: Selection = "best"
+    select: Selection = "last"
     judge_every: int = 1
     seed: int = 0
 
