@@ -50,7 +50,8 @@ class RunConfig:
             classes that it sees unasked) become unknown, a drawing without any label is drawn
             again; ``train.verify.patience`` says how readily it sees.
         max_redraws: attempts beyond the first at a drawing that is black, flat, flagged or unseen.
-        data: test images: a folder with labels.csv, a COCO-format JSON, or miniature.
+        data: test images: a folder with labels.csv, a COCO-format JSON, a benchmark in its authors'
+            layout (voc2007:DIR, coco2014:DIR, nuswide:DIR), or miniature.
         images: folder of the images of a COCO JSON, where it cannot be guessed.
         real_data: labelled real training images for the ceiling row, like data.
         real_images: labelled real images that every trained method trains on too, like data.

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from t2ipal.benchmarks.labelled import parse_layout, read_labelled_images
 from t2ipal.config import RunConfig
 from t2ipal.errors import UserError
 from t2ipal.fitting import backbone_of, versions
@@ -52,6 +53,8 @@ def examine(config: RunConfig, out: Path, *, measure: bool = False) -> Iterator[
     clip, generator = _clip(config), _generator(config)
     yield clip
     yield generator
+    if config.data is not None:
+        yield from _data(config)
     yield from _run(config, out, measure, usable=not clip.missing and not generator.missing)
 
 
@@ -113,6 +116,30 @@ def _generator(config: RunConfig) -> Finding:
         fetch = f"hf download {config.generator}"
         return Finding("generator", f"{config.generator} is not in the cache; run: {fetch}", True)
     return Finding("generator", f"{config.generator} is here, {source.revision}")
+
+
+def _data(config: RunConfig) -> Iterator[Finding]:
+    """Whether the test images of a benchmark are all there."""
+    assert config.data is not None
+    name = config.data.partition(":")[0]
+    try:
+        found = parse_layout(config.data)
+        if found is None:
+            yield Finding("data", f"{config.data} is no benchmark's folder, such as voc2007:DIR")
+            return
+        layout, _, options = found
+        vocabulary = Vocabulary.load(config.classes or name)
+        images = read_labelled_images(config.data, vocabulary)
+    except UserError as error:
+        yield Finding("data", str(error), True)
+        return
+    expected = layout.official[options.get("split", layout.split)]
+    present, unknown = (images.targets == 1).sum(), (images.targets < 0).sum()
+    yield Finding("data", f"{images.source}: {len(images):,} images, {present:,} labels present")
+    if unknown:
+        yield Finding("data", f"{unknown:,} labels are unknown and count nowhere")
+    if len(images) != expected and options.get("images", "all") == "all":
+        yield Finding("data", f"the official split has {expected:,} images", True)
 
 
 def _run(config: RunConfig, out: Path, measure: bool, usable: bool) -> Iterator[Finding]:

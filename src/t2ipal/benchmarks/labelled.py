@@ -1,17 +1,20 @@
-"""Labelled images from what a user names: a folder, a COCO-format JSON, or the miniature."""
+"""Labelled images from what a user names: a folder, a file, a benchmark, or the miniature."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from t2ipal.benchmarks import coco2014, nuswide, voc2007
 from t2ipal.benchmarks.coco_json import read_coco_json
 from t2ipal.benchmarks.images import LabelledImages, class_lookup
 from t2ipal.benchmarks.labels_csv import LABELS_FILE, read_labels_csv
-from t2ipal.errors import UserError
+from t2ipal.errors import UserError, nearest
 from t2ipal.files import sha256_file, sha256_text
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
@@ -23,6 +26,42 @@ MINIATURE_SPLITS = {
     "test": "held-out style",
     "hard": "held-out style, hard",
     "known": "known style",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A benchmark in the layout of its authors.
+
+    Attributes:
+        read: folder, vocabulary and options to images.
+        options: option -> the values it may have; None for anything.
+        official: split -> how many images it has.
+        split: the split where none is named.
+    """
+
+    read: Callable[..., LabelledImages]
+    options: dict[str, tuple[str, ...] | None]
+    official: dict[str, int]
+    split: str
+
+
+LAYOUTS = {
+    "voc2007": Layout(
+        voc2007.read_voc2007,
+        {"split": tuple(voc2007.OFFICIAL), "difficult": tuple(voc2007.DIFFICULT)},
+        voc2007.OFFICIAL,
+        "test",
+    ),
+    "coco2014": Layout(
+        coco2014.read_coco2014, {"split": tuple(coco2014.OFFICIAL)}, coco2014.OFFICIAL, "val"
+    ),
+    "nuswide": Layout(
+        nuswide.read_nuswide,
+        {"split": tuple(nuswide.OFFICIAL), "images": None},
+        nuswide.OFFICIAL,
+        "test",
+    ),
 }
 
 
@@ -39,7 +78,8 @@ def read_labelled_images(
     Args:
         spec: a folder with ``labels.csv``, the path of such a file, a COCO-format JSON, or
             ``miniature[:test|hard|known][:N]``, N scenes of the miniature world (default: 1000 of
-            the held-out style).
+            the held-out style); or ``voc2007:DIR``, ``coco2014:DIR``, ``nuswide:DIR``, a benchmark
+            in its authors' layout, with options behind it: ``voc2007:DIR?split=trainval``.
         images: folder of the images, for a COCO JSON whose images lie in no usual place.
         cache: folder in which the miniature's scenes are drawn, once.
         seed: seed of the miniature's scenes.
@@ -49,6 +89,9 @@ def read_labelled_images(
     """
     if str(spec).split(":")[0] == MINIATURE:
         return _read_miniature(str(spec), vocabulary, cache, seed)
+    if (found := parse_layout(str(spec))) is not None:
+        layout, folder, options = found
+        return layout.read(folder, vocabulary, **options)
     path = Path(spec)
     if path.is_dir():
         if not (path / LABELS_FILE).is_file():
@@ -65,6 +108,32 @@ def read_labelled_images(
     if path.suffix.lower() == ".json":
         return read_coco_json(path, vocabulary, images=images)
     return read_labels_csv(path, vocabulary)
+
+
+def parse_layout(spec: str) -> tuple[Layout, Path, dict[str, str]] | None:
+    """The layout, folder and options of ``NAME:DIR?key=value&key=value``; None for other specs.
+
+    Raises:
+        UserError: an unknown option or value.
+    """
+    name, separator, rest = spec.partition(":")
+    if name not in LAYOUTS or not separator:
+        return None
+    layout = LAYOUTS[name]
+    folder, _, text = rest.partition("?")
+    options: dict[str, str] = {}
+    for part in filter(None, text.split("&")):
+        key, _, value = part.partition("=")
+        if key not in layout.options:
+            raise UserError(
+                f"{spec}: unknown option {key!r}{nearest(key, layout.options)}; {name} has "
+                f"{', '.join(layout.options)}."
+            )
+        allowed = layout.options[key]
+        if allowed is not None and value not in allowed:
+            raise UserError(f"{spec}: {key} must be {' or '.join(allowed)}, not {value!r}.")
+        options[key] = value
+    return layout, Path(folder), options
 
 
 def _read_miniature(

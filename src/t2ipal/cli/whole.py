@@ -38,7 +38,8 @@ class Compare:
     run_folder: Positional[Path]
     """folder of a run"""
     data: str | None = None
-    """test images: a folder with labels.csv, COCO-format JSON, or miniature (default: the run's)"""
+    """test images: a folder with labels.csv, a COCO-format JSON, voc2007:DIR, coco2014:DIR,
+    nuswide:DIR, or miniature; the run's own if left out"""
     real_data: str | None = None
     """labelled real training images for the ceiling row, like data"""
     images: Path | None = None
