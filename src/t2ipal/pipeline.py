@@ -14,8 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from t2ipal.benchmarks.labelled import LabelledImages, read_labelled_images
-from t2ipal.benchmarks.metrics import Evaluation
+from t2ipal.benchmarks.metrics import Evaluation, mean_average_precision
+from t2ipal.benchmarks.metrics import evaluate as judge
+from t2ipal.benchmarks.uncertainty import bootstrap_map, calibration_error, eleven_point
 from t2ipal.captions.compose import compose
 from t2ipal.captions.labelled import (
     LabelledCaption,
@@ -26,6 +30,7 @@ from t2ipal.captions.labelled import (
 )
 from t2ipal.captions.quotas import choose_per_class
 from t2ipal.captions.sources import Caption, read_captions
+from t2ipal.clip.features import FeatureCache
 from t2ipal.comparison import Comparison, compare, method_names
 from t2ipal.config import RunConfig
 from t2ipal.errors import UserError
@@ -284,6 +289,32 @@ def compare_stage(
     return comparison
 
 
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A tagger's scores and probabilities of labelled images, [N, C] each."""
+
+    names: tuple[str, ...]
+    thresholds: np.ndarray
+    scores: np.ndarray
+    probabilities: np.ndarray
+    targets: np.ndarray
+
+    def evaluate(self) -> Evaluation:
+        """mAP, F1 at the tagger's thresholds and at top-3."""
+        return judge(self.scores, self.targets, self.names, thresholds=self.thresholds)
+
+    def more(self) -> dict[str, float]:
+        """Further figures in [0, 1]: mAP by eleven points, the calibration error, and the ends of
+        mAP's 95 % interval by the bootstrap."""
+        low, high = bootstrap_map(self.scores, self.targets)
+        return {
+            "mAP, eleven points": mean_average_precision(eleven_point(self.scores, self.targets)),
+            "calibration error": calibration_error(self.probabilities, self.targets),
+            "mAP, low": low,
+            "mAP, high": high,
+        }
+
+
 def evaluate(
     model: Tagger | str | Path,
     data: str | Path,
@@ -295,11 +326,35 @@ def evaluate(
     crops: int | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Measure a tagger on labelled images.
+    """Measure a tagger on labelled images; the arguments are those of :func:`score`."""
+    return score(
+        model,
+        data,
+        images=images,
+        cache=cache,
+        device=device,
+        image_size=image_size,
+        crops=crops,
+        progress=progress,
+    ).evaluate()
+
+
+def score(
+    model: Tagger | str | Path,
+    data: str | Path,
+    *,
+    images: str | Path | None = None,
+    cache: str | Path | None = None,
+    device: str = "auto",
+    image_size: int | None = None,
+    crops: int | None = None,
+    progress: bool = True,
+) -> Scored:
+    """Score labelled images with a tagger.
 
     Args:
         model: a tagger or its folder.
-        data: a folder with ``labels.csv``, a COCO-format JSON, or ``miniature``.
+        data: labelled images, as :func:`t2ipal.benchmarks.labelled.read_labelled_images` takes them.
         images: folder of the images of a COCO JSON, where it cannot be guessed.
         cache: folder of the feature cache; beside the model where not given.
         image_size, crops: as :meth:`Tagger.from_pretrained` takes them, for a model's folder.
@@ -307,9 +362,6 @@ def evaluate(
     Raises:
         UserError: bad labels, a missing image, no model.
     """
-    from t2ipal.benchmarks.metrics import evaluate as judge
-    from t2ipal.clip.features import FeatureCache
-
     tagger = model
     if not isinstance(tagger, Tagger):
         tagger = Tagger.from_pretrained(tagger, device=device, image_size=image_size, crops=crops)
@@ -322,10 +374,13 @@ def evaluate(
         features, labelled.files, labelled.targets, crops=tagger.crops, progress=progress
     )
     scores = tagger.head.score_items(items).cpu().numpy()
-    import numpy as np
-
-    thresholds = np.array(tagger.thresholds.thresholds)
-    return judge(scores, labelled.targets, tagger.names, thresholds=thresholds)
+    return Scored(
+        tagger.names,
+        np.array(tagger.thresholds.thresholds),
+        scores,
+        tagger.thresholds.probabilities(scores),
+        labelled.targets,
+    )
 
 
 def labelled_captions(config: RunConfig, vocabulary: Vocabulary) -> list[LabelledCaption]:
