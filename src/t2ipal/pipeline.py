@@ -354,7 +354,9 @@ def score(
 
     Args:
         model: a tagger or its folder.
-        data: labelled images, as :func:`t2ipal.benchmarks.labelled.read_labelled_images` takes them.
+        data: labelled images: a folder with ``labels.csv``, a COCO-format JSON, a benchmark in its
+            authors' layout, or ``miniature``
+            (:func:`t2ipal.benchmarks.labelled.read_labelled_images`).
         images: folder of the images of a COCO JSON, where it cannot be guessed.
         cache: folder of the feature cache; beside the model where not given.
         image_size, crops: as :meth:`Tagger.from_pretrained` takes them, for a model's folder.
