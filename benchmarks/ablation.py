@@ -134,7 +134,6 @@ SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
     "test images": {
         "2 x 2 crops": {"images.crops": 2},
         "2 x 2 crops, mean": {"images.crops": 2, "fusion.crops": "mean"},
-        "3 x 3 crops": {"images.crops": 3},
         "input 3/4": {"images.scale": 0.75},
         "input 3/2": {"images.scale": 1.5},
     },
