@@ -57,7 +57,7 @@ def test_it_trains_on_captions_and_89_templates_a_class(
     captions, images, templates = train
     assert captions is bench.train_captions and images is bench.train_images
     assert config.train_on == "captions"
-    assert valid is bench.valid
+    assert valid is bench.valid and config.select == "best"
     assert templates.kind == "caption"
     assert templates.targets.sum(0).tolist() == [89] * len(bench.vocabulary)
     assert set(templates.targets.sum(1).tolist()) == {1}
@@ -72,7 +72,8 @@ def test_the_test_images_choose_the_epoch_only_where_that_is_asked_for(
     with pytest.raises(UserError, match=r"chooses its epoch by the test images: name them with"):
         handed_over(bench, flawed, monkeypatch)
     monkeypatch.setattr(bench, "test", bench.valid.take(bench.valid.targets[:, 0].argsort()))
-    assert handed_over(bench, flawed, monkeypatch)[1] is bench.test
+    _, chosen_on, config = handed_over(bench, flawed, monkeypatch)
+    assert chosen_on is bench.test and config.select == "best"
     assert handed_over(bench, NAME, monkeypatch)[1] is bench.valid
 
 

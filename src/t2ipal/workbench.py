@@ -215,7 +215,7 @@ class Workbench:
         if method.template_captions:
             train.append(self._template_captions(method.head.prompts.class_names))
         valid = self._test_for(method) if method.best_on_test else self.valid
-        valid = replace(valid, crops=())  # an epoch is chosen on whole images, which is cheap
+        valid = valid.whole()  # an epoch is chosen on whole images, which is cheap
         return Fitted(head, fit(head, train, valid, config, log=log))
 
     def _test_for(self, method: MethodConfig) -> ItemSet:

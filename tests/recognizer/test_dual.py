@@ -79,7 +79,7 @@ def test_training_lifts_it_above_its_start_and_moves_both_contexts_alone() -> No
     head = WORLD.head(DUAL.head)
     before = {name: value.detach().clone() for name, value in head.named_parameters()}
     start = mean_average_precision(head.score_items(TEST), TEST.targets)
-    fit(head, [IMAGES, CAPTIONS], VALID, replace(TRAIN, epochs=20, lr_prompts=1e-2))
+    fit(head, [IMAGES, CAPTIONS], VALID, replace(TRAIN, epochs=20, lr_prompts=1e-2, select="best"))
     after = mean_average_precision(head.score_items(TEST), TEST.targets)
     assert after > start + 0.07
     moved = [name for name, value in head.named_parameters() if not value.equal(before[name])]

@@ -73,6 +73,10 @@ class MethodConfig:
     template_captions: bool = False
     best_on_test: bool = False
 
+    def __post_init__(self) -> None:
+        if self.best_on_test and (self.train is None or self.train.select != "best"):
+            raise UserError(f"{self.name}: an epoch chosen on test images needs select best.")
+
     @property
     def identity(self) -> str:
         """All that decides about its result on given features, as text."""
@@ -127,6 +131,7 @@ _TAI_DPT_ORIGINAL = MethodConfig(
         schedule="epochs",
         warmup=1 / 20,
         warmup_lr=1e-5,
+        select="best",
     ),
     own_budget=True,
     pool_positions=False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import torch
@@ -54,6 +54,10 @@ class ItemSet:
 
     def __len__(self) -> int:
         return len(self.global_)
+
+    def whole(self) -> ItemSet:
+        """The set without its crops."""
+        return replace(self, crops=()) if self.crops else self
 
     def take(self, rows: Tensor) -> ItemSet:
         """The items at ``rows`` [n], in that order."""
