@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from t2ipal.captions.quotas import SPREADS
+from t2ipal.clip.windows import windows
 from t2ipal.errors import UserError, nearest
 from t2ipal.files import write_text
 from t2ipal.recognizer.config import HeadConfig, TrainConfig
@@ -133,8 +134,7 @@ class RunConfig:
         for name in ("images_per_caption", "batch_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if self.crops < 0 or self.crops == 1:
-            raise UserError(f"crops must be 0 (none) or at least 2 a side, not {self.crops}.")
+        windows(self.crops)  # a bad number is refused before hours of drawing
         for name in ("complete", "max_redraws"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} must be at least 0, not {getattr(self, name)}.")

@@ -30,7 +30,6 @@ def read_coco2014(folder: Path, vocabulary: Vocabulary, *, split: str = "val") -
     Raises:
         UserError: another folder, a missing or broken file, a missing image; it is named.
     """
-    path = folder / "annotations" / f"instances_{split}2014.json"
-    path = wanted_file(path, _ARCHIVES)
+    path = wanted_file(folder / "annotations" / f"instances_{split}2014.json", _ARCHIVES)
     found = read_coco_json(path, vocabulary, images=folder / f"{split}2014")
     return replace(found, source=f"MS-COCO 2014 {split}")

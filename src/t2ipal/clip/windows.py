@@ -6,9 +6,12 @@ A small object fills more of a window than of the image, so CLIP sees it at a hi
 
 from __future__ import annotations
 
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from t2ipal.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Window = tuple[float, float, float, float]
 """Left, top, right, bottom as shares of the image's width and height."""

@@ -51,10 +51,7 @@ class Sample:
         """
         if isinstance(self.data, Path):
             return load_image(self.data)
-        try:
-            return Image.open(io.BytesIO(self.data)).convert("RGB")
-        except Exception as error:  # Pillow's decoders raise many kinds
-            raise UserError(f"{self.where}: cannot be read as an image ({error}).") from None
+        return load_image(self.where, self.data)
 
 
 def read_samples(source: Path) -> Iterator[Sample]:
