@@ -40,9 +40,10 @@ from t2ipal.inspection import ClipInspector
 from t2ipal.real_images import SCENES, RealImages, read_real_images
 from t2ipal.recognizer.items import ItemSet
 from t2ipal.report.run_report import write_report
-from t2ipal.synthesis.generator import GenerateSummary, generate
+from t2ipal.synthesis.generator import generate
 from t2ipal.synthesis.settings import Settings
 from t2ipal.synthesis.store import read_manifest
+from t2ipal.synthesis.summary import GenerateSummary
 from t2ipal.tagger import CONFIG, Tagger
 from t2ipal.vocabulary import Vocabulary
 from t2ipal.workbench import Workbench, image_items

@@ -15,6 +15,7 @@ from t2ipal.errors import UserError
 from t2ipal.files import read_jsonl
 from t2ipal.synthesis.generator import generate
 from t2ipal.synthesis.store import ImageRow, read_manifest
+from t2ipal.synthesis.summary import DrawnCount
 from t2ipal.synthesis.verify import Finding
 
 Tree = Callable[[Path], dict[str, bytes]]
@@ -69,7 +70,10 @@ def test_unseen_drawings_are_drawn_again_and_kept_to_be_looked_at(
     thrown = sum(row.attempt for row in rows)
     assert summary.rejected == {"unseen": thrown} and thrown > 2
     added = sum(bool(row.added) for row in rows)
-    assert summary.inspected == {"cat": (0, 0, added, 0), "dog": (10, 0, 0, thrown)}
+    assert summary.classes == {
+        "cat": DrawnCount(0, 0, added, 0, 0),
+        "dog": DrawnCount(10, 0, 0, thrown, 0),
+    }
     assert "thrown away" in "\n".join(summary.lines())
 
 

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_text
 from t2ipal.sharding import Shard
-from t2ipal.synthesis.generator import GenerateSummary, generate
+from t2ipal.synthesis.generator import generate
 from t2ipal.synthesis.store import read_manifest
+from t2ipal.synthesis.summary import GenerateSummary
 
 Tree = Callable[[Path], dict[str, bytes]]
 

@@ -153,7 +153,7 @@ class Generate:
         )
         for line in summary.lines():
             say(line)
-        if inspector is not None and (sheet := write_inspected(self.out)):
+        if (inspector is not None or summary.near) and (sheet := write_inspected(self.out)):
             say(f"doubtful drawings are shown in {sheet}")
         return 0
 

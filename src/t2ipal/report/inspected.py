@@ -1,4 +1,4 @@
-"""The contact sheet of an inspected set: what was thrown away beside what was kept."""
+"""The contact sheet of doubtful drawings: thrown away beside kept, near-duplicates side by side."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ from PIL import Image
 
 from t2ipal.clip.pictures import load_image
 from t2ipal.report.contact import write_contact_sheet
+from t2ipal.synthesis.duplicates import near_duplicates
 from t2ipal.synthesis.store import ImageRow, ImageStore
 
 SHEET = "inspected.png"
-MOST = 60  # images on a sheet
+MOST = 60  # doubtful images on a sheet
+MOST_PAIRS = 20
 
 
 def write_inspected(folder: Path) -> Path | None:
     """Write ``inspected.png`` into the folder of a generated set; None if nothing is doubtful.
 
-    Of each drawing with a doubt its rejected attempts come first, then the kept one.
+    Of each drawing with a doubt its rejected attempts come first, then the kept one; then follow
+    the near-duplicates, each behind the drawing that it repeats.
     """
+    rows = list(ImageStore(folder).rows().values())
     doubtful = [
-        row
-        for row in ImageStore(folder).rows().values()
-        if row.missing or row.added or any(entry.file for entry in row.rejected)
+        row for row in rows if row.missing or row.added or any(entry.file for entry in row.rejected)
     ]
-    if not doubtful:
+    pairs = near_duplicates(rows)
+    if not doubtful and not pairs:
         return None
     # Those that were drawn again first: that is what the sheet is for.
     doubtful.sort(key=lambda row: -sum(bool(entry.file) for entry in row.rejected))
@@ -34,11 +37,16 @@ def write_inspected(folder: Path) -> Path | None:
         items += _attempts(folder, row)
         if len(items) >= MOST:
             break
+    items = items[:MOST]
+    for first, again in pairs[:MOST_PAIRS]:
+        for row, what in ((first, "first"), (again, "NEARLY THE SAME")):
+            items.append((load_image(folder / row.file), f"{what}: {', '.join(row.labels)}"))
     write_contact_sheet(
         folder / SHEET,
-        items[:MOST],
+        items,
         columns=10,
-        title=f"{len(doubtful)} captions with a doubtful drawing; - not seen, + seen unasked",
+        title=f"{len(doubtful)} captions with a doubtful drawing; - not seen, + seen unasked; "
+        f"{len(pairs)} near-duplicates",
     )
     return folder / SHEET
 

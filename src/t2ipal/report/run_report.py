@@ -28,8 +28,8 @@ from t2ipal.report.content import (
 )
 from t2ipal.report.inspected import write_inspected
 from t2ipal.report.page import build_report
-from t2ipal.synthesis.generator import GenerateSummary
 from t2ipal.synthesis.store import ImageRow
+from t2ipal.synthesis.summary import GenerateSummary
 from t2ipal.tagger import Tagged, Tagger
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
@@ -65,7 +65,7 @@ def write_report(
         columns=10,
         title=f"{len(images)} images drawn by {config.generator}",
     )
-    if config.inspect:
+    if config.inspect or drawing.near:
         write_inspected(out)
     named = Counter(name for row in captions for name in row.labels)
     shows = Counter(name for row in images for name in row.seen)

@@ -26,6 +26,7 @@ from t2ipal.clip.pictures import load_image
 from t2ipal.errors import UserError
 from t2ipal.files import atomic_path, read_jsonl, to_json_line
 from t2ipal.image_files import IMAGE_SUFFIXES, find_images
+from t2ipal.synthesis.duplicates import fingerprint
 from t2ipal.synthesis.store import ImageRow, ImageStore, image_id, read_manifest
 from t2ipal.vocabulary import Vocabulary
 
@@ -101,7 +102,8 @@ def import_images(
             continue
         if not store.journals():
             store.begin()
-        row = _row(labelled, id, *store.save(sample.image(), id))
+        image = sample.image()
+        row = _row(labelled, id, *store.save(image, id), fingerprint(image))
         store.append(row)
         rows[id] = row
     if not rows:
@@ -149,7 +151,7 @@ def _labelled(source: Path, vocabulary: Vocabulary) -> Iterator[tuple[Sample, La
         yield from zip(block, label_captions(texts, vocabulary), strict=True)
 
 
-def _row(labelled: LabelledCaption, id: str, file: str, digest: str) -> ImageRow:
+def _row(labelled: LabelledCaption, id: str, file: str, digest: str, mark: str) -> ImageRow:
     return ImageRow(
         id=id,
         caption_id=labelled.id,
@@ -164,6 +166,7 @@ def _row(labelled: LabelledCaption, id: str, file: str, digest: str) -> ImageRow
         settings={},
         file=file,
         sha256=digest,
+        fingerprint=mark,
     )
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,17 +20,19 @@ from tqdm import tqdm
 
 from t2ipal.errors import UserError
 from t2ipal.sharding import Shard
+from t2ipal.synthesis.duplicates import fingerprint
 from t2ipal.synthesis.job import Identity, Job, Plan, plan
 from t2ipal.synthesis.settings import Settings
 from t2ipal.synthesis.source import locate
 from t2ipal.synthesis.store import ImageRow, ImageStore, Rejected
+from t2ipal.synthesis.summary import GenerateSummary, count_classes, count_reasons
 from t2ipal.synthesis.text_to_image import Drawn, TextToImage
 from t2ipal.synthesis.verify import UNSEEN, Finding, Inspector, reject_reason
 
 if TYPE_CHECKING:
     from t2ipal.captions.labelled import LabelledCaption
 
-__all__ = ["Drawn", "GenerateSummary", "Generator", "Settings", "TextToImage", "generate"]
+__all__ = ["Drawn", "Generator", "Settings", "TextToImage", "generate"]
 
 _GIVE_UP = 32
 """A run without one usable image stops after so many failed ones: something is wrong with all."""
@@ -47,66 +49,6 @@ class Generator(Protocol):
     def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Drawn]:
         """One image a prompt, each a function of its prompt and seed alone."""
         ...
-
-
-@dataclass(frozen=True)
-class GenerateSummary:
-    """What a call of ``generate`` found and did.
-
-    ``images`` are usable and in the manifest: ``kept`` from before plus ``drawn`` now. ``failed``
-    images have no usable drawing. ``rejected`` counts the thrown away drawings of the whole job by
-    reason, earlier calls included. ``unlabelled`` captions were left out. ``nothing_to_do`` says
-    that the job, or its shard, was finished before the call; ``missing`` images are for other
-    shards to draw. ``inspected`` has, where an inspector looked, for
-    each class: the drawings that should show it, those of them that do not, those that do unasked,
-    and the drawings thrown away for it; else it is empty.
-    """
-
-    folder: Path
-    images: int
-    drawn: int
-    kept: int
-    failed: int
-    rejected: dict[str, int]
-    unlabelled: int
-    nothing_to_do: bool
-    missing: int
-    seconds: float
-    inspected: dict[str, tuple[int, int, int, int]]
-
-    def lines(self) -> list[str]:
-        """The summary for a terminal."""
-        manifest = self.folder / "images.jsonl"
-        rate = self.drawn / max(self.seconds, 1e-9)
-        if self.missing:
-            lines = [
-                f"drew {self.drawn} images in {self.seconds:.1f} s ({rate:.1f} images/s), all of "
-                f"this shard; {self.missing} of other shards are missing: the last shard to end "
-                f"writes {manifest}"
-            ]
-        elif self.nothing_to_do:
-            lines = [f"nothing to draw: all {self.images} images are in {manifest}"]
-        else:
-            lines = [
-                f"drew {self.drawn} images in {self.seconds:.1f} s ({rate:.1f} images/s), "
-                f"kept {self.kept}; {self.images} are in {manifest}"
-            ]
-        if self.rejected:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in self.rejected.items())
-            lines.append(f"thrown away and drawn again with the next seed: {reasons}")
-        if self.failed:
-            failures = self.folder / "failed.jsonl"
-            lines.append(f"{self.failed} images failed in every attempt, see {failures}")
-        if self.unlabelled:
-            lines.append(f"{self.unlabelled} captions without a label were left out")
-        if self.inspected:
-            width = max(map(len, (*self.inspected, "class")))
-            lines.append(f"{'class':<{width}}  drawn  not seen  seen unasked  thrown away")
-            lines += [
-                f"{name:<{width}}  {drawn:5}  {missing:8}  {added:12}  {thrown:11}"
-                for name, (drawn, missing, added, thrown) in self.inspected.items()
-            ]
-        return lines
 
 
 def generate(
@@ -213,18 +155,21 @@ def generate(
     if not usable and not missing:
         raise _none_usable(store, failed)
     kept = sum(not row.failed for row in todo.known.values())
+    classes, near = count_classes(rows)
     return GenerateSummary(
         folder=store.folder,
         images=len(usable),
         drawn=sum(not row.failed for row in (known[job.id] for job in jobs)),
         kept=kept,
         failed=len(failed),
-        rejected=_reasons(rows),
+        rejected=count_reasons(rows),
         unlabelled=len(captions) - len(labelled),
         nothing_to_do=not jobs,
         missing=len(missing),
         seconds=time.monotonic() - started,
-        inspected={} if inspector is None else _by_class(rows),
+        near=near,
+        inspected=inspector is not None,
+        classes=classes,
     )
 
 
@@ -363,32 +308,13 @@ def _row(job: Job, generator: Generator, identity: Identity, seed: int) -> Image
 def _save(store: ImageStore, row: ImageRow, drawn: Drawn) -> ImageRow:
     """Write the image, then its row: what the journal names is there."""
     file, sha256 = store.save(drawn.image, row.id)
-    row = replace(row, file=file, sha256=sha256)
+    row = replace(row, file=file, sha256=sha256, fingerprint=fingerprint(drawn.image))
     store.append(row)
     return row
 
 
-def _reasons(rows: Iterable[ImageRow]) -> dict[str, int]:
-    return dict(sorted(Counter(entry.reason for row in rows for entry in row.rejected).items()))
-
-
-def _by_class(rows: Iterable[ImageRow]) -> dict[str, tuple[int, int, int, int]]:
-    """Class to its images, those of them without it, those with it unasked, and the unseen ones."""
-    drawn, missing, added, thrown = (Counter[str]() for _ in range(4))
-    for row in rows:
-        if not row.failed:
-            drawn.update(row.labels)
-            missing.update(row.missing)
-            added.update(row.added)
-        for entry in row.rejected:
-            if entry.reason == UNSEEN:
-                thrown.update(row.labels)
-    names = sorted({*drawn, *added, *thrown})
-    return {name: (drawn[name], missing[name], added[name], thrown[name]) for name in names}
-
-
 def _none_usable(store: ImageStore, rows: Iterable[ImageRow]) -> UserError:
-    counts = ", ".join(f"{count} {reason}" for reason, count in _reasons(rows).items())
+    counts = ", ".join(f"{count} {reason}" for reason, count in count_reasons(rows).items())
     return UserError(
         f"{store.folder}: not one drawing was usable ({counts}); try --precision fp32, other "
         "settings or another generator, with --overwrite."

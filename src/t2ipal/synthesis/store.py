@@ -55,6 +55,7 @@ class ImageRow:
     what it was drawn on. ``attempt`` counts from 0; ``rejected`` lists the attempts before it. A
     row of ``failed.jsonl`` has an empty ``file`` and ``sha256``; its last attempt is rejected too.
     ``missing`` are labels that an inspector did not see, ``added`` classes that it saw unasked.
+    ``fingerprint`` tells near-duplicates (``duplicates.fingerprint``).
     """
 
     id: str
@@ -73,6 +74,7 @@ class ImageRow:
     rejected: tuple[Rejected, ...] = ()
     missing: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
+    fingerprint: str = ""
 
     @property
     def failed(self) -> bool:
@@ -97,7 +99,7 @@ class ImageRow:
                 the folder; the message starts with ``where``.
         """
         names = {field.name for field in fields(cls)}
-        row = {"missing": [], "added": [], **row}  # manifests of before there were inspectors
+        row = {"missing": [], "added": [], "fingerprint": "", **row}  # what older manifests lack
         if odd := sorted(names.symmetric_difference(row)):
             raise UserError(
                 f"{where}: not a row of an image manifest (missing or unknown: {', '.join(odd)}); "
@@ -128,7 +130,7 @@ class ImageRow:
 
 _TYPES: dict[str, type] = {
     **dict.fromkeys(("id", "caption_id", "caption", "generator", "revision"), str),
-    **dict.fromkeys(("file", "sha256"), str),
+    **dict.fromkeys(("file", "sha256", "fingerprint"), str),
     **dict.fromkeys(("copy", "seed", "attempt"), int),
     **dict.fromkeys(("labels", "unknown", "rejected", "missing", "added"), list),
     "settings": dict,
