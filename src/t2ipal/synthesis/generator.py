@@ -7,10 +7,11 @@ killed and restarted run changes any image; see ``TextToImage.draw`` about the l
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from t2ipal.captions.labelled import LabelledCaption
 
 __all__ = ["Drawn", "Generator", "Settings", "TextToImage", "generate"]
+
+log = logging.getLogger(__name__)
 
 _GIVE_UP = 32
 """A run without one usable image stops after so many failed ones: something is wrong with all."""
@@ -130,6 +133,8 @@ def generate(
     jobs = tuple(job for job in todo.jobs if shard is None or shard.takes(job.id))
     if jobs:
         painter = _loaded(generator, identity, revision, settings, known.values())
+        if isinstance(painter, TextToImage):
+            _say_what_is_cut(painter, {job.caption.caption for job in jobs})
         store.begin()
         store.discard(row for row, _ in todo.foreign.values())
         with tqdm(
@@ -203,6 +208,15 @@ def _loaded(
                 f"{generator.revision}; give --revision {row.revision}, or use another folder."
             )
     return generator
+
+
+def _say_what_is_cut(painter: TextToImage, captions: Collection[str]) -> None:
+    count, limit = painter.cut_prompts(captions)
+    if count:
+        log.warning(
+            "%d of %d captions have more than the %d tokens that %s reads; the rest of them is not "
+            "drawn.", count, len(captions), limit, painter.spec,
+        )  # fmt: skip
 
 
 def _draw_all(

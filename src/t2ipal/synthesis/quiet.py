@@ -23,17 +23,23 @@ def quiet_bars() -> Iterator[None]:
             log.enable_progress_bar()
 
 
-class WarnedOnce(logging.Filter):
-    """Lets each warning of the libraries through once.
+# That prompts are cut is said once, with their number, before they are drawn.
+_SAID_BY_US = (
+    "Token indices sequence length is longer",
+    "The following part of your input was truncated",
+)
 
-    Stable Diffusion warns of each prompt that it cuts, which with long captions would be thousands.
-    """
+
+class WarnedOnce(logging.Filter):
+    """Lets each warning of the libraries through once, and those about cut prompts never."""
 
     def __init__(self) -> None:
         super().__init__()
         self._first: dict[tuple[str, int], logging.LogRecord] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if str(record.msg).startswith(_SAID_BY_US):
+            return False
         # several handlers ask about the same record, and all may have it
         return self._first.setdefault((record.pathname, record.lineno), record) is record
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image
 
 from t2ipal.errors import UserError
+from t2ipal.synthesis.placement import LEVELS, Placement
+from t2ipal.synthesis.prompt_length import cut_prompts, padded_length
 from t2ipal.synthesis.quiet import WarnedOnce, quiet_bars
 from t2ipal.synthesis.settings import PRECISIONS, Settings
 from t2ipal.synthesis.source import Source, load_pipeline, locate
@@ -49,8 +51,12 @@ class TextToImage:
         drawn_on: the device's kind and the number format, for the record.
     """
 
-    def __init__(self, pipe: Any, source: Source, settings: Settings) -> None:
+    def __init__(
+        self, pipe: Any, source: Source, settings: Settings, placement: Placement | None = None
+    ) -> None:
         """Take over ``pipe``, which is already on its device; ``source.revision`` must be known.
+
+        ``placement`` says where its weights lie; on ``pipe.device`` where not given.
 
         Raises:
             UserError: ``pipe`` is no text-to-image pipeline or lacks something that was asked for.
@@ -59,7 +65,9 @@ class TextToImage:
         self.spec = source.spec
         self.revision = str(source.revision)
         self.settings = settings
-        self.drawn_on = {"device": pipe.device.type, "dtype": str(pipe.dtype).split(".")[-1]}
+        self._placement = placement or Placement(pipe, pipe.device)
+        self._device = self._placement.device
+        self.drawn_on = {"device": self._device.type, "dtype": str(pipe.dtype).split(".")[-1]}
         self._parameters = inspect.signature(pipe.__call__).parameters
         self._warned_once = WarnedOnce()
         self._batch_is_exact: dict[int, bool] = {}
@@ -99,7 +107,12 @@ class TextToImage:
         device = _device(settings.device)
         dtype = getattr(torch, PRECISIONS[_precision(settings.precision, device)])
         pipe, source = load_pipeline(source, revision, dtype)
-        return cls(pipe.to(device), source, settings)
+        return cls(pipe, source, settings, Placement.fitting(pipe, device))
+
+    def cut_prompts(self, prompts: Iterable[str]) -> tuple[int, int]:
+        """How many prompts are longer than the pipeline reads, and how many tokens that is."""
+        with self._warned_once.attached():
+            return cut_prompts(self._pipe, self._parameters, prompts)
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Drawn]:
         """Draw one image for each prompt, from its own seed.
@@ -118,7 +131,8 @@ class TextToImage:
         rounding here and there. In both cases the bits belong to this machine and these libraries.
         A pipeline that fails on a batch (PRX of diffusers 0.42 does with guidance) is asked for one
         image at a time from then on; what fails there too is raised. Where memory runs out, the
-        batch is halved from then on, with a warning.
+        batch is halved from then on, and where a single image does not fit, weights move to main
+        memory (see ``placement``), each with a warning.
 
         Raises:
             UserError: the pipeline refuses the settings, or memory runs out for a single image.
@@ -132,6 +146,12 @@ class TextToImage:
                 drawn += self._draw_batch(prompts[rows], seeds[rows])
             except _OutOfMemory as error:
                 if error.count == 1:
+                    if self._placement.spare():
+                        log.warning(
+                            "%s: out of memory with a single image; from now on %s.",
+                            self.spec, LEVELS[self._placement.level],
+                        )  # fmt: skip
+                        continue
                     raise UserError(
                         f"{self.spec}: out of memory with a single image; lower the image size or "
                         "the precision."
@@ -201,7 +221,7 @@ class TextToImage:
 
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         arguments = {**self._arguments(len(prompts)), **options}
-        on_cuda = [self._pipe.device] if self._pipe.device.type == "cuda" else []
+        on_cuda = [self._device] if self._device.type == "cuda" else []
         with ExitStack() as stack:
             stack.enter_context(quiet_bars())
             stack.enter_context(self._warned_once.attached())
@@ -238,22 +258,9 @@ class TextToImage:
         for name, value in (("complex_human_instruction", None), ("clean_caption", False)):
             if name in self._parameters:
                 given[name] = value
-        if (limit := self._text_limit()) is not None:
+        if (limit := padded_length(self._pipe, self._parameters)) is not None:
             given["max_sequence_length"] = limit
         return given
-
-    def _text_limit(self) -> int | None:
-        """The tokenizer's own length, where the pipeline would pad beyond it and only lose time.
-
-        Pipelines with several tokenizers (SD3, Flux) mean the longest one, which is not the first.
-        """
-        if getattr(self._pipe, "tokenizer_2", None) is not None:
-            return None
-        longest = getattr(self._parameters.get("max_sequence_length"), "default", None)
-        limit = getattr(getattr(self._pipe, "tokenizer", None), "model_max_length", None)
-        if isinstance(longest, int) and isinstance(limit, int) and limit < longest:
-            return limit
-        return None
 
     def _native_side(self) -> int | None:
         """The checkpoint's own size, where the pipeline's default is a number fixed in its code.

@@ -1,0 +1,53 @@
+"""How much of a prompt a pipeline reads."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
+
+
+def padded_length(pipe: Any, parameters: Mapping[str, inspect.Parameter]) -> int | None:
+    """The tokenizer's own length, where the pipeline would pad beyond it and only lose time.
+
+    Pipelines with several tokenizers (SD3, Flux) mean the longest one, which is not the first.
+    """
+    if getattr(pipe, "tokenizer_2", None) is not None:
+        return None
+    longest = _most_tokens(parameters)
+    limit = getattr(getattr(pipe, "tokenizer", None), "model_max_length", None)
+    if longest is not None and isinstance(limit, int) and limit < longest:
+        return limit
+    return None
+
+
+def cut_prompts(
+    pipe: Any, parameters: Mapping[str, inspect.Parameter], prompts: Iterable[str]
+) -> tuple[int, int]:
+    """How many prompts no text encoder reads to the end, and the most tokens that one reads.
+
+    A pipeline with several encoders (SDXL, SD3, Flux) has read a prompt that one of them reads.
+    """
+    longest = _most_tokens(parameters)
+    readers = []
+    for name in _TOKENIZERS:
+        tokenizer = getattr(pipe, name, None)
+        limits = [getattr(tokenizer, "model_max_length", None), longest]
+        known = [limit for limit in limits if isinstance(limit, int)]
+        if tokenizer is not None and known:
+            readers.append((tokenizer, min(known)))
+    if not readers:
+        return 0, 0
+    cut = [
+        prompt
+        for prompt in prompts
+        if all(len(tokenizer(prompt).input_ids) > limit for tokenizer, limit in readers)
+    ]
+    return len(cut), max(limit for _, limit in readers)
+
+
+def _most_tokens(parameters: Mapping[str, inspect.Parameter]) -> int | None:
+    default = getattr(parameters.get("max_sequence_length"), "default", None)
+    return default if isinstance(default, int) else None
