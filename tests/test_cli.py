@@ -228,3 +228,19 @@ def test_files_folders_and_patterns_are_found_in_order(tmp_path: Path) -> None:
     found = find_images((str(tmp_path), str(tmp_path / "odd.data"), str(tmp_path / "b" / "*.png")))
     names = [str(path.relative_to(tmp_path)) for path in found]
     assert names == ["a/x.webp", "b/1.png", "b/2.JPG", "odd.data", "b/1.png"]
+
+
+def test_a_finished_generate_is_recognised_without_loading_torch(tiny_run: TinyRun) -> None:
+    """A second start of a large run must not take longer than reading its manifest."""
+    drawn, config = tiny_run.folder, tiny_run.config
+    code = (
+        "import sys; from t2ipal.cli import main; "
+        "status = main(sys.argv[1:]); print(sorted({'torch', 'diffusers'} & set(sys.modules))); "
+        "raise SystemExit(status)"
+    )
+    command = [sys.executable, "-c", code, "generate", "--captions", str(drawn / "captions.jsonl")]
+    command += ["--generator", config.generator, "--out", str(drawn), "--steps", "1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].startswith("nothing to draw")
+    assert done.stdout.splitlines()[-1] == "[]"

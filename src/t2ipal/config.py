@@ -18,6 +18,7 @@ from t2ipal.errors import UserError, nearest
 from t2ipal.files import write_text
 from t2ipal.recognizer.config import HeadConfig, TrainConfig
 from t2ipal.synthesis.presets import find_preset
+from t2ipal.synthesis.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,19 @@ class RunConfig:
             guidance=preset.guidance if self.guidance is None else self.guidance,
             height=self.height if sized else preset.side,
             width=self.width if sized else preset.side,
+        )
+
+    def drawing(self) -> Settings:
+        """How it draws."""
+        return Settings(
+            steps=self.steps,
+            guidance=self.guidance,
+            negative_prompt=self.negative_prompt,
+            height=self.height,
+            width=self.width,
+            precision=self.precision,
+            device=self.device,
+            exact=self.exact,
         )
 
     def require(self) -> None:

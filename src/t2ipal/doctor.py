@@ -19,7 +19,7 @@ from t2ipal.benchmarks.labelled import parse_layout, read_labelled_images
 from t2ipal.config import RunConfig
 from t2ipal.errors import UserError
 from t2ipal.fitting import backbone_of, versions
-from t2ipal.pipeline import drawing_settings, labelled_captions
+from t2ipal.pipeline import labelled_captions
 from t2ipal.vocabulary import Vocabulary
 
 MEASURED_IMAGES = 4
@@ -182,7 +182,7 @@ def _time(config: RunConfig, backbone: Any, captions: Any, images: int) -> Itera
     from t2ipal.synthesis.text_to_image import TextToImage
 
     painter = TextToImage.load(
-        config.generator, revision=config.revision, settings=drawing_settings(config)
+        config.generator, revision=config.revision, settings=config.drawing()
     )
     prompts = [row.caption for row in captions[:MEASURED_IMAGES]]
     seeds = list(range(len(prompts)))

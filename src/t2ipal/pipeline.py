@@ -41,7 +41,6 @@ from t2ipal.real_images import SCENES, RealImages, read_real_images
 from t2ipal.recognizer.items import ItemSet
 from t2ipal.report.run_report import write_report
 from t2ipal.synthesis.generator import generate
-from t2ipal.synthesis.settings import Settings
 from t2ipal.synthesis.store import read_manifest
 from t2ipal.synthesis.summary import GenerateSummary
 from t2ipal.tagger import CONFIG, Tagger
@@ -160,20 +159,6 @@ def composed_for_missing(
     return label_captions([Caption(f"composed-{c.id}", c.text) for c in composed], vocabulary)
 
 
-def drawing_settings(config: RunConfig) -> Settings:
-    """How a run draws."""
-    return Settings(
-        steps=config.steps,
-        guidance=config.guidance,
-        negative_prompt=config.negative_prompt,
-        height=config.height,
-        width=config.width,
-        precision=config.precision,
-        device=config.device,
-        exact=config.exact,
-    )
-
-
 def generate_stage(
     config: RunConfig,
     vocabulary: Vocabulary,
@@ -202,7 +187,7 @@ def generate_stage(
         images_per_caption=config.images_per_caption,
         seed=config.seed,
         batch_size=config.batch_size,
-        settings=drawing_settings(config),
+        settings=config.drawing(),
         revision=config.revision,
         max_redraws=config.max_redraws,
         inspector=inspector,

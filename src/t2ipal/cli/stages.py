@@ -110,12 +110,8 @@ class Generate:
 
     def run(self) -> int:
         from t2ipal.captions.labelled import read_labelled
-        from t2ipal.inspection import ClipInspector
-        from t2ipal.pipeline import drawing_settings
-        from t2ipal.report.inspected import write_inspected
         from t2ipal.sharding import Shard
         from t2ipal.synthesis.generator import generate
-        from t2ipal.vocabulary import Vocabulary
 
         if self.generator is None and self.preset is None:
             raise UserError("name a --generator (a hub id, a folder, or miniature) or a --preset.")
@@ -135,6 +131,9 @@ class Generate:
         if self.inspect is not None:
             if self.classes is None:
                 raise UserError("--inspect asks about classes: name them with --classes.")
+            from t2ipal.inspection import ClipInspector
+            from t2ipal.vocabulary import Vocabulary
+
             vocabulary = Vocabulary.load(self.classes)
             inspector = ClipInspector(self.inspect, vocabulary, self.patience, device=self.device)
         summary = generate(
@@ -144,7 +143,7 @@ class Generate:
             images_per_caption=self.images_per_caption,
             seed=self.seed,
             batch_size=self.batch_size,
-            settings=drawing_settings(drawn),
+            settings=drawn.drawing(),
             revision=self.revision,
             max_redraws=self.max_redraws,
             inspector=inspector,
@@ -153,8 +152,11 @@ class Generate:
         )
         for line in summary.lines():
             say(line)
-        if (inspector is not None or summary.near) and (sheet := write_inspected(self.out)):
-            say(f"doubtful drawings are shown in {sheet}")
+        if inspector is not None or summary.near:
+            from t2ipal.report.inspected import write_inspected
+
+            if sheet := write_inspected(self.out):
+                say(f"doubtful drawings are shown in {sheet}")
         return 0
 
 
