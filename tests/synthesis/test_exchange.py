@@ -16,8 +16,9 @@ from PIL import Image
 
 from t2ipal.cli import main
 from t2ipal.errors import UserError
-from t2ipal.synthesis.exchange import import_images, pack, read_samples
+from t2ipal.synthesis.exchange import import_images, pack
 from t2ipal.synthesis.generator import generate
+from t2ipal.synthesis.samples import read_samples
 from t2ipal.synthesis.store import read_manifest
 from t2ipal.vocabulary import Vocabulary
 
@@ -68,7 +69,7 @@ def test_a_second_import_reads_no_image_and_changes_nothing(
     import_images(source, VOCABULARY, tmp_path / "out")
     before = tree(tmp_path / "out")
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
-    monkeypatch.setattr("t2ipal.synthesis.exchange.Sample.image", None)
+    monkeypatch.setattr("t2ipal.synthesis.samples.Sample.image", None)
     import_images(source, VOCABULARY, tmp_path / "out")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == stamps
     monkeypatch.undo()

@@ -14,9 +14,11 @@ from t2ipal.cli.speech import say
 class Import:
     """Take images with captions that were made elsewhere, as if they had been drawn here."""
 
-    source: Positional[Path]
+    source: Positional[str]
     """a folder of images with a metadata.jsonl, a metadata.csv or a .txt beside each image; a
-    webdataset shard (.tar), or a folder of them"""
+    webdataset shard (.tar), or a folder of them; or hf:NAME[?split=train&image=COLUMN&
+    caption=COLUMN&revision=REV], a data set on the Hugging Face hub, a folder that save_to_disk
+    made or a folder of parquet files"""
     classes: str
     """voc2007, coco2014, nuswide, or a YAML file of class names"""
     out: Path
