@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-from PIL import Image
+from PIL import Image, ImageStat
 
 if TYPE_CHECKING:
     from t2ipal.captions.labelled import LabelledCaption
@@ -51,15 +50,14 @@ class Inspector(Protocol):
         ...
 
 
-def is_black(pixels: np.ndarray) -> str | None:
-    """``"black"`` if nothing in ``pixels`` [H, W, C] uint8 rises above ``BLACK_LEVEL``."""
-    return "black" if int(pixels.max()) <= BLACK_LEVEL else None
+def is_black(image: Image.Image) -> bool:
+    """Nothing in an RGB image rises above ``BLACK_LEVEL``."""
+    return max(highest for _, highest in ImageStat.Stat(image).extrema) <= BLACK_LEVEL
 
 
-def is_flat(pixels: np.ndarray) -> str | None:
-    """``"flat"`` if every channel of ``pixels`` [H, W, C] uint8 is one value or nearly so."""
-    deviation = pixels.astype(np.float64).std(axis=(0, 1))  # [C]
-    return "flat" if float(deviation.max()) < FLAT_DEVIATION else None
+def is_flat(image: Image.Image) -> bool:
+    """Every channel of an RGB image is one value or nearly so."""
+    return max(ImageStat.Stat(image).stddev) < FLAT_DEVIATION
 
 
 def reject_reason(image: Image.Image, flagged: bool = False) -> str | None:
@@ -70,5 +68,7 @@ def reject_reason(image: Image.Image, flagged: bool = False) -> str | None:
     """
     if flagged:
         return "flagged"
-    pixels = np.asarray(image.convert("RGB"))
-    return is_black(pixels) or is_flat(pixels)
+    image = image.convert("RGB")
+    if is_black(image):
+        return "black"
+    return "flat" if is_flat(image) else None
