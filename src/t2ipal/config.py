@@ -48,6 +48,7 @@ class RunConfig:
         revision: of the generator on the hub.
         batch_size: drawings made together; does not change them.
         exact: the same drawings whatever the batch size; on a GPU that draws one at a time.
+        ancestral: keep a scheduler that adds noise in every step; else its sibling without draws.
         inspect: ask CLIP about each drawing while it is made: labels that it does not see (and
             classes that it sees unasked) become unknown, a drawing without any label is drawn
             again; ``train.verify.patience`` says how readily it sees.
@@ -95,6 +96,7 @@ class RunConfig:
     revision: str | None = None
     batch_size: int = 8
     exact: bool = True
+    ancestral: bool = False
     inspect: bool = False
     max_redraws: int = 3
     data: str | None = None
@@ -186,6 +188,7 @@ class RunConfig:
             precision=self.precision,
             device=self.device,
             exact=self.exact,
+            ancestral=self.ancestral,
         )
 
     def require(self) -> None:

@@ -105,7 +105,11 @@ def test_another_family_with_defaults_for_another_size(
 def test_record_and_identity(tiny: Path, tiny_generator: TextToImage) -> None:
     assert tiny_generator.spec == str(tiny)
     assert tiny_generator.revision.startswith("sha256:")
-    assert tiny_generator.drawn_on == {"device": "cpu", "dtype": "float32"}
+    assert tiny_generator.drawn_on == {
+        "device": "cpu",
+        "dtype": "float32",
+        "scheduler": "DDIMScheduler",
+    }
 
 
 def test_settings_change_the_image(tiny: Path, alone: list[bytes]) -> None:

@@ -94,6 +94,8 @@ class Generate:
     """auto, cpu, cuda, mps"""
     exact: bool = True
     """the same bytes whatever the batch size; on a GPU that draws one image at a time"""
+    ancestral: bool = False
+    """keep a scheduler that adds noise in every step; else its sibling without draws"""
     max_redraws: int = 3
     """attempts beyond the first at a drawing that is black, flat, flagged or unseen"""
     inspect: str | None = None
@@ -126,6 +128,7 @@ class Generate:
             precision=self.precision,
             device=self.device,
             exact=self.exact,
+            ancestral=self.ancestral,
         ).with_preset()
         inspector = None
         if self.inspect is not None:

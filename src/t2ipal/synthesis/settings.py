@@ -34,6 +34,8 @@ class Settings:
     """cpu, cuda, cuda:1, mps; auto takes the first of cuda, mps, cpu that is there."""
     exact: bool = True
     """Draw the same bits whatever the batch size; see ``TextToImage.draw``."""
+    ancestral: bool = False
+    """Keep a scheduler that adds fresh noise in every step; else its sibling without."""
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
@@ -59,4 +61,8 @@ class Settings:
 
     def asked(self) -> dict[str, Any]:
         """All that decides what an image shows, ready for JSON; the device does not."""
-        return {name: value for name, value in asdict(self).items() if name != "device"}
+        asked = asdict(self)
+        del asked["device"]
+        if not self.ancestral:  # manifests of before there was the choice lack it
+            del asked["ancestral"]
+        return asked

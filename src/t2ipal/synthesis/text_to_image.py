@@ -16,6 +16,7 @@ from t2ipal.errors import UserError
 from t2ipal.synthesis.placement import LEVELS, Placement
 from t2ipal.synthesis.prompt_length import cut_prompts, padded_length
 from t2ipal.synthesis.quiet import WarnedOnce, quiet_bars
+from t2ipal.synthesis.schedulers import without_noise
 from t2ipal.synthesis.settings import PRECISIONS, Settings
 from t2ipal.synthesis.source import Source, load_pipeline, locate
 
@@ -48,7 +49,7 @@ class TextToImage:
     Attributes:
         spec, revision: its origin, as they stand in the manifest (see ``source.locate``).
         settings: how it draws.
-        drawn_on: the device's kind and the number format, for the record.
+        drawn_on: the device's kind, the number format and the scheduler, for the record.
     """
 
     def __init__(
@@ -68,6 +69,15 @@ class TextToImage:
         self._placement = placement or Placement(pipe, pipe.device)
         self._device = self._placement.device
         self.drawn_on = {"device": self._device.type, "dtype": str(pipe.dtype).split(".")[-1]}
+        if (own := getattr(pipe, "scheduler", None)) is not None:
+            if not settings.ancestral:
+                pipe.scheduler = without_noise(own)
+            self.drawn_on["scheduler"] = type(pipe.scheduler).__name__
+            if type(pipe.scheduler) is not type(own):
+                log.info(
+                    "%s: %s adds noise in every step; drawing with %s (--ancestral keeps it).",
+                    self.spec, type(own).__name__, self.drawn_on["scheduler"],
+                )  # fmt: skip
         self._parameters = inspect.signature(pipe.__call__).parameters
         self._warned_once = WarnedOnce()
         self._batch_is_exact: dict[int, bool] = {}
