@@ -12,7 +12,9 @@ import logging
 import os
 import pickle
 import socket
+import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ log = logging.getLogger(__name__)
 
 ENGINES = ("local", "ray")
 _TRIES = 4
-"""So many processes may die of a unit, or beside it, before it is left out."""
+"""So many processes may die of a unit before it is left out."""
 _ERRORS_IN_A_ROW = 3
 """So many units that fail one after the other, and two more a worker, stop the job."""
 
@@ -51,7 +53,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The Ray cluster of ``RAY_ADDRESS`` or of ``ray start``; else one made of this machine.
+    """The Ray cluster of ``RAY_ADDRESS`` or, without that, one made of this machine.
 
     Attributes:
         workers: how many processes work; where not given, as many as the cluster has GPUs or, if
@@ -81,13 +83,13 @@ class Cluster:
             log.info("%d units for %d workers on %d nodes", len(units), workers, nodes)
             rows = [{"unit": n, "work": pickle.dumps(unit)} for n, unit in enumerate(units)]
             # One block a unit: a block is what Ray gives out, and gives out again.
+            tries = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Tries).remote()
             done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
                 _Process,
-                fn_constructor_args=(make, os.getcwd(), None if gpus else _threads()),
+                fn_constructor_args=(make, os.getcwd(), None if gpus else _threads(), tries),
                 concurrency=workers,
                 num_cpus=1,
                 num_gpus=1 if gpus else 0,
-                ray_remote_args_fn=_bounded_tries,
             )
             errors = 0
             for row in done.iter_rows():
@@ -129,18 +131,33 @@ def missing_of(what: str, missing: int, total: int, errors: Sequence[str]) -> Us
     )
 
 
+class _Tries:
+    """Counts how often each unit was begun, beside the processes that may die of it."""
+
+    def __init__(self) -> None:
+        self._begun = Counter[int]()
+
+    def begin(self, unit: int) -> int:
+        self._begun[unit] += 1
+        return self._begun[unit]
+
+
 class _Process:
     """What Ray keeps in a process: the worker, made with the first unit."""
 
-    def __init__(self, make: Callable[[], Worker], home: str, threads: int | None) -> None:
+    def __init__(
+        self, make: Callable[[], Worker], home: str, threads: int | None, tries: Any
+    ) -> None:
         self._make = make
         self._home = home
         self._threads = threads
+        self._tries = tries
         self._worker: Worker | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         result, error = None, ""
         try:
+            self._begin(row["unit"])
             if self._worker is None:
                 self._worker = self._start()
             result = self._worker.do(pickle.loads(row["work"]))
@@ -150,6 +167,16 @@ class _Process:
             traceback.print_exc()  # into Ray's log of this process
             error = f"{type(failure).__name__} on {socket.gethostname()}: {failure}"
         return {"unit": row["unit"], "result": pickle.dumps(result), "error": error}
+
+    def _begin(self, unit: int) -> None:
+        """Count, since Ray itself would try for ever."""
+        import ray
+
+        if ray.get(self._tries.begin.remote(unit)) > _TRIES:
+            raise UserError(
+                f"{_TRIES} workers died of the same work, for want of memory perhaps; see Ray's "
+                "logs under /tmp/ray"
+            )
 
     def _start(self) -> Worker:
         with contextlib.suppress(OSError):  # then the paths are wrong, and say so
@@ -168,15 +195,12 @@ def _threads() -> int:
     return torch.get_num_threads()
 
 
-def _bounded_tries() -> dict[str, Any]:
-    return {"max_task_retries": _TRIES}
-
-
 @contextmanager
 def _connected() -> Iterator[Any]:
     """Ray, connected and quiet; what was connected here is let go again."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # tries to reach a cluster, 40 s each
     try:
         import ray
         import ray.data
@@ -187,7 +211,14 @@ def _connected() -> Iterator[Any]:
     ours = not ray.is_initialized()
     if ours:
         try:
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            with _hushed():
+                ray.init(
+                    # Not what Ray would find: the last cluster may be gone, and it waits for it.
+                    address=None if os.environ.get("RAY_ADDRESS") else "local",
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"the Ray cluster cannot be reached ({str(error).splitlines()[0]}); check "
@@ -202,3 +233,17 @@ def _connected() -> Iterator[Any]:
     finally:
         if ours:
             ray.shutdown()
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Without what Ray's C++ says on standard error; its Python side raises what matters."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
