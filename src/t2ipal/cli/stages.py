@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,14 +110,20 @@ class Generate:
     """replace images in OUT that belong to another job"""
     shard: str | None = None
     """I/N: draw the I-th of N parts (from 0), beside other processes with the same OUT"""
+    engine: str = "local"
+    """local (this process) or ray (the workers of a Ray cluster, which share OUT)"""
+    workers: int | None = None
+    """how many with --engine ray; one a GPU, or else one a node where not given"""
 
     def run(self) -> int:
         from t2ipal.captions.labelled import read_labelled
+        from t2ipal.cluster import choose_engine
         from t2ipal.sharding import Shard
         from t2ipal.synthesis.generator import generate
 
         if self.generator is None and self.preset is None:
             raise UserError("name a --generator (a hub id, a folder, or miniature) or a --preset.")
+        cluster = choose_engine(self.engine, self.workers, self.shard)
         drawn = RunConfig(
             generator=self.generator or "miniature",
             preset=self.preset,
@@ -152,6 +159,7 @@ class Generate:
             inspector=inspector,
             overwrite=self.overwrite,
             shard=None if self.shard is None else Shard.parse(self.shard),
+            cluster=cluster,
         )
         for line in summary.lines():
             say(line)
@@ -179,6 +187,10 @@ class Embed:
     """images that go through CLIP together"""
     shard: str | None = None
     """I/N: embed the I-th of N parts (from 0), beside other processes with the same OUT"""
+    engine: str = "local"
+    """local (this process) or ray (the workers of a Ray cluster, which share IMAGES and OUT)"""
+    workers: int | None = None
+    """how many with --engine ray; one a GPU, or else one a node where not given"""
     image_size: int | None = None
     """input size; the model's own where not given"""
     resize_mode: str | None = None
@@ -194,17 +206,20 @@ class Embed:
         from t2ipal.captions.labelled import read_labelled
         from t2ipal.clip.backbone import Backbone
         from t2ipal.clip.features import FeatureCache
+        from t2ipal.cluster import choose_engine
         from t2ipal.files import sha256_text
         from t2ipal.sharding import Shard
         from t2ipal.synthesis.store import read_manifest
 
+        cluster = choose_engine(self.engine, self.workers, self.shard)
         rows = read_manifest(self.images)
         captions = [] if self.captions is None else read_labelled(self.captions)
         if self.shard is not None:
             shard = Shard.parse(self.shard)
             rows = [row for row in rows if shard.takes(row.sha256)]
             captions = [row for row in captions if shard.takes(sha256_text(row.caption))]
-        backbone = Backbone.load(
+        load = partial(
+            Backbone.load,
             self.clip,
             device=self.device,
             precision=self.precision,
@@ -212,6 +227,7 @@ class Embed:
             resize_mode=self.resize_mode,
             local_grid=self.local_grid,
         )
+        backbone = load()
         cache = FeatureCache(self.out or self.images / "features", backbone)
         files = [self.images / row.file for row in rows]
         size, (height, width) = backbone.cost
@@ -219,11 +235,17 @@ class Embed:
             f"embed: {len(rows)} images of {size:,} bytes (global, and local on {height} x "
             f"{width}): {len(rows) * size / 1e6:,.1f} MB"
         )
-        new = cache.embed_images(files, [row.sha256 for row in rows], batch_size=self.batch_size)
+        hashes, texts = [row.sha256 for row in rows], [row.caption for row in captions]
+        if cluster is not None:
+            from t2ipal.clip.cluster import embed_on
+
+            new, new_texts = embed_on(cluster, cache, load, files, hashes, texts, self.batch_size)
+        else:
+            new = cache.embed_images(files, hashes, batch_size=self.batch_size)
+            new_texts = cache.captions(texts).computed if texts else 0
         say(f"embed: {len(rows)} images, {new} of them new")
         if captions:
-            bank = cache.captions([row.caption for row in captions])
-            say(f"embed: {len(captions)} captions, {bank.computed} of them new")
+            say(f"embed: {len(captions)} captions, {new_texts} of them new")
         return 0
 
 

@@ -78,7 +78,7 @@ class CaptionBank:
 
 
 @dataclass(frozen=True)
-class _Picture:
+class Picture:
     """An image file and the key under which its features are kept."""
 
     key: str
@@ -157,27 +157,34 @@ class FeatureCache:
         Raises:
             UserError: there is no caption.
         """
-        if not texts:
-            raise UserError("there are no captions to embed; check the captions file.")
-        keys = [sha256_text(text) for text in texts]
-        self._captions.refresh()
-        missing = dict(zip(keys, texts, strict=True))
-        missing = {key: text for key, text in missing.items() if key not in self._captions}
+        missing = self.missing_captions(texts)
         with _bar(len(missing), "embedding captions", progress) as bar:
-            for block in _chunks(missing.items(), _SHARD_ITEMS):
-                self._captions.write(self._encode_captions(dict(block), batch_size), None)
+            for block in self.caption_shards(missing):
+                self.compute_captions(block, batch_size=batch_size)
                 bar.update(len(block))
+        keys = [sha256_text(text) for text in texts]
         places = [self._captions.place(key) for key in keys]
         local = gather_local(places, self.folder)
         return CaptionBank(gather_global(places), local, mask_of(places), len(missing))
 
-    # --- images ----------------------------------------------------------------------------------
+    # --- the same in parts, for several processes ------------------------------------------------
 
-    def _embed_images(self, pictures: Sequence[_Picture], batch_size: int, progress: bool) -> int:
-        self._images.refresh()
-        unique = {picture.key: picture for picture in reversed(pictures)}  # first file of each key
-        wanted = dict.fromkeys(picture.key for picture in pictures)
-        missing = [unique[key] for key in wanted if key not in self._images]
+    def missing_images(
+        self, files: Sequence[str | Path], hashes: Sequence[str] | None = None
+    ) -> list[Picture]:
+        """Those of the image files, as :meth:`images` takes them, that are not in the cache."""
+        return self._missing(_pictures(files, hashes))
+
+    def image_shards(
+        self, missing: Sequence[Picture], batch_size: int
+    ) -> list[tuple[Picture, ...]]:
+        """The missing images as :meth:`embed_images` cuts them into shards."""
+        return list(_chunks(missing, _shard_length(batch_size, self.backbone.cost[0])))
+
+    def compute_images(
+        self, missing: Sequence[Picture], *, batch_size: int = 32, progress: bool = False
+    ) -> None:
+        """Compute and write missing images without a look at what other processes wrote."""
         pending: list[Item] = []
         grid: tuple[int, int] | None = None
         with _bar(len(missing), "embedding images", progress) as bar:
@@ -186,23 +193,48 @@ class FeatureCache:
                     items, grid = self._encode_images(batch, pixels)
                     pending += items
                     bar.update(len(batch))
-                    # Full when another whole batch would be too much: an interrupted run then cuts
-                    # the rest of the images into the same shards as an undisturbed one.
-                    then = len(pending) + batch_size
-                    if then > _SHARD_ITEMS or then * items[0].nbytes > _SHARD_BYTES:
+                    if len(pending) >= _shard_length(batch_size, items[0].nbytes):
                         self._images.write(pending, grid)
                         pending = []
             finally:  # an unreadable image or Ctrl-C does not cost what is already computed
                 if pending:
                     self._images.write(pending, grid)
+
+    def missing_captions(self, texts: Sequence[str]) -> list[str]:
+        """Those of the captions that are not in the cache, each once."""
+        if not texts:
+            raise UserError("there are no captions to embed; check the captions file.")
+        self._captions.refresh()
+        return [text for text in dict.fromkeys(texts) if sha256_text(text) not in self._captions]
+
+    def caption_shards(self, missing: Sequence[str]) -> list[tuple[str, ...]]:
+        """The missing captions as :meth:`captions` cuts them into shards."""
+        return list(_chunks(missing, _SHARD_ITEMS))
+
+    def compute_captions(self, missing: Sequence[str], *, batch_size: int = 64) -> None:
+        """Compute and write a shard of captions without a look at what other processes wrote."""
+        texts = {sha256_text(text): text for text in missing}
+        self._captions.write(self._encode_captions(texts, batch_size), None)
+
+    # --- images ----------------------------------------------------------------------------------
+
+    def _embed_images(self, pictures: Sequence[Picture], batch_size: int, progress: bool) -> int:
+        missing = self._missing(pictures)
+        self.compute_images(missing, batch_size=batch_size, progress=progress)
         return len(missing)
 
+    def _missing(self, pictures: Sequence[Picture]) -> list[Picture]:
+        self._images.refresh()
+        unique = {picture.key: picture for picture in reversed(pictures)}  # first file of each key
+        wanted = dict.fromkeys(picture.key for picture in pictures)
+        return [unique[key] for key in wanted if key not in self._images]
+
     def _pixels(
-        self, pictures: Sequence[_Picture], batch_size: int
-    ) -> Iterator[tuple[Sequence[_Picture], Tensor]]:
+        self, pictures: Sequence[Picture], batch_size: int
+    ) -> Iterator[tuple[Sequence[Picture], Tensor]]:
         """Batches with their pixels [batch_size, 3, S, S], the next one decoded meanwhile."""
         with ThreadPoolExecutor(_DECODERS) as pool:
-            following = deque[tuple[tuple[_Picture, ...], list[Future[Tensor]]]]()
+            following = deque[tuple[tuple[Picture, ...], list[Future[Tensor]]]]()
             for batch in [*_chunks(pictures, batch_size), ()]:
                 following.append((batch, [pool.submit(self._decode, p) for p in batch]))
                 if len(following) > 1:
@@ -211,14 +243,14 @@ class FeatureCache:
                     pixels += [torch.zeros_like(pixels[0])] * (batch_size - len(pixels))
                     yield current, torch.stack(pixels)
 
-    def _decode(self, picture: _Picture) -> Tensor:
+    def _decode(self, picture: Picture) -> Tensor:
         image = load_image(picture.file)
         if picture.window is not None:
             image = cut(image, picture.window)
         return self.backbone.preprocess(image)
 
     def _encode_images(
-        self, batch: Sequence[_Picture], pixels: Tensor
+        self, batch: Sequence[Picture], pixels: Tensor
     ) -> tuple[list[Item], tuple[int, int]]:
         features = self.backbone.encode_image(pixels)
         global_, local = _stored(features.global_, features.local)
@@ -248,6 +280,14 @@ class FeatureCache:
         return [items[key] for key in keys]
 
 
+def _shard_length(batch_size: int, item_bytes: int) -> int:
+    """Images in a shard: whole batches, as many as fit into it.
+
+    So an interrupted run cuts the rest of the images into the same shards as an undisturbed one.
+    """
+    return batch_size * max(1, min(_SHARD_ITEMS, _SHARD_BYTES // item_bytes) // batch_size)
+
+
 _T = TypeVar("_T")
 
 
@@ -259,7 +299,7 @@ def _chunks(values: Iterable[_T], size: int) -> Iterator[tuple[_T, ...]]:
 
 def _pictures(
     files: Sequence[str | Path], hashes: Sequence[str] | None, window: Window | None = None
-) -> list[_Picture]:
+) -> list[Picture]:
     if not files:
         raise UserError("there are no images to embed; check the folder or the manifest.")
     paths = [Path(file) for file in files]
@@ -267,7 +307,7 @@ def _pictures(
     if len(keys) != len(paths):
         raise ValueError(f"{len(paths)} files but {len(keys)} hashes")
     part = "" if window is None else "@" + ",".join(f"{edge:.6f}" for edge in window)
-    return [_Picture(key + part, path, window) for key, path in zip(keys, paths, strict=True)]
+    return [Picture(key + part, path, window) for key, path in zip(keys, paths, strict=True)]
 
 
 def hash_images(files: Sequence[Path]) -> list[str]:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from t2ipal.errors import UserError
 from t2ipal.sharding import Shard
 from t2ipal.synthesis.duplicates import fingerprint
-from t2ipal.synthesis.job import Identity, Job, Plan, plan
+from t2ipal.synthesis.job import Identity, Job, plan
 from t2ipal.synthesis.settings import Settings
 from t2ipal.synthesis.source import locate
 from t2ipal.synthesis.store import ImageRow, ImageStore, Rejected
@@ -32,12 +32,13 @@ from t2ipal.synthesis.verify import UNSEEN, Finding, Inspector, reject_reason
 
 if TYPE_CHECKING:
     from t2ipal.captions.labelled import LabelledCaption
+    from t2ipal.cluster import Cluster
 
 __all__ = ["Drawn", "Generator", "Settings", "TextToImage", "generate"]
 
 log = logging.getLogger(__name__)
 
-_GIVE_UP = 32
+GIVE_UP = 32
 """A run without one usable image stops after so many failed ones: something is wrong with all."""
 
 
@@ -68,6 +69,7 @@ def generate(
     inspector: Inspector | None = None,
     overwrite: bool = False,
     shard: Shard | None = None,
+    cluster: Cluster | None = None,
     progress: bool = True,
 ) -> GenerateSummary:
     """Draw ``images_per_caption`` images of every caption that has a label into ``out``.
@@ -88,6 +90,9 @@ def generate(
     With a ``shard`` only the images of that part are drawn, into the same folder, so that several
     processes on one or many machines share a job. The one that draws the last missing image writes
     the manifest, with the bytes of a job of one process.
+
+    With a ``cluster`` its workers draw, with the same bytes. ``out`` must be a folder of all nodes;
+    a loaded generator is copied to each.
 
     Args:
         captions: their ids must be unique.
@@ -132,9 +137,10 @@ def generate(
     known = dict(todo.known)
     jobs = tuple(job for job in todo.jobs if shard is None or shard.takes(job.id))
     if jobs:
-        painter = _loaded(generator, identity, revision, settings, known.values())
-        if isinstance(painter, TextToImage):
-            _say_what_is_cut(painter, {job.caption.caption for job in jobs})
+        if cluster is None:
+            painter = load_once(generator, identity, revision, settings, known.values())
+            if isinstance(painter, TextToImage):
+                _say_what_is_cut(painter, {job.caption.caption for job in jobs})
         store.begin()
         store.discard(row for row, _ in todo.foreign.values())
         with tqdm(
@@ -144,9 +150,26 @@ def generate(
             desc="generate",
             disable=None if progress else True,  # None: no bar unless stderr is a terminal
         ) as bar:
-            known |= _draw_all(
-                todo, jobs, painter, identity, store, batch_size, max_redraws, inspector, bar
-            )
+            if cluster is None:
+                known |= draw_all(
+                    jobs,
+                    painter,
+                    identity,
+                    store,
+                    batch_size,
+                    max_redraws,
+                    inspector,
+                    any_usable=any(not row.failed for row in known.values()),
+                    bar=bar,
+                )
+            else:
+                from t2ipal.synthesis.cluster import Painting, draw_on
+
+                painting = Painting(
+                    generator, identity, revision, settings, store.folder, batch_size, max_redraws,
+                    inspector,
+                )  # fmt: skip
+                known |= draw_on(cluster, painting, jobs, known.values(), bar)
     if shard is not None and len(known) < len(todo.order):
         drawn_elsewhere = {id: row for id, row in store.rows().items() if id not in known}
         known |= {id: drawn_elsewhere[id] for id in todo.order if id in drawn_elsewhere}
@@ -158,7 +181,7 @@ def generate(
         store.discard(row for row, _ in todo.foreign.values() if row.id not in known)
         store.finish(rows)
     if not usable and not missing:
-        raise _none_usable(store, failed)
+        raise none_usable(store, failed)
     kept = sum(not row.failed for row in todo.known.values())
     classes, near = count_classes(rows)
     return GenerateSummary(
@@ -191,7 +214,7 @@ def _identity(
     return Identity(generator.spec, generator.revision, generator.settings.asked(), seed)
 
 
-def _loaded(
+def load_once(
     generator: Generator | str,
     identity: Identity,
     revision: str | None,
@@ -219,8 +242,7 @@ def _say_what_is_cut(painter: TextToImage, captions: Collection[str]) -> None:
         )  # fmt: skip
 
 
-def _draw_all(
-    todo: Plan,
+def draw_all(
     jobs: Sequence[Job],
     generator: Generator,
     identity: Identity,
@@ -228,16 +250,17 @@ def _draw_all(
     batch_size: int,
     max_redraws: int,
     inspector: Inspector | None,
+    any_usable: bool,
     bar: tqdm,
 ) -> dict[str, ImageRow]:
-    """Draw ``jobs`` of ``todo`` batch by batch, into store and journal; return their rows by id.
+    """Draw ``jobs`` batch by batch, into store and journal; return their rows by id.
 
-    Images are encoded and written by threads while the next batch is drawn.
+    Images are encoded and written by threads while the next batch is drawn. ``any_usable`` says
+    that the generator is known to give usable drawings.
     """
     queue = deque(jobs)
     rows: dict[str, ImageRow] = {}
     saving: deque[Future[ImageRow]] = deque()
-    any_usable = any(not row.failed for row in todo.known.values())
 
     def settle(leave: int) -> None:
         while len(saving) > leave:
@@ -273,8 +296,8 @@ def _draw_all(
                     rows[row.id] = replace(row, rejected=rejected)
                     store.append(rows[row.id])
                     bar.update()
-            if len(rows) >= _GIVE_UP and not any_usable:
-                raise _none_usable(store, rows.values())
+            if len(rows) >= GIVE_UP and not any_usable:
+                raise none_usable(store, rows.values())
             queue.extendleft(reversed(again))
             settle(leave=2 * batch_size)
         settle(leave=0)
@@ -327,7 +350,7 @@ def _save(store: ImageStore, row: ImageRow, drawn: Drawn) -> ImageRow:
     return row
 
 
-def _none_usable(store: ImageStore, rows: Iterable[ImageRow]) -> UserError:
+def none_usable(store: ImageStore, rows: Iterable[ImageRow]) -> UserError:
     counts = ", ".join(f"{count} {reason}" for reason, count in count_reasons(rows).items())
     return UserError(
         f"{store.folder}: not one drawing was usable ({counts}); try --precision fp32, other "

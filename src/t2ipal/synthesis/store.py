@@ -6,6 +6,7 @@
     DIR/failed.jsonl            the same rows, without file, for images that every attempt failed
     DIR/images.partial.jsonl    the journal of an unfinished run: rows in order of arrival
     DIR/images.partial.0-of-4.jsonl  the same of one of several processes that share the run
+    DIR/images.partial.ray-*.jsonl   the same of a worker of a Ray cluster
 
 A row enters the journal after its image is in place, so a process killed at any moment loses no
 more than the images under way. A journal's last line may be torn; the lines before it are whole.
@@ -165,12 +166,15 @@ def read_manifest(folder: str | Path) -> list[ImageRow]:
 class ImageStore:
     """The images and the manifest under one folder. ``save`` and ``append`` may run in threads."""
 
-    def __init__(self, folder: str | Path, shard: Shard | None = None) -> None:
+    def __init__(
+        self, folder: str | Path, shard: Shard | None = None, worker: str | None = None
+    ) -> None:
         self.folder = Path(folder)
         self.shard = shard
         self.manifest = self.folder / "images.jsonl"
         self.failures = self.folder / "failed.jsonl"
         part = "" if shard is None else f".{shard.index}-of-{shard.count}"
+        part = part if worker is None else f".ray-{worker}"
         self.journal = self.folder / f"images.partial{part}.jsonl"
         self._lock = threading.Lock()
 

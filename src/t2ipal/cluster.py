@@ -1,0 +1,249 @@
+"""A job in units over the workers of a Ray cluster (``--engine ray``).
+
+Ray Data keeps a worker in each of a pool of processes, gives it one unit at a time, starts a killed
+one anew, on another node if need be, and gives what it was at to the next. A unit that fails, or
+that loses its process again and again, costs no other unit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import socket
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from t2ipal.errors import UserError, nearest
+
+log = logging.getLogger(__name__)
+
+ENGINES = ("local", "ray")
+_TRIES = 4
+"""So many processes may die of a unit before it is left out."""
+_ERRORS_IN_A_ROW = 3
+"""So many units that fail one after the other, and two more a worker, stop the job."""
+
+
+class Worker(Protocol):
+    """What each process makes once, for instance a pipeline on its GPU."""
+
+    def do(self, unit: Any) -> Any:
+        """The result of a unit, both picklable.
+
+        The same unit gives the same result and the same files, because it may be done twice.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A unit's number and its result, or the error that left it without."""
+
+    unit: int
+    result: Any
+    error: str
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The Ray cluster of ``RAY_ADDRESS`` or, without that, one made of this machine.
+
+    Attributes:
+        workers: how many processes work; where not given, as many as the cluster has GPUs or, if
+            there are none or none is wanted, nodes.
+    """
+
+    workers: int | None = None
+
+    def spread(
+        self, units: Sequence[Any], make: Callable[[], Worker], *, gpus: bool
+    ) -> Iterator[Outcome]:
+        """Do ``units``, in any order, and yield what comes back; lost units do not come back.
+
+        Args:
+            units: picklable.
+            make: picklable; makes the worker of a process, with its first unit.
+            gpus: give each worker a GPU, if the cluster has any.
+
+        Raises:
+            UserError: Ray is missing, or its cluster cannot be reached.
+        """
+        with _connected() as ray:
+            resources = ray.cluster_resources()
+            gpus = gpus and resources.get("GPU", 0) >= 1
+            nodes = sum(node["Alive"] for node in ray.nodes())
+            workers = self.workers or (int(resources["GPU"]) if gpus else nodes)
+            log.info("%d units for %d workers on %d nodes", len(units), workers, nodes)
+            rows = [{"unit": n, "work": pickle.dumps(unit)} for n, unit in enumerate(units)]
+            # One block a unit: a block is what Ray gives out, and gives out again.
+            tries = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Tries).remote()
+            done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+                _Process,
+                fn_constructor_args=(make, os.getcwd(), None if gpus else _threads(), tries),
+                concurrency=workers,
+                num_cpus=1,
+                num_gpus=1 if gpus else 0,
+            )
+            errors = 0
+            for row in done.iter_rows():
+                outcome = Outcome(row["unit"], pickle.loads(row["result"]), row["error"])
+                yield outcome
+                errors = errors + 1 if outcome.error else 0
+                if errors >= _ERRORS_IN_A_ROW + 2 * workers:
+                    return
+
+
+def choose_engine(engine: str, workers: int | None, shard: str | None = None) -> Cluster | None:
+    """The cluster that ``--engine`` and ``--workers`` ask for; None for this process alone.
+
+    Raises:
+        UserError: an unknown engine, or options that exclude each other.
+    """
+    if engine not in ENGINES:
+        raise UserError(
+            f"unknown engine {engine!r}{nearest(engine, ENGINES)}; choose local or ray."
+        )
+    if engine == "local":
+        if workers is not None:
+            raise UserError("--workers is for --engine ray; several processes share a --shard I/N.")
+        return None
+    if shard is not None:
+        raise UserError("--shard and --engine ray exclude each other: Ray shares the work out.")
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers must be at least 1, not {workers}.")
+    return Cluster(workers)
+
+
+def missing_of(what: str, missing: int, total: int, errors: Sequence[str]) -> UserError:
+    """The sentence of a run that ends with ``missing`` of ``total`` units of work not done."""
+    why = errors[0] if errors else "their workers were lost"
+    more = f" ({len(errors)} such errors)" if len(errors) > 1 else ""
+    return UserError(
+        f"{missing} of {total} {what} are missing: {why.rstrip('.')}{more}. All others are kept: "
+        "mend that and start again."
+    )
+
+
+class _Tries:
+    """Counts how often each unit was begun, beside the processes that may die of it."""
+
+    def __init__(self) -> None:
+        self._begun = Counter[int]()
+
+    def begin(self, unit: int) -> int:
+        self._begun[unit] += 1
+        return self._begun[unit]
+
+
+class _Process:
+    """What Ray keeps in a process: the worker, made with the first unit."""
+
+    def __init__(
+        self, make: Callable[[], Worker], home: str, threads: int | None, tries: Any
+    ) -> None:
+        self._make = make
+        self._home = home
+        self._threads = threads
+        self._tries = tries
+        self._worker: Worker | None = None
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        result, error = None, ""
+        try:
+            self._begin(row["unit"])
+            if self._worker is None:
+                self._worker = self._start()
+            result = self._worker.do(pickle.loads(row["work"]))
+        except UserError as mistake:
+            error = str(mistake)
+        except Exception as failure:
+            traceback.print_exc()  # into Ray's log of this process
+            error = f"{type(failure).__name__} on {socket.gethostname()}: {failure}"
+        return {"unit": row["unit"], "result": pickle.dumps(result), "error": error}
+
+    def _begin(self, unit: int) -> None:
+        """Count, since Ray itself would try for ever."""
+        import ray
+
+        if ray.get(self._tries.begin.remote(unit)) > _TRIES:
+            raise UserError(
+                f"{_TRIES} workers died of the same work, for want of memory perhaps; see Ray's "
+                "logs under /tmp/ray"
+            )
+
+    def _start(self) -> Worker:
+        with contextlib.suppress(OSError):  # then the paths are wrong, and say so
+            os.chdir(self._home)
+        if self._threads is not None:
+            import torch
+
+            torch.set_num_threads(self._threads)
+        return self._make()
+
+
+def _threads() -> int:
+    """This process's threads, for the workers: another number may change a sum's last bits."""
+    import torch
+
+    return torch.get_num_threads()
+
+
+@contextmanager
+def _connected() -> Iterator[Any]:
+    """Ray, connected and quiet; what was connected here is let go again."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # tries to reach a cluster, 40 s each
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise UserError(
+            f"--engine ray needs Ray ({error}); run: pip install 't2ipal[ray]'"
+        ) from error
+    ours = not ray.is_initialized()
+    if ours:
+        try:
+            with _hushed():
+                ray.init(
+                    # Not what Ray would find: the last cluster may be gone, and it waits for it.
+                    address=None if os.environ.get("RAY_ADDRESS") else "local",
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"the Ray cluster cannot be reached ({str(error).splitlines()[0]}); check "
+                "RAY_ADDRESS, or unset it to use this machine alone."
+            ) from error
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = -1  # a lost unit is for the next start, the rest goes on
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    try:
+        yield ray
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Without what Ray's C++ says on standard error; its Python side raises what matters."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
