@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Literal
 
-import tyro
 from tyro.conf import Positional
 
 from t2ipal.cli.speech import say
@@ -31,7 +30,8 @@ class Benchmark:
     (T2I-PAL on RN50 where none is given) on it with the miniature models"""
     batch_size: int | None = None
     """drawings made together; does not change them"""
-    device: Annotated[str | None, tyro.conf.arg(help="auto, cpu, cuda, mps")] = None
+    device: str | None = None
+    """auto, cpu, cuda, mps; auto where not given"""
 
     def run(self) -> int:
         from dataclasses import replace
@@ -48,9 +48,9 @@ class Benchmark:
             )
         name = self.config or f"{self.rehearse}/rn50-t2i-pal"
         config = BenchmarkConfig.read(find_configuration(name))
-        given = {"batch_size": self.batch_size, "device": self.device}
-        settings = {key: value for key, value in given.items() if value is not None}
-        config = replace(config, run=replace(config.run, **settings))
+        given: dict[str, Any] = {"batch_size": self.batch_size, "device": self.device}
+        given = {key: value for key, value in given.items() if value is not None}
+        config = replace(config, run=replace(config.run, **given))
         if self.rehearse is None:
             if self.data is None:
                 raise UserError(

@@ -1,4 +1,4 @@
-"""The points a protocol goes through: one for zero-shot, one a number of shots or share of labels."""
+"""The points a protocol goes through: one, or one for each number of shots or share of labels."""
 
 from __future__ import annotations
 

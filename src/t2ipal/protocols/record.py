@@ -109,7 +109,7 @@ def table(record: dict[str, Any]) -> str:
         lines += [f"**{REHEARSAL}**", ""]
     lines += [f"{note}\n" for note in record["notes"]]
     where = f"{test['source']}, {test['images']:,} images"
-    if test.get("list"):
+    if test.get("list") and not record["rehearsal"]:
         lists = published().lists
         where += f" (NUS-WIDE's list: {lists.get(test['list'], test['list'])})"
     lines += [f"Figures in per cent on {where}; mean and sample deviation over seeds, interval by "]
