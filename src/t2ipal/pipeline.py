@@ -374,6 +374,11 @@ def score(
         beside = Path(model).parent if isinstance(model, (str, Path)) else Path(".")
         cache = beside / "features"
     labelled = read_labelled_images(data, tagger.vocabulary, images=images, cache=cache)
+    if not (labelled.targets == 0).any():
+        raise UserError(
+            f"{data}: no class is known to be absent from any image, so every ranking would be "
+            "right; give images with labels 0 too."
+        )
     features = FeatureCache(cache, tagger.backbone)
     items = image_items(
         features, labelled.files, labelled.targets, crops=tagger.crops, progress=progress
