@@ -30,11 +30,15 @@ TEMPLATES = (
 )
 
 
-def class_ensemble(backbone: Backbone, vocabulary: Vocabulary) -> Tensor:
+def class_ensemble(
+    backbone: Backbone, vocabulary: Vocabulary, templates: Sequence[str] = TEMPLATES
+) -> Tensor:
     """Zero-shot class embeddings [C, D]: the normalised mean of the normalised templates."""
-    texts = [form.format(name) for name in vocabulary.readable for form in TEMPLATES]
-    features = F.normalize(backbone.encode_text(texts).global_, dim=-1)
-    return F.normalize(features.reshape(len(vocabulary), len(TEMPLATES), -1).mean(1), dim=-1)
+    means = []
+    for name in vocabulary.readable:  # one class at a time, as templates may be many
+        texts = [form.format(name) for form in templates]
+        means.append(F.normalize(backbone.encode_text(texts).global_, dim=-1).mean(0))
+    return F.normalize(torch.stack(means), dim=-1)
 
 
 def class_words(vocabulary: Vocabulary, form: ClassNames = "readable") -> tuple[str, ...]:

@@ -78,7 +78,7 @@ def run(
     # Before the folder belongs to these settings: a mistake among them can then be corrected.
     real = read_real_images(config, vocabulary, out / SCENES)
     config.write(out / "config.yaml")
-    say = _noted(say, out / "log.txt")
+    say = noted(say, out / "log.txt")
     write_text(out / "vocabulary.yaml", vocabulary.to_yaml())
     captions = label_stage(config, vocabulary, out, say)
     summary = generate_stage(config, vocabulary, captions, out, say, progress)
@@ -108,15 +108,15 @@ def run(
     return RunResult(out / "model", report, comparison)
 
 
-def _noted(say: Say, path: Path) -> Say:
+def noted(say: Say, path: Path) -> Say:
     """``say`` that also writes each line, with the time, at the end of a file."""
 
-    def noted(line: str) -> None:
+    def say_and_write(line: str) -> None:
         with path.open("a", encoding="utf-8") as stream:
             stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
         say(line)
 
-    return noted
+    return say_and_write
 
 
 def label_stage(
@@ -206,15 +206,18 @@ def embed_stage(
     out: Path,
     say: Say,
     progress: bool,
+    *,
+    drawn: bool = True,
+    pool_positions: bool = True,
 ) -> Workbench:
-    """features/: captions and images through the frozen CLIP."""
-    backbone = backbone_of(config, config.clip)
+    """features/: captions and images (if any were ``drawn``) through the frozen CLIP."""
+    backbone = backbone_of(config, config.clip, pool_positions=pool_positions)
     bench = Workbench(
         vocabulary,
         backbone,
         out / "features",
         captions,
-        read_manifest(out),
+        read_manifest(out) if drawn else (),
         out,
         crops=config.crops,
         progress=progress,
@@ -222,7 +225,7 @@ def embed_stage(
     images = 0 if bench.train_images is None else len(bench.train_images)
     say(
         f"embed: {images} drawn images and {len(bench.train_captions)} captions to train on, "
-        f"{len(bench.valid)} drawn images held out"
+        f"{len(bench.valid)} {'drawn images' if drawn else 'captions'} held out"
     )
     return bench
 
@@ -357,6 +360,11 @@ def score(
         beside = Path(model).parent if isinstance(model, (str, Path)) else Path(".")
         cache = beside / "features"
     labelled = read_labelled_images(data, tagger.vocabulary, images=images, cache=cache)
+    if not (labelled.targets == 0).any():
+        raise UserError(
+            f"{data}: no class is known to be absent from any image, so every ranking would be "
+            "right; give images with labels 0 too."
+        )
     features = FeatureCache(cache, tagger.backbone)
     items = image_items(
         features, labelled.files, labelled.targets, crops=tagger.crops, progress=progress

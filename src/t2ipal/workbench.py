@@ -30,6 +30,7 @@ from t2ipal.class_prompts import (
 )
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.features import FeatureCache, hash_images
+from t2ipal.clip.templates import IMAGENET_TEMPLATES
 from t2ipal.clip.windows import Window, windows
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_text
@@ -194,7 +195,7 @@ class Workbench:
             self.vocabulary.names,
             tokens=self._tokens(method.head.prompts.class_names),
             text_encoder=partial(text_encoder, self.backbone),
-            class_embeddings=self._ensemble,
+            class_embeddings=self._imagenet if method.imagenet_prompts else self._ensemble,
             seed=seed,
         )
         if method.train is None:
@@ -287,6 +288,10 @@ class Workbench:
     @cached_property
     def _ensemble(self) -> Tensor:
         return class_ensemble(self.backbone, self.vocabulary)
+
+    @cached_property
+    def _imagenet(self) -> Tensor:
+        return class_ensemble(self.backbone, self.vocabulary, IMAGENET_TEMPLATES)
 
     def _tokens(self, form: ClassNames) -> ClassTokens:
         if form not in self._tokens_of:

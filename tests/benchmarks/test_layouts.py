@@ -186,8 +186,25 @@ def test_bad_nuswide_folders_are_named(nus: Path, tmp_path: Path) -> None:
     dog.write_text("1\n0\nx\n0\n")
     assert "Labels_dog_Test.txt:3: expected 1 or 0, found 'x'" in complaint(spec)
     dog.write_text("1\n0\n0\n0\n")
+    (tmp_path / "mine.txt").write_text("actor/0000_0.jpg\n\nactor/0000_0.jpg\n")
+    twice = complaint(f"{spec}?images={tmp_path}/mine.txt")
+    assert "mine.txt:3: 0000_0.jpg stands in line 1 already" in twice
+    (tmp_path / "mine.txt").write_text("")
+    assert "mine.txt: lists no image" in complaint(f"{spec}?images={tmp_path}/mine.txt")
     (nus / "Flickr" / "actor" / "0002_2.jpg").unlink()
     assert "TestImagelist.txt:3: 1 of 4 images" in complaint(spec)
+    dog.write_text("0\n0\n0\n0\n")
+    animal = dog.with_name("Labels_animal_Test.txt")
+    animal.write_text("0\n0\n0\n0\n")
+    # The third image is the first with a label now, and still in the third line.
+    assert "TestImagelist.txt:3: 1 of 1 images" in complaint(f"{spec}?images=labelled")
+    names = nus / "ImageList" / "TestImagelist.txt"
+    names.write_text(names.read_text() + "actor\\0000_0.jpg\n")
+    for path in dog.parent.iterdir():
+        path.write_text(path.read_text() + "0\n")
+    assert "TestImagelist.txt:5: 0000_0.jpg stands in line 1 already" in complaint(spec)
+    shutil.rmtree(dog.parent)
+    assert "TrainTestLabels: holds no Labels_*_Test.txt" in complaint(spec)
 
 
 def test_coco2014_is_its_instances_beside_their_folder(tmp_path: Path) -> None:
@@ -205,6 +222,38 @@ def test_coco2014_is_its_instances_beside_their_folder(tmp_path: Path) -> None:
     assert found.targets[0, COCO.names.index("dog")] == 1
     with pytest.raises(UserError, match=r"instances_train2014\.json: there is no such file"):
         read_labelled_images(f"coco2014:{tmp_path}?split=train", COCO)
+
+
+def test_bad_coco_files_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "annotations" / "instances_val2014.json"
+    path.parent.mkdir()
+    image(tmp_path / "val2014" / "a.jpg")
+    good = {
+        "images": [{"id": 1, "file_name": "a.jpg"}],
+        "annotations": [{"id": 7, "image_id": 1, "category_id": 18}],
+        "categories": [{"id": 18, "name": "dog"}],
+    }
+
+    def complaint(change: dict[str, object]) -> str:
+        path.write_text(json.dumps({**good, **change}, indent=1))
+        with pytest.raises(UserError) as caught:
+            read_labelled_images(f"coco2014:{tmp_path}", COCO)
+        return str(caught.value)
+
+    image_row, annotation = good["images"][0], good["annotations"][0]
+    assert "annotation 7 is of unknown category id 99" in complaint(
+        {"annotations": [{**annotation, "category_id": 99}]}
+    )
+    assert "annotation 7 is of unknown image id 9" in complaint(
+        {"annotations": [{**annotation, "image_id": 9}]}
+    )
+    assert "image id 1 is listed twice" in complaint({"images": [image_row, image_row]})
+    assert "1 of 1 images are missing" in complaint({"images": [{"id": 1, "file_name": "b.jpg"}]})
+    path.write_text(json.dumps(good, indent=1)[:-40])
+    with pytest.raises(UserError, match=r"instances_val2014\.json:\d+: broken JSON"):
+        read_labelled_images(f"coco2014:{tmp_path}", COCO)
+    with pytest.raises(UserError, match="there is no such file; unpack annotations_trainval2014"):
+        read_labelled_images(f"coco2014:{tmp_path / 'val2014'}", COCO)
 
 
 def test_doctor_counts_a_benchmark(voc: Path, capsys: pytest.CaptureFixture[str]) -> None:

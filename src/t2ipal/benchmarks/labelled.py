@@ -12,6 +12,7 @@ import numpy as np
 
 from t2ipal.benchmarks import coco2014, nuswide, voc2007
 from t2ipal.benchmarks.coco_json import read_coco_json
+from t2ipal.benchmarks.image_folder import OTHERS, is_image_folder, read_image_folder
 from t2ipal.benchmarks.images import LabelledImages, class_lookup
 from t2ipal.benchmarks.labels_csv import LABELS_FILE, read_labels_csv
 from t2ipal.errors import UserError, nearest
@@ -76,7 +77,9 @@ def read_labelled_images(
     """Read labelled images for the classes of ``vocabulary``.
 
     Args:
-        spec: a folder with ``labels.csv``, the path of such a file, a COCO-format JSON, or
+        spec: a folder with ``labels.csv``, the path of such a file, a COCO-format JSON, a folder of
+            folders of images named by class (``DIR?others=unknown``:
+            :mod:`t2ipal.benchmarks.image_folder`), or
             ``miniature[:test|hard|known][:N]``, N scenes of the miniature world (default: 1000 of
             the held-out style); or ``voc2007:DIR``, ``coco2014:DIR``, ``nuswide:DIR``, a benchmark
             in its authors' layout, with options behind it: ``voc2007:DIR?split=trainval``.
@@ -92,22 +95,42 @@ def read_labelled_images(
     if (found := parse_layout(str(spec))) is not None:
         layout, folder, options = found
         return layout.read(folder, vocabulary, **options)
-    path = Path(spec)
+    path, others = _with_others(spec)
     if path.is_dir():
         if not (path / LABELS_FILE).is_file():
+            if is_image_folder(path):
+                return read_image_folder(path, vocabulary, others=others or "absent")
             raise UserError(
-                f"{path}: holds no {LABELS_FILE}; add one (header 'image,labels'), "
-                "or name a COCO-format JSON file."
+                f"{path}: holds no {LABELS_FILE}; add one (header 'image,labels'), sort the images "
+                "into folders named by class, or name a COCO-format JSON file."
             )
         path = path / LABELS_FILE
+    if others is not None:
+        raise UserError(f"{spec}: 'others' is for folders named by class; leave it out.")
     if not path.is_file():
         raise UserError(
-            f"{spec}: no such folder or file; give a folder with {LABELS_FILE}, a COCO-format JSON "
-            f"or '{MINIATURE}'."
+            f"{spec}: no such folder or file; give a folder with {LABELS_FILE} or of folders named "
+            f"by class, a COCO-format JSON or '{MINIATURE}'."
         )
     if path.suffix.lower() == ".json":
         return read_coco_json(path, vocabulary, images=images)
     return read_labels_csv(path, vocabulary)
+
+
+def _with_others(spec: str | Path) -> tuple[Path, str | None]:
+    """``DIR?others=VALUE`` as folder and value; None where no value is given.
+
+    Raises:
+        UserError: another option or value.
+    """
+    path = Path(spec)
+    folder, mark, option = str(spec).partition("?")
+    if not mark or path.exists() or not Path(folder).is_dir():
+        return path, None
+    key, _, value = option.partition("=")
+    if key != "others" or value not in OTHERS:
+        raise UserError(f"{spec}: expected others={' or others='.join(OTHERS)} behind the '?'.")
+    return Path(folder), value
 
 
 def parse_layout(spec: str) -> tuple[Layout, Path, dict[str, str]] | None:

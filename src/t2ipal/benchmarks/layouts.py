@@ -61,27 +61,32 @@ def checked(
     targets: np.ndarray,
     ignored: tuple[str, ...],
     folder: Path,
+    lines: Sequence[int] | None = None,
 ) -> LabelledImages:
     """The images, all of which are there, each once.
 
+    Args:
+        list_file, lines: where each is listed; one a line from the first where not given.
+
     Raises:
-        UserError: an image is listed twice or is not on disk; the list and the line are named.
+        UserError: there is none, or one is listed twice or not on disk; list and line are named.
     """
+    if not files:
+        raise UserError(f"{list_file}: lists no image; write one a line.")
     seen: dict[Path, int] = {}
-    missing: list[int] = []
-    for line, file in enumerate(files, start=1):
+    missing: list[Path] = []
+    for line, file in zip(lines or range(1, len(files) + 1), files, strict=True):
         if file in seen:
             raise UserError(
                 f"{list_file}:{line}: {file.name} stands in line {seen[file]} already; keep one."
             )
         seen[file] = line
         if not file.is_file():
-            missing.append(line)
+            missing.append(file)
     if missing:
-        first = files[missing[0] - 1]
         raise UserError(
-            f"{list_file}:{missing[0]}: {len(missing)} of {len(files)} images are not on disk, "
-            f"{first} is the first; unpack all archives of the benchmark."
+            f"{list_file}:{seen[missing[0]]}: {len(missing)} of {len(files)} images are not on "
+            f"disk, {missing[0]} is the first; unpack all archives of the benchmark."
         )
     return LabelledImages(source, tuple(files), targets, ignored, folder)
 

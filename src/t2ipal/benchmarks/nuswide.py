@@ -39,7 +39,7 @@ def read_nuswide(
         UserError: another folder, a missing or broken file, a missing image; it is named.
     """
     list_file = wanted_file(folder / "ImageList" / f"{split.title()}Imagelist.txt", _ARCHIVES)
-    names = _names(list_file)
+    lines, names = _names(list_file)
     labels_folder = folder / "Groundtruth" / "TrainTestLabels"
     ending = f"_{split.title()}.txt"
     concepts = sorted(
@@ -56,17 +56,21 @@ def read_nuswide(
     what = "all images"
     if images == "labelled":
         rows = rows[every.any(axis=1)]
+        lines = [lines[row] for row in rows]
         what = "images with a label"
     elif images != "all":
-        rows, what = _listed(Path(images), list_file, names), f"images of {Path(images).name}"
+        lines, rows = _listed(Path(images), list_file, names)
+        list_file, what = Path(images), f"images of {Path(images).name}"
     kept = every[rows][:, [concepts.index(name) for name in columns]]
     targets = in_order(columns, kept, len(vocabulary))
     files = [folder / "Flickr" / names[row] for row in rows]
-    return checked(f"NUS-WIDE {split}, {what}", list_file, files, targets, ignored, folder)
+    return checked(f"NUS-WIDE {split}, {what}", list_file, files, targets, ignored, folder, lines)
 
 
-def _names(path: Path) -> list[str]:
-    return [line.strip().replace("\\", "/") for _, line in read_lines(path) if line.strip()]
+def _names(path: Path) -> tuple[list[int], list[str]]:
+    """The lines that are not blank: their numbers, and the image each names."""
+    listed = [(number, line.strip()) for number, line in read_lines(path) if line.strip()]
+    return [number for number, _ in listed], [name.replace("\\", "/") for _, name in listed]
 
 
 def _labels(path: Path, count: int) -> np.ndarray:
@@ -80,10 +84,11 @@ def _labels(path: Path, count: int) -> np.ndarray:
     return np.array(values, dtype=np.int8)
 
 
-def _listed(path: Path, list_file: Path, names: list[str]) -> np.ndarray:
+def _listed(path: Path, list_file: Path, names: list[str]) -> tuple[list[int], np.ndarray]:
+    """Of a list of one's own: the numbers of its lines, and the rows of the images they name."""
     row_of = {name: row for row, name in enumerate(names)}
-    wanted = _names(wanted_file(path, "name a file with one image a line"))
-    for number, name in enumerate(wanted, start=1):
+    lines, wanted = _names(wanted_file(path, "name a file with one image a line"))
+    for number, name in zip(lines, wanted, strict=True):
         if name not in row_of:
             raise UserError(f"{path}:{number}: {name} is not in {list_file.name}.")
-    return np.array([row_of[name] for name in wanted], dtype=np.int64)
+    return lines, np.array([row_of[name] for name in wanted], dtype=np.int64)

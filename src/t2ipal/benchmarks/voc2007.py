@@ -57,17 +57,18 @@ def read_voc2007(
     """
     folder = _find(folder)
     list_file = wanted_file(folder / "ImageSets" / "Main" / f"{split}.txt", _ARCHIVES)
-    ids = [line.strip() for _, line in read_lines(list_file) if line.strip()]
+    listed = [(number, line.strip()) for number, line in read_lines(list_file) if line.strip()]
+    lines, ids = [number for number, _ in listed], [name for _, name in listed]
     if not ids:
         raise UserError(f"{list_file}: lists no image; {_ARCHIVES}.")
     columns, ignored = columns_of(CLASSES, vocabulary, str(folder), ELSEWHERE)
     marks = _from_lists(list_file, ids, list(columns))
     if marks is None:
-        marks = _from_annotations(folder, list_file, ids, list(columns))
+        marks = _from_annotations(folder, list_file, listed, list(columns))
     labels = np.where(marks == 0, DIFFICULT[difficult], np.maximum(marks, 0)).astype(np.int8)
     targets = in_order(columns, labels, len(vocabulary))
     files = [folder / "JPEGImages" / f"{name}.jpg" for name in ids]
-    return checked(f"VOC2007 {split}", list_file, files, targets, ignored, folder)
+    return checked(f"VOC2007 {split}", list_file, files, targets, ignored, folder, lines)
 
 
 def _find(folder: Path) -> Path:
@@ -97,19 +98,23 @@ def _from_lists(list_file: Path, ids: list[str], classes: list[str]) -> np.ndarr
 
 
 def _from_annotations(
-    folder: Path, list_file: Path, ids: list[str], classes: list[str]
+    folder: Path, list_file: Path, listed: list[tuple[int, str]], classes: list[str]
 ) -> np.ndarray:
-    """The same marks from the annotations: 0 where all objects of a class are difficult."""
-    marks = np.full((len(ids), len(classes)), -1, dtype=np.int8)
-    for row, name in enumerate(ids):
+    """The same marks from the annotations: 0 where all objects of a class are difficult.
+
+    ``listed`` are the ids with their lines in ``list_file``.
+    """
+    marks = np.full((len(listed), len(classes)), -1, dtype=np.int8)
+    for row, (line, name) in enumerate(listed):
         path = folder / "Annotations" / f"{name}.xml"
         if not path.is_file():
-            raise UserError(f"{list_file}:{row + 1}: {path} is missing; {_ARCHIVES}.")
+            raise UserError(f"{list_file}:{line}: {path} is missing; {_ARCHIVES}.")
         try:
             objects = ElementTree.parse(path).getroot().findall("object")
         except ElementTree.ParseError as error:
-            line = error.position[0]
-            raise UserError(f"{path}:{line}: broken XML ({error}); unpack it again.") from None
+            raise UserError(
+                f"{path}:{error.position[0]}: broken XML ({error}); unpack it again."
+            ) from None
         for entry in objects:
             label = entry.findtext("name", "").strip()
             if label not in CLASSES:

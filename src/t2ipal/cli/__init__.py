@@ -13,6 +13,7 @@ from typing import Any
 
 import tyro
 
+from t2ipal.cli.benchmark import Benchmark
 from t2ipal.cli.exchange import Import, Pack
 from t2ipal.cli.speech import complain
 from t2ipal.cli.stages import Embed, Generate, Label, Train
@@ -31,6 +32,7 @@ _VERBS: dict[str, tuple[type, str]] = {
     "train": (Train, "labelled captions and drawn images -> a tagger"),
     "eval": (Eval, "measure a tagger on labelled images"),
     "compare": (Compare, "table of methods and ablations on labelled images"),
+    "benchmark": (Benchmark, "a published setting on VOC2007, MS-COCO or NUS-WIDE, or a rehearsal"),
     "predict": (Predict, "tag images"),
     "doctor": (Doctor, "what is here, what a run still needs, how long and large it would be"),
 }

@@ -275,7 +275,8 @@ class Train:
     seed: int = 0
     """of the start, of the order of the items and of the choice of the shots"""
     real_images: str | None = None
-    """labelled real images to train on too: a folder with labels.csv, a COCO-format JSON, or
+    """labelled real images to train on too: a folder with labels.csv or of folders named by
+    class (DIR?others=unknown if they may show several), a COCO-format JSON, or
     miniature[:test|known][:N]"""
     real_folder: Path | None = None
     """folder of the images of a COCO JSON in --real-images, where it cannot be guessed"""

@@ -29,8 +29,9 @@ class Eval:
     model: Positional[Path]
     """model folder, such as RUN/model"""
     data: str
-    """a folder with labels.csv, a COCO-format JSON, voc2007:DIR, coco2014:DIR or nuswide:DIR (each
-    perhaps with ?split=NAME), or miniature[:test|hard|known][:N]"""
+    """a folder with labels.csv or of folders named by class, a COCO-format JSON, voc2007:DIR,
+    coco2014:DIR or nuswide:DIR (each perhaps with ?split=NAME), or
+    miniature[:test|hard|known][:N]"""
     images: Path | None = None
     """folder of the images of a COCO JSON, where it cannot be guessed"""
     cache: Path | None = None

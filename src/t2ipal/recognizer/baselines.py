@@ -2,13 +2,15 @@
 
 All of them are settings of one head, so that they run on the same cached features.
 
-- ``zero-shot``: CLIP with a prompt ensemble, global branch alone.
+- ``zero-shot``: CLIP with a prompt ensemble, global branch alone. ``zero-shot/imagenet`` has the 80
+  prompts that CLIP was evaluated with, as published zero-shot figures do.
 - ``clip-dpt``: the same embeddings, global and local branch (Guo et al., CVPR 2023, the untrained
   row of their table).
 - ``tai-dpt``: the head of TaI-DPT (Guo et al., CVPR 2023): two learned contexts, captions alone,
   raw sum of both branches, its temperatures, scale, loss and kind of optimiser. The number of steps
   is this project's, equal for all methods, so that a table compares methods and not budgets; the
-  learning rate is higher than theirs, which was for some thousand steps.
+  learning rate is higher than theirs, which was for some thousand steps. ``tai-dpt/nuswide`` has
+  the temperature that TaI-DPT takes for the images of NUS-WIDE.
 - ``tai-dpt-original``: what TaI-DPT's published code (github.com/guozix/TaI-DPT, with Dassl's
   defaults) computes: the head of ``tai-dpt`` with class names as the benchmark writes them, global
   image features pooled without positions, 89 template captions a class beside the caption file, and
@@ -18,7 +20,8 @@ All of them are settings of one head, so that they run on the same cached featur
   holds most of COCO's val2014 test images (give it that file). What still differs: its float16, the
   last batch of an epoch (filled up here, left out there), a token "!" in a caption (padding there),
   and two names on COCO ("motor bike" and "aeroplane" there). ``.../nuswide`` has what its
-  configuration for NUS-WIDE changes, ``.../no-templates`` has captions from the file alone.
+  configuration for NUS-WIDE changes (``.../nuswide-best-on-test`` with that flaw),
+  ``.../no-templates`` has captions from the file alone.
 - ``dualcoop``: the head of DualCoOp (Sun et al., NeurIPS 2022; constants of their code): a
   positive and a negative context of 16 tokens, trained by the asymmetric loss on every image there
   is, drawn or real. ``dualcoop/real`` sees labelled real images alone, as in their paper;
@@ -61,6 +64,7 @@ class MethodConfig:
     ``own_budget``: it keeps its epochs and batch size where a table gives all methods the same.
     ``pool_positions``: what :func:`t2ipal.clip.dense.image_encoder` makes its global features with.
     ``template_captions``: captions made of templates and class names are trained on too.
+    ``imagenet_prompts``: its fixed embeddings are means of CLIP's 80 prompts for ImageNet.
     ``best_on_test``: its epoch is chosen on the test images, so that its figure is too high.
     """
 
@@ -71,6 +75,7 @@ class MethodConfig:
     own_budget: bool = False
     pool_positions: bool = True
     template_captions: bool = False
+    imagenet_prompts: bool = False
     best_on_test: bool = False
 
     def __post_init__(self) -> None:
@@ -174,11 +179,18 @@ def _with_fusion(kind: FusionKind) -> Change:
     return _with_head(lambda head: replace(head, fusion=replace(head.fusion, kind=kind)))
 
 
+_nuswide_heatmap = _with_head(
+    lambda head: replace(head, heatmap=replace(head.heatmap, image_temperature=1 / 4))
+)
+
+
 def _for_nuswide(method: MethodConfig) -> MethodConfig:
     assert method.train is not None, "TaI-DPT is trained"
-    heatmap = replace(method.head.heatmap, image_temperature=1 / 4)
-    head, train = replace(method.head, heatmap=heatmap), replace(method.train, lr_prompts=1e-3)
-    return replace(method, head=head, train=train)
+    return replace(_nuswide_heatmap(method), train=replace(method.train, lr_prompts=1e-3))
+
+
+def _best_on_test(method: MethodConfig) -> MethodConfig:
+    return replace(method, best_on_test=True)
 
 
 _prompts_only = _with_head(
@@ -190,12 +202,14 @@ _BASES = {
     for method in (_ZERO_SHOT, _CLIP_DPT, _TAI_DPT, _T2I_PAL, _DUALCOOP, _TAI_DPT_ORIGINAL)
 }
 _VARIANTS: dict[str, dict[str, Change]] = {
+    "zero-shot": {"imagenet": lambda method: replace(method, imagenet_prompts=True)},
     "clip-dpt": {"standardised": _with_fusion("standardised")},
-    "tai-dpt": {"standardised": _with_fusion("standardised")},
+    "tai-dpt": {"standardised": _with_fusion("standardised"), "nuswide": _nuswide_heatmap},
     "tai-dpt-original": {
         "nuswide": _for_nuswide,
         "no-templates": lambda method: replace(method, template_captions=False),
-        "best-on-test": lambda method: replace(method, best_on_test=True),
+        "best-on-test": _best_on_test,
+        "nuswide-best-on-test": lambda method: _best_on_test(_for_nuswide(method)),
     },
     "dualcoop": {
         "real": lambda method: replace(method, real_only=True),

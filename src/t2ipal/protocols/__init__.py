@@ -1,0 +1,1 @@
+"""Published settings as one command each: a configuration, its protocol, its record and table."""
