@@ -190,6 +190,8 @@ def test_other_than_the_official_images_are_refused(
     (tmp_path / "full" / "thesis.tex").touch()
     with pytest.raises(UserError, match="is not empty and holds no benchmark"):
         benchmark(config, voc, tmp_path / "full")
+    assert main(["benchmark", "--rehearse", "voc2007", "--out", str(tmp_path / "full")]) == 2
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.tex"]
     assert not (tmp_path / "run").exists()  # nothing was begun
 
 
