@@ -37,8 +37,9 @@ class Benchmark:
         from dataclasses import replace
 
         from t2ipal.miniature import rehearsal
+        from t2ipal.protocols.identity import REHEARSED_DATA, refuse_foreign
         from t2ipal.protocols.rehearsal import find_configuration, rehearsed
-        from t2ipal.protocols.run import REHEARSED_DATA, benchmark
+        from t2ipal.protocols.run import benchmark
         from t2ipal.protocols.setting import BenchmarkConfig
 
         if self.config is None and self.rehearse is None:
@@ -68,6 +69,7 @@ class Benchmark:
                 f"{config.setting.test}."
             )
         out = self.out or Path("runs") / "rehearsals" / config.name
+        refuse_foreign(out)
         data = rehearsal.build(self.rehearse, out / REHEARSED_DATA)
         benchmark(rehearsed(config), data, out, rehearsal=True, say=say)
         return 0

@@ -20,6 +20,7 @@ from t2ipal.files import append_jsonl, read_jsonl, sha256_file, sha256_text, wri
 from t2ipal.fitting import Say, methods_of, train_on_real, train_tagger, versions
 from t2ipal.pipeline import embed_stage, generate_stage, label_stage, noted
 from t2ipal.protocols.captions import find_captions, overlap
+from t2ipal.protocols.identity import identity_of, refuse_another, write_identity
 from t2ipal.protocols.measure import Measurement, measure
 from t2ipal.protocols.points import Point, points_of, seeds_of, with_point
 from t2ipal.protocols.record import averaged, hardware, published_rows, summary, table
@@ -36,9 +37,7 @@ from t2ipal.workbench import Workbench, items_digest
 
 log = logging.getLogger(__name__)
 
-IDENTITY, RECORD, TABLE, JOURNAL = "benchmark.json", "record.json", "table.md", "measured.jsonl"
-REHEARSED_DATA = "data"
-_FREE = ("batch_size", "device")
+RECORD, TABLE, JOURNAL = "record.json", "table.md", "measured.jsonl"
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,8 @@ def benchmark(
     if config.setting.protocol == "cross-dataset":
         require_transferable(config.method)
     file = find_captions(config.setting, folder, None if captions is None else Path(captions))
-    identity = _identity(config, folder, file, rehearsal)
-    _refuse_another(out, identity)
+    identity = identity_of(config, folder, file, rehearsal)
+    refuse_another(out, identity)
     if (out / RECORD).is_file():
         say(f"benchmark: {config.name}, done before; see {out / TABLE}")
         return BenchmarkResult(out / RECORD, out / TABLE, 0)
@@ -97,7 +96,7 @@ def benchmark(
     test = read_labelled_images(config.setting.spec(folder), tested)
     if not rehearsal:
         _require_official(config, test, layout.official[layout.split], folder)
-    write_text(out / IDENTITY, json.dumps(identity, indent=1, ensure_ascii=False) + "\n")
+    write_identity(out, identity)
     write_text(out / "vocabulary.yaml", vocabulary.to_yaml())
     running = _Running(
         config=replace(
@@ -293,38 +292,6 @@ class _Running:
             "test labels": sha256_text(self.test.targets.tobytes().hex()),
             "vocabulary": self.vocabulary.digest,
         }
-
-
-def _identity(
-    config: BenchmarkConfig, folder: Path, captions: Path | None, rehearsal: bool
-) -> dict[str, Any]:
-    """What must be the same for a run to go on."""
-    return {
-        "configuration": config.name,
-        "rehearsal": rehearsal,
-        "data": str(folder.resolve()),
-        "captions": None if captions is None else sha256_file(captions),
-        "setting": config.to_dict(),
-    }
-
-
-def _refuse_another(out: Path, identity: dict[str, Any]) -> None:
-    """Raise a UserError if the folder holds another benchmark, or something else."""
-    path = out / IDENTITY
-    if not path.exists():
-        if out.exists() and any(entry.name != REHEARSED_DATA for entry in out.iterdir()):
-            raise UserError(f"{out}: is not empty and holds no benchmark; choose another --out.")
-        return
-    old = json.loads(path.read_text(encoding="utf-8"))
-    for key in identity:
-        if key != "setting" and old.get(key) != identity[key]:
-            raise UserError(f"{out}: holds a benchmark with other {key}; choose another --out.")
-    for key, value in identity["setting"].items():
-        if key not in _FREE and old["setting"].get(key) != value:
-            raise UserError(
-                f"{out}: holds a benchmark with another {key}; choose another --out, or delete the "
-                "folder to start anew."
-            )
 
 
 def _require_official(
