@@ -25,8 +25,6 @@ from t2ipal.errors import UserError, nearest
 log = logging.getLogger(__name__)
 
 ENGINES = ("local", "ray")
-_TRIES = 4
-"""So many processes may die of a unit before it is left out."""
 _ERRORS_IN_A_ROW = 3
 """So many units that fail one after the other, and two more a worker, stop the job."""
 
@@ -58,9 +56,11 @@ class Cluster:
     Attributes:
         workers: how many processes work; where not given, as many as the cluster has GPUs or, if
             there are none or none is wanted, nodes.
+        tries: so many processes may die of a unit before it is left out.
     """
 
     workers: int | None = None
+    tries: int = 4
 
     def spread(
         self, units: Sequence[Any], make: Callable[[], Worker], *, gpus: bool
@@ -73,31 +73,39 @@ class Cluster:
             gpus: give each worker a GPU, if the cluster has any.
 
         Raises:
-            UserError: Ray is missing, or its cluster cannot be reached.
+            UserError: Ray is missing, its cluster cannot be reached, or it cannot go on.
         """
         with _connected() as ray:
             resources = ray.cluster_resources()
             gpus = gpus and resources.get("GPU", 0) >= 1
             nodes = sum(node["Alive"] for node in ray.nodes())
             workers = self.workers or (int(resources["GPU"]) if gpus else nodes)
+            threads = None if gpus else _threads()
             log.info("%d units for %d workers on %d nodes", len(units), workers, nodes)
             rows = [{"unit": n, "work": pickle.dumps(unit)} for n, unit in enumerate(units)]
             # One block a unit: a block is what Ray gives out, and gives out again.
-            tries = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Tries).remote()
+            begun = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Tries).remote()
             done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
                 _Process,
-                fn_constructor_args=(make, os.getcwd(), None if gpus else _threads(), tries),
+                fn_constructor_args=(make, os.getcwd(), threads, begun, self.tries),
                 concurrency=workers,
                 num_cpus=1,
                 num_gpus=1 if gpus else 0,
             )
             errors = 0
-            for row in done.iter_rows():
-                outcome = Outcome(row["unit"], pickle.loads(row["result"]), row["error"])
-                yield outcome
-                errors = errors + 1 if outcome.error else 0
-                if errors >= _ERRORS_IN_A_ROW + 2 * workers:
-                    return
+            try:
+                for row in done.iter_rows():
+                    outcome = Outcome(row["unit"], pickle.loads(row["result"]), row["error"])
+                    yield outcome
+                    errors = errors + 1 if outcome.error else 0
+                    if errors >= _ERRORS_IN_A_ROW + 2 * workers:
+                        return
+            except ray.exceptions.RayError as error:
+                *_, last = (type(error).__name__, *str(error).strip().splitlines())
+                raise UserError(
+                    f"Ray gave up ({last.strip()}); what is finished is kept: mend that and start "
+                    "again."
+                ) from error
 
 
 def choose_engine(engine: str, workers: int | None, shard: str | None = None) -> Cluster | None:
@@ -146,12 +154,13 @@ class _Process:
     """What Ray keeps in a process: the worker, made with the first unit."""
 
     def __init__(
-        self, make: Callable[[], Worker], home: str, threads: int | None, tries: Any
+        self, make: Callable[[], Worker], home: str, threads: int | None, tries: Any, most: int
     ) -> None:
         self._make = make
         self._home = home
         self._threads = threads
         self._tries = tries
+        self._most = most
         self._worker: Worker | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -172,19 +181,19 @@ class _Process:
         """Count, since Ray itself would try for ever."""
         import ray
 
-        if ray.get(self._tries.begin.remote(unit)) > _TRIES:
+        if ray.get(self._tries.begin.remote(unit)) > self._most:
             raise UserError(
-                f"{_TRIES} workers died of the same work, for want of memory perhaps; see Ray's "
-                "logs under /tmp/ray"
+                f"workers died of the same work {self._most} times, for want of memory perhaps; "
+                "see Ray's logs under /tmp/ray"
             )
 
     def _start(self) -> Worker:
         with contextlib.suppress(OSError):  # then the paths are wrong, and say so
             os.chdir(self._home)
         if self._threads is not None:
-            import torch
-
-            torch.set_num_threads(self._threads)
+            os.environ["OMP_NUM_THREADS"] = str(self._threads)  # read when torch is loaded
+            if "torch" in sys.modules:
+                sys.modules["torch"].set_num_threads(self._threads)
         return self._make()
 
 
@@ -227,6 +236,7 @@ def _connected() -> Iterator[Any]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = -1  # a lost unit is for the next start, the rest goes on
+    context.max_consecutive_actor_init_deaths = 4  # a process may be killed while it starts
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     try:
         yield ray
