@@ -13,6 +13,7 @@ workers; every other kill hits a worker, which Ray replaces, the others the run 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import shutil
@@ -43,6 +44,8 @@ from t2ipal.synthesis.text_to_image import TextToImage
 
 NOUNS = ("dog", "cat", "horse", "bus", "train", "boat", "sofa", "bird", "cow", "bottle")
 SETTINGS = Settings(steps=2, device="cpu")
+Job = Callable[[Path], None]
+Torment = Callable[[Job], bool]
 
 
 def draw(
@@ -72,7 +75,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def start(job: Callable[[Path], None], out: Path) -> Any:
+def start(job: Job, out: Path) -> Any:
     process = get_context("fork").Process(target=job, args=(out,))
     process.start()
     return process
@@ -89,9 +92,7 @@ def ray_workers(out: Path) -> list[int]:
     return found
 
 
-def torment(
-    name: str, job: Callable[[Path], None], work: Path, kills: int, chance: random.Random
-) -> bool:
+def torment(name: str, kills: int, chance: random.Random, work: Path, job: Job) -> bool:
     """Kill ``job`` at random moments ``kills`` times; whether every finished folder is right."""
     began = time.monotonic()
     whole = start(job, work / "whole")
@@ -100,35 +101,29 @@ def torment(
         raise SystemExit(f"{name}: the undisturbed run failed.")
     takes = time.monotonic() - began
     expected = tree(work / "whole")
-    done = hits = in_the_middle = right = folders = 0
-    while done < kills:
+    hit: list[str] = []  # "run" or "worker" for each kill
+    in_the_middle = right = folders = 0
+    while len(hit) < kills:
         out = work / f"killed-{folders}"
         folders += 1
         finished = False
         while not finished:
             process = start(job, out)
-            if done < kills:
-                process.join(chance.uniform(0, takes / 2))
-            else:
-                process.join()
-            if process.exitcode is None:
-                in_the_middle += any(path.is_file() for path in out.rglob("*"))
-                victims = ray_workers(out) if done % 2 else []
-                if victims:
-                    os.kill(chance.choice(victims), signal.SIGKILL)
-                    hits += 1
-                else:
-                    process.kill()
-                done += 1
+            if len(hit) < kills:
+                process.join(chance.uniform(0, takes))
+                victim = strike(process, out, name == "ray" and len(hit) % 2 == 1, chance)
+                if victim is not None:
+                    hit.append(victim)
+                    in_the_middle += any(path.is_file() for path in out.rglob("*"))
             process.join()
             if process.exitcode not in (0, -signal.SIGKILL):
                 raise SystemExit(f"{name}: the run failed with status {process.exitcode}.")
             finished = process.exitcode == 0
         right += tree(out) == expected
         shutil.rmtree(out)
-    of_workers = f" ({hits} of a worker)" if hits else ""
+    workers = f" ({hit.count('worker')} of them of a worker)" if name == "ray" else ""
     print(
-        f"{name}: {done} kills{of_workers}, {in_the_middle} of them with files there; {right} of "
+        f"{name}: {len(hit)} kills{workers}, {in_the_middle} when there were files; {right} of "
         f"{folders} finished folders equal the undisturbed one ({len(expected)} files) byte for "
         f"byte; undisturbed {takes:.1f} s, all {time.monotonic() - began:.0f} s",
         flush=True,
@@ -136,24 +131,39 @@ def torment(
     return right == folders
 
 
+def strike(process: Any, out: Path, a_worker: bool, chance: random.Random) -> str | None:
+    """SIGKILL the run, or one of its workers once they draw; None if it has ended before."""
+    while a_worker and process.is_alive():
+        if workers := ray_workers(out):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(chance.choice(workers), signal.SIGKILL)
+                return "worker"
+        time.sleep(0.01)
+    if not process.is_alive():
+        return None
+    process.kill()
+    return "run"
+
+
+CLUSTER = """
+import sys, ray
+ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR")
+print(ray.get_runtime_context().gcs_address, flush=True)
+sys.stdin.read()
+"""
+
+
 @contextmanager
 def ray_cluster() -> Iterator[None]:
     """A cluster of this machine with two processors, in processes of its own."""
-    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"]
-    options = ["--port=6399", "--num-cpus=2", "--include-dashboard=false"]
-    cluster = subprocess.Popen(
-        [*command, *options],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
-    )
-    os.environ["RAY_ADDRESS"] = "127.0.0.1:6399"
-    try:
+    command = [sys.executable, "-c", CLUSTER]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as cluster:
+        assert cluster.stdin is not None and cluster.stdout is not None
+        os.environ["RAY_ADDRESS"] = cluster.stdout.readline().decode().strip()
+        os.environ["RAY_AUTH_MODE"] = "token"  # Ray keeps one for the clusters that it makes itself
         yield
-    finally:
-        del os.environ["RAY_ADDRESS"]
-        cluster.terminate()
-        cluster.wait()
+        del os.environ["RAY_ADDRESS"], os.environ["RAY_AUTH_MODE"]
+        cluster.stdin.close()
 
 
 def small_images(folder: Path, count: int) -> list[Path]:
@@ -167,41 +177,51 @@ def small_images(folder: Path, count: int) -> list[Path]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("stages", nargs="*", default=["generate", "embed", "ray"])
+    parser.add_argument("stages", nargs="*", default=list(STAGES))
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--images", type=int, default=3000, help="to embed")
     parser.add_argument("--drawings", type=int, default=96, help="to draw")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)  # a process that has used more cannot be forked
-    chance = random.Random(arguments.seed)
     right = True
     with tempfile.TemporaryDirectory() as temporary:
-        work = Path(temporary)
         for stage in arguments.stages:
-            (work / stage).mkdir()
-            torment_stage = partial(
-                torment, stage, work=work / stage, kills=arguments.kills, chance=chance
-            )
-            if stage == "generate":
-                painter = TextToImage.load("miniature", settings=SETTINGS)
-                right &= torment_stage(partial(draw, count=arguments.drawings, painter=painter))
-            elif stage == "embed":
-                files = small_images(work / "small", arguments.images)
-                hashes = [sha256_file(file) for file in files]
-                texts = [f"a {NOUNS[n % 10]} and {n} others" for n in range(arguments.images // 2)]
-                job = partial(embed, files=files, hashes=hashes, texts=texts)
-                right &= torment_stage(job)
-            elif stage == "ray":
-                with ray_cluster():
-                    cluster = Cluster(2)
-                    job = partial(
-                        draw, count=arguments.drawings, painter="miniature", cluster=cluster
-                    )
-                    right &= torment_stage(job)
-            else:
+            if stage not in STAGES:
                 parser.error(f"no such stage: {stage}")
+            # In a process of its own: one that has computed anything cannot be forked.
+            (Path(temporary) / stage).mkdir()
+            process = start(partial(run_stage, stage, arguments), Path(temporary) / stage)
+            process.join()
+            right &= process.exitcode == 0
     return 0 if right else 1
+
+
+def run_stage(stage: str, arguments: argparse.Namespace, work: Path) -> None:
+    torch.set_num_threads(1)
+    chance = random.Random(arguments.seed)
+    if not STAGES[stage](arguments, partial(torment, stage, arguments.kills, chance, work), work):
+        sys.exit(1)
+
+
+def torment_generate(arguments: argparse.Namespace, torment: Torment, work: Path) -> bool:
+    painter = TextToImage.load("miniature", settings=SETTINGS)
+    return torment(partial(draw, count=arguments.drawings, painter=painter))
+
+
+def torment_embed(arguments: argparse.Namespace, torment: Torment, work: Path) -> bool:
+    files = small_images(work / "small", arguments.images)
+    hashes = [sha256_file(file) for file in files]
+    texts = [f"a {NOUNS[n % 10]} and {n} others" for n in range(arguments.images // 2)]
+    return torment(partial(embed, files=files, hashes=hashes, texts=texts))
+
+
+def torment_ray(arguments: argparse.Namespace, torment: Torment, work: Path) -> bool:
+    with ray_cluster():
+        two = Cluster(2)
+        return torment(partial(draw, count=arguments.drawings, painter="miniature", cluster=two))
+
+
+STAGES = {"generate": torment_generate, "embed": torment_embed, "ray": torment_ray}
 
 
 if __name__ == "__main__":
