@@ -12,9 +12,12 @@ workers; every other kill hits a worker, which Ray replaces, the others the run 
 
 from __future__ import annotations
 
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded: a process with more cannot be forked
+
 import argparse
 import contextlib
-import os
 import random
 import shutil
 import signal
@@ -30,7 +33,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from t2ipal.captions.labelled import LabelledCaption
@@ -197,7 +199,6 @@ def main() -> int:
 
 
 def run_stage(stage: str, arguments: argparse.Namespace, work: Path) -> None:
-    torch.set_num_threads(1)
     chance = random.Random(arguments.seed)
     if not STAGES[stage](arguments, partial(torment, stage, arguments.kills, chance, work), work):
         sys.exit(1)
