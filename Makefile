@@ -22,7 +22,7 @@ test: .venv/installed
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet torch torchvision
-	$(BIN)/pip install --quiet --editable '.[generate,datasets,dev]'
+	$(BIN)/pip install --quiet --editable '.[generate,datasets,ray,dev]'
 	touch $@
 
 clean:

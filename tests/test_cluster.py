@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from ray_workers import Counting, Noise, load_clip
+from small_disk import small_disk
 from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.clip import features
 from t2ipal.clip.backbone import Backbone
@@ -24,7 +25,7 @@ from t2ipal.cluster import Cluster, choose_engine
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_file
 from t2ipal.synthesis.generator import generate
-from t2ipal.synthesis.store import read_manifest
+from t2ipal.synthesis.store import ImageStore, read_manifest
 from tiny_clip import build_tiny_clip
 
 CAPTIONS = [LabelledCaption(f"c{n}", f"dog {n}", ("dog",), (), {}) for n in range(60)]
@@ -113,6 +114,19 @@ def test_features_are_those_of_one_process_though_a_worker_is_killed(
     assert (tmp_path / "died").exists() and counts == (22, 9)
     assert len(tree(tmp_path / "one")) == 9 and tree(tmp_path / "ray") == tree(tmp_path / "one")
     assert embed_on(Cluster(1), shared, load, files, hashes, texts, 2) == (0, 0)
+
+
+def test_a_full_disk_stops_the_run_and_keeps_what_is_finished(nodes: Any, tmp_path: Path) -> None:
+    generate(CAPTIONS, Noise(), tmp_path / "one", batch_size=3, progress=False)
+    with small_disk(tmp_path / "disk", "200k") as resize:
+        out = tmp_path / "disk" / "drawn"
+        with pytest.raises(UserError, match=r"(\d+) of 60 images are missing: .*No space") as told:
+            generate(CAPTIONS, Noise(), out, batch_size=3, cluster=Cluster(1), progress=False)
+        missing = int(str(told.value).split()[0])
+        assert 0 < missing < 60 and len(ImageStore(out).rows()) == 60 - missing
+        resize("4m")
+        assert generate(CAPTIONS, Noise(), out, batch_size=3, progress=False).images == 60
+        assert tree(out) == tree(tmp_path / "one")
 
 
 def test_images_are_those_of_one_process_though_a_worker_is_killed_and_a_node_lost(

@@ -231,7 +231,8 @@ def _connected() -> Iterator[Any]:
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"the Ray cluster cannot be reached ({str(error).splitlines()[0]}); check "
-                "RAY_ADDRESS, or unset it to use this machine alone."
+                "RAY_ADDRESS (and RAY_AUTH_MODE=token, if it asks for a token), or unset it to use "
+                "this machine alone."
             ) from error
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False

@@ -224,6 +224,27 @@ def test_damaged_shards_are_found_and_rebuilt(
     assert snapshot(tmp_path) == whole
 
 
+@pytest.mark.parametrize("where", ["tensors", "keys"])
+def test_a_turned_bit_is_found_where_asked_for(
+    where: str, tiny_vit: Backbone, files: list[Path], tmp_path: Path
+) -> None:
+    FeatureCache(tmp_path, tiny_vit).embed_images(files, batch_size=4)
+    whole = snapshot(tmp_path)
+    path = next(tmp_path.iterdir())
+    content = bytearray(path.read_bytes())
+    # in the middle of the local features, or in the hash that names the first image
+    place = (
+        len(content) // 2 if where == "tensors" else content.index(sha256_file(files[0]).encode())
+    )
+    content[place] ^= 1
+    path.write_bytes(content)
+    assert FeatureCache(tmp_path, tiny_vit).embed_images(files[1:], batch_size=4) == 0
+    again = FeatureCache(tmp_path, tiny_vit, verify=True)
+    assert again.embed_images(files, batch_size=4) == 11
+    assert snapshot(tmp_path) == whole
+    assert FeatureCache(tmp_path, tiny_vit, verify=True).embed_images(files, batch_size=4) == 0
+
+
 def test_large_banks_are_mapped_from_disk(
     tiny_vit: Backbone, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

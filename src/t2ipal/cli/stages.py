@@ -201,6 +201,9 @@ class Embed:
     """auto, cpu, cuda, mps"""
     precision: str = "auto"
     """auto, fp32, bf16, fp16"""
+    verify: bool = False
+    """read what is in the cache and compare it with its checksums; what has changed is embedded
+    again"""
 
     def run(self) -> int:
         from t2ipal.captions.labelled import read_labelled
@@ -228,7 +231,7 @@ class Embed:
             local_grid=self.local_grid,
         )
         backbone = load()
-        cache = FeatureCache(self.out or self.images / "features", backbone)
+        cache = FeatureCache(self.out or self.images / "features", backbone, verify=self.verify)
         files = [self.images / row.file for row in rows]
         size, (height, width) = backbone.cost
         say(

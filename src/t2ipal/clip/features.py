@@ -92,13 +92,15 @@ class FeatureCache:
     Args:
         folder: where shards lie; shared by all backbones, made when needed.
         backbone: the frozen CLIP.
+        verify: compare the shards that are there with their checksums, which reads them whole; one
+            that differs is removed, and its items are computed again.
     """
 
-    def __init__(self, folder: str | Path, backbone: Backbone) -> None:
+    def __init__(self, folder: str | Path, backbone: Backbone, *, verify: bool = False) -> None:
         self.folder = Path(folder)
         self.backbone = backbone
-        self._images = ShardFolder(self.folder, f"images-{backbone.image_space}")
-        self._captions = ShardFolder(self.folder, f"captions-{backbone.text_space}")
+        self._images = ShardFolder(self.folder, f"images-{backbone.image_space}", verify)
+        self._captions = ShardFolder(self.folder, f"captions-{backbone.text_space}", verify)
 
     def images(
         self,

@@ -6,20 +6,23 @@ A shard holds n items of possibly different numbers of positions::
     local    float16 [R, D]    L2-normalised, the positions of all items one after another
     offsets  int64   [n + 1]   item i owns the rows offsets[i] : offsets[i + 1]
 
-and its header says which (one JSON text: format, keys, grid), so that no separate index can fall
-out of step with the files. A shard is written under a temporary name and renamed; one that cannot
-be read whole is removed and its items are computed again.
+and its header says which (one JSON text: format, keys, grid, SHA-256), so that no separate index
+can fall out of step with the files. A shard is written under a temporary name and renamed; one that
+cannot be read whole is removed and its items are computed again. Bits that turned on the disk show
+only in the checksum, which costs a read of the whole file: it is compared where asked for.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -31,7 +34,7 @@ from t2ipal.files import atomic_path, sha256_text
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "t2ipal-features-1"
+FORMAT = "t2ipal-features-2"
 _IN_MEMORY_BYTES = 256 * 2**20
 _ABANDONED_SECONDS = 60
 
@@ -86,9 +89,11 @@ class ShardFolder:
     another space never sees it, and several processes can write side by side.
     """
 
-    def __init__(self, folder: str | Path, space: str) -> None:
+    def __init__(self, folder: str | Path, space: str, verify: bool = False) -> None:
+        """``verify``: compare each shard that is found with its checksum."""
         self.folder = Path(folder)
         self.space = space
+        self.verify = verify
         self._shards: dict[str, Shard] = {}
         self._places: dict[str, Place] = {}
 
@@ -96,7 +101,7 @@ class ShardFolder:
         """Read the headers of shards that are new on disk; drop what cannot be read."""
         for path in sorted(self.folder.glob(f"{self.space}-*.safetensors")):
             if path.name not in self._shards:
-                shard = _open(path)
+                shard = _open(path, self.verify)
                 if shard is not None:
                     self._add(shard)
         now = time.time()
@@ -125,12 +130,13 @@ class ShardFolder:
             "offsets": torch.tensor(lengths).cumsum(0),
         }
         keys = [item.key for item in items]
-        header = json.dumps({"format": FORMAT, "grid": grid, "keys": keys})
+        header = {"format": FORMAT, "grid": grid, "keys": keys}
+        header["sha256"] = _checksum(header, tensors)
         path = self.folder / f"{self.space}-{sha256_text(*keys)[:16]}.safetensors"
         try:
             with atomic_path(path) as temporary:
                 # One entry: safetensors writes several in an order that changes from run to run.
-                save_file(tensors, temporary, metadata={"t2ipal": header})
+                save_file(tensors, temporary, metadata={"t2ipal": json.dumps(header)})
         except (OSError, SafetensorError) as error:
             raise UserError(
                 f"{path}: features cannot be written ({error}); make room or check permissions, "
@@ -147,25 +153,36 @@ class ShardFolder:
             self._places.setdefault(key, Place(shard, index))
 
 
-def _open(path: Path) -> Shard | None:
+def _checksum(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """SHA-256 in hex of what a shard says (its header without the checksum) and holds."""
+    digest = hashlib.sha256(json.dumps(header).encode())
+    for name in ("global", "local", "offsets"):
+        digest.update(tensors[name].contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _open(path: Path, verify: bool = False) -> Shard | None:
     """Open a shard, or remove it and return None if it is truncated or damaged."""
     try:
         with safe_open(path, framework="pt") as reader:
             header = json.loads(reader.metadata()["t2ipal"])
-            grid = header["grid"]
-            shard = Shard(
-                path=path,
-                keys=tuple(header["keys"]),
-                grid=None if grid is None else (grid[0], grid[1]),
-                global_=reader.get_tensor("global"),
-                local=reader.get_tensor("local"),
-                offsets=tuple(reader.get_tensor("offsets").tolist()),
-            )
+            tensors = {name: reader.get_tensor(name) for name in ("global", "local", "offsets")}
+        grid = header["grid"]
+        shard = Shard(
+            path=path,
+            keys=tuple(header["keys"]),
+            grid=None if grid is None else (grid[0], grid[1]),
+            global_=tensors["global"],
+            local=tensors["local"],
+            offsets=tuple(tensors["offsets"].tolist()),
+        )
         count = len(shard.keys)
         if header["format"] != FORMAT or len(shard.global_) != count:
             raise ValueError("not a shard of this format")
         if len(shard.offsets) != count + 1 or shard.offsets[-1] != len(shard.local):
             raise ValueError("its offsets do not fit its rows")
+        if verify and header.pop("sha256") != _checksum(header, tensors):
+            raise ValueError("its content is not what was written")
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         logger.warning("%s is damaged (%s): removed, its items are computed again", path, error)
         path.unlink(missing_ok=True)

@@ -14,10 +14,12 @@ more than the images under way. A journal's last line may be torn; the lines bef
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
 import logging
+import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -252,8 +254,15 @@ class ImageStore:
         Raises:
             UserError: it cannot be written.
         """
-        with _writing(self.journal), self._lock, self.journal.open("a", encoding="utf-8") as stream:
-            stream.write(to_json_line(row.to_json()))
+        line = to_json_line(row.to_json()).encode("utf-8")
+        with _writing(self.journal), self._lock, self.journal.open("ab", buffering=0) as stream:
+            before = stream.tell()
+            try:
+                if stream.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:  # no other thread may write behind half a line
+                stream.truncate(before)
+                raise
 
     def finish(self, rows: Iterable[ImageRow]) -> None:
         """Write the manifest and the list of failures in the order given; drop the journal."""
