@@ -8,6 +8,7 @@ the cross-attention, as in the real ones.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
@@ -20,10 +21,18 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, Gemma2Config, Gemma2Model
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    Gemma2Config,
+    Gemma2Model,
+)
 
 IMAGE_SIZE = 16  # pixels; latents are half that
 PROMPT_LENGTH = 16  # tokens, start and end included
+WIDTH = 32  # of text features
 
 
 def tokenizer() -> CLIPTokenizer:
@@ -40,42 +49,57 @@ def tokenizer() -> CLIPTokenizer:
     )
 
 
+def clip_text(projected: bool = False) -> CLIPTextModel | CLIPTextModelWithProjection:
+    """A CLIP text encoder, as Stable Diffusion has it, or with the projection of SDXL and SD3."""
+    words = tokenizer()
+    config = CLIPTextConfig(
+        vocab_size=len(words),
+        hidden_size=WIDTH,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=PROMPT_LENGTH,
+        projection_dim=WIDTH,
+        bos_token_id=words.bos_token_id,
+        eos_token_id=words.eos_token_id,
+        pad_token_id=words.pad_token_id,
+    )
+    return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config).eval()
+
+
+def unet(cross_attention_dim: int = WIDTH, **special: Any) -> UNet2DConditionModel:
+    """A denoiser that reads text by cross-attention; ``special`` is what a family adds."""
+    return UNet2DConditionModel(
+        sample_size=IMAGE_SIZE // 2,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=cross_attention_dim,
+        attention_head_dim=4,
+        norm_num_groups=8,
+        **special,
+    ).eval()
+
+
+def vae(shift_factor: float | None = None) -> AutoencoderKL:
+    """An autoencoder that halves each side."""
+    return AutoencoderKL(
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=4,
+        sample_size=IMAGE_SIZE,
+        shift_factor=shift_factor,
+    ).eval()
+
+
 def pipeline(seed: int = 0) -> StableDiffusionPipeline:
     """The pipeline in memory, in eval mode, the same weights for the same ``seed``."""
-    words = tokenizer()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        text_encoder = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=len(words),
-                hidden_size=32,
-                intermediate_size=64,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                max_position_embeddings=PROMPT_LENGTH,
-                bos_token_id=words.bos_token_id,
-                eos_token_id=words.eos_token_id,
-                pad_token_id=words.pad_token_id,
-            )
-        )
-        unet = UNet2DConditionModel(
-            sample_size=IMAGE_SIZE // 2,
-            block_out_channels=(16, 32),
-            layers_per_block=1,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            cross_attention_dim=32,
-            attention_head_dim=4,
-            norm_num_groups=8,
-        )
-        vae = AutoencoderKL(
-            block_out_channels=(8, 16),
-            layers_per_block=1,
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            norm_num_groups=4,
-            sample_size=IMAGE_SIZE,
-        )
+        text_encoder, network, autoencoder = clip_text(), unet(), vae()
     scheduler = DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -85,10 +109,10 @@ def pipeline(seed: int = 0) -> StableDiffusionPipeline:
         steps_offset=1,
     )
     pipe = StableDiffusionPipeline(
-        vae=vae.eval(),
-        text_encoder=text_encoder.eval(),
-        tokenizer=words,
-        unet=unet.eval(),
+        vae=autoencoder,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer(),
+        unet=network,
         scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,

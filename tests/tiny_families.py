@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from diffusers import (
-    AutoencoderKL,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -23,21 +22,14 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionXLPipeline,
-    UNet2DConditionModel,
 )
 from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
 )
 
-from tiny_diffusion import PROMPT_LENGTH, tokenizer
-
-SIDE = 16  # pixels; latents are half that
-WIDTH = 32
+from tiny_diffusion import IMAGE_SIZE, PROMPT_LENGTH, WIDTH, clip_text, tokenizer, unet, vae
 
 
 def build(family: str, folder: str | Path) -> Path:
@@ -50,15 +42,8 @@ def build(family: str, folder: str | Path) -> Path:
 
 
 def sdxl() -> StableDiffusionXLPipeline:
-    unet = UNet2DConditionModel(
-        sample_size=SIDE // 2,
-        block_out_channels=(16, 32),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=2 * WIDTH,
-        attention_head_dim=4,
-        norm_num_groups=8,
+    network = unet(
+        2 * WIDTH,
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=6 * 8 + WIDTH,
@@ -70,7 +55,7 @@ def sdxl() -> StableDiffusionXLPipeline:
         text_encoder_2=clip_text(projected=True),
         tokenizer=tokenizer(),
         tokenizer_2=tokenizer(),
-        unet=unet.eval(),
+        unet=network,
         scheduler=EulerDiscreteScheduler(),
         add_watermarker=False,
     )
@@ -78,7 +63,7 @@ def sdxl() -> StableDiffusionXLPipeline:
 
 def sd3() -> StableDiffusion3Pipeline:
     transformer = SD3Transformer2DModel(
-        sample_size=SIDE // 2,
+        sample_size=IMAGE_SIZE // 2,
         patch_size=1,
         in_channels=4,
         out_channels=4,
@@ -105,7 +90,7 @@ def sd3() -> StableDiffusion3Pipeline:
 
 def pixart() -> PixArtAlphaPipeline:
     transformer = PixArtTransformer2DModel(
-        sample_size=SIDE // 2,
+        sample_size=IMAGE_SIZE // 2,
         num_layers=1,
         patch_size=2,
         in_channels=4,
@@ -154,35 +139,6 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "pixart": pixart,
     "flux": flux,
 }
-
-
-def vae(shift_factor: float | None = None) -> AutoencoderKL:
-    return AutoencoderKL(
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=4,
-        sample_size=SIDE,
-        shift_factor=shift_factor,
-    ).eval()
-
-
-def clip_text(projected: bool = False) -> CLIPTextModel | CLIPTextModelWithProjection:
-    words = tokenizer()
-    config = CLIPTextConfig(
-        vocab_size=len(words),
-        hidden_size=WIDTH,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=PROMPT_LENGTH,
-        projection_dim=WIDTH,
-        bos_token_id=words.bos_token_id,
-        eos_token_id=words.eos_token_id,
-        pad_token_id=words.pad_token_id,
-    )
-    return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config).eval()
 
 
 def t5_tokenizer() -> T5Tokenizer:

@@ -18,7 +18,7 @@ from t2ipal.errors import UserError, nearest
 from t2ipal.files import write_text
 from t2ipal.recognizer.config import HeadConfig, TrainConfig
 from t2ipal.synthesis.presets import find_preset
-from t2ipal.synthesis.settings import Settings
+from t2ipal.synthesis.settings import Settings, settings_of
 
 
 @dataclass(frozen=True)
@@ -179,17 +179,7 @@ class RunConfig:
 
     def drawing(self) -> Settings:
         """How it draws."""
-        return Settings(
-            steps=self.steps,
-            guidance=self.guidance,
-            negative_prompt=self.negative_prompt,
-            height=self.height,
-            width=self.width,
-            precision=self.precision,
-            device=self.device,
-            exact=self.exact,
-            ancestral=self.ancestral,
-        )
+        return Settings(**settings_of(self))
 
     def require(self) -> None:
         """Raise a UserError unless it says which classes and which captions."""

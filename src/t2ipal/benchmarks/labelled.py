@@ -15,8 +15,9 @@ from t2ipal.benchmarks.coco_json import read_coco_json
 from t2ipal.benchmarks.image_folder import OTHERS, is_image_folder, read_image_folder
 from t2ipal.benchmarks.images import LabelledImages, class_lookup
 from t2ipal.benchmarks.labels_csv import LABELS_FILE, read_labels_csv
-from t2ipal.errors import UserError, nearest
+from t2ipal.errors import UserError
 from t2ipal.files import sha256_file, sha256_text
+from t2ipal.spec_options import split_options
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
 __all__ = ["LabelledImages", "read_labelled_images"]
@@ -143,19 +144,11 @@ def parse_layout(spec: str) -> tuple[Layout, Path, dict[str, str]] | None:
     if name not in LAYOUTS or not separator:
         return None
     layout = LAYOUTS[name]
-    folder, _, text = rest.partition("?")
-    options: dict[str, str] = {}
-    for part in filter(None, text.split("&")):
-        key, _, value = part.partition("=")
-        if key not in layout.options:
-            raise UserError(
-                f"{spec}: unknown option {key!r}{nearest(key, layout.options)}; {name} has "
-                f"{', '.join(layout.options)}."
-            )
+    folder, options = split_options(spec, rest, layout.options, name)
+    for key, value in options.items():
         allowed = layout.options[key]
         if allowed is not None and value not in allowed:
             raise UserError(f"{spec}: {key} must be {' or '.join(allowed)}, not {value!r}.")
-        options[key] = value
     return layout, Path(folder), options
 
 

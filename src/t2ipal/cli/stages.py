@@ -120,22 +120,13 @@ class Generate:
         from t2ipal.cluster import choose_engine
         from t2ipal.sharding import Shard
         from t2ipal.synthesis.generator import generate
+        from t2ipal.synthesis.settings import settings_of
 
         if self.generator is None and self.preset is None:
             raise UserError("name a --generator (a hub id, a folder, or miniature) or a --preset.")
         cluster = choose_engine(self.engine, self.workers, self.shard)
         drawn = RunConfig(
-            generator=self.generator or "miniature",
-            preset=self.preset,
-            steps=self.steps,
-            guidance=self.guidance,
-            negative_prompt=self.negative_prompt,
-            height=self.height,
-            width=self.width,
-            precision=self.precision,
-            device=self.device,
-            exact=self.exact,
-            ancestral=self.ancestral,
+            generator=self.generator or "miniature", preset=self.preset, **settings_of(self)
         ).with_preset()
         inspector = None
         if self.inspect is not None:
@@ -163,7 +154,7 @@ class Generate:
         )
         for line in summary.lines():
             say(line)
-        if inspector is not None or summary.near:
+        if inspector is not None or (summary.near and not summary.nothing_to_do):
             from t2ipal.report.inspected import write_inspected
 
             if sheet := write_inspected(self.out):

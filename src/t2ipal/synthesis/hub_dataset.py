@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from t2ipal.errors import UserError, nearest
+from t2ipal.spec_options import split_options
 from t2ipal.synthesis.samples import CAPTION_KEYS, Sample
 
 _OPTIONS = ("split", "image", "caption", "revision")
@@ -23,14 +24,7 @@ def dataset_samples(spec: str) -> Iterator[Sample]:
         UserError: the library is missing, the data set cannot be had, or a column is missing; or a
             row has no text.
     """
-    name, _, text = spec.partition("?")
-    options = dict(part.partition("=")[::2] for part in filter(None, text.split("&")))
-    for key in options:
-        if key not in _OPTIONS:
-            raise UserError(
-                f"hf:{spec}: unknown option {key!r}{nearest(key, _OPTIONS)}; "
-                f"there are {', '.join(_OPTIONS)}."
-            )
+    name, options = split_options(f"hf:{spec}", spec, _OPTIONS, "a data set")
     data = _one_split(name, _load(name, options.get("revision")), options.get("split"))
     from datasets import Image
 

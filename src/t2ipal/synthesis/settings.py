@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from t2ipal.errors import UserError, nearest
@@ -66,3 +66,8 @@ class Settings:
         if not self.ancestral:  # manifests of before there was the choice lack it
             del asked["ancestral"]
         return asked
+
+
+def settings_of(owner: object) -> dict[str, Any]:
+    """The values of an object that has an attribute for each field of :class:`Settings`."""
+    return {field.name: getattr(owner, field.name) for field in fields(Settings)}
