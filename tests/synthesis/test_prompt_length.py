@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import pickle
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from t2ipal.cluster import Cluster, Outcome, Worker
 from t2ipal.synthesis.generator import generate
 from t2ipal.synthesis.prompt_length import cut_prompts
 from t2ipal.synthesis.settings import Settings
@@ -48,11 +51,29 @@ def test_a_prompt_is_cut_where_no_encoder_reads_it(
     names = ("tokenizer", "tokenizer_2", "tokenizer_3")
     pipe = SimpleNamespace(**dict(zip(names, map(Words, limits), strict=False)))
     prompts = ["one", "one two three", "one two three four", "one two three four five"]
-    assert cut_prompts(pipe, parameters(default), prompts) == expected
+    cut, limit = cut_prompts(pipe, parameters(default), prompts)
+    assert (len(cut), limit) == expected and cut == prompts[len(prompts) - len(cut) :]
 
 
+class Here(Cluster):
+    """A cluster of this very process."""
+
+    def spread(
+        self, units: Sequence[Any], make: Callable[[], Worker], *, gpus: bool
+    ) -> Iterator[Outcome]:
+        worker = make()
+        for number, unit in enumerate(units):
+            result = pickle.loads(pickle.dumps(worker.do(unit)))
+            yield Outcome(number, result, "")
+
+
+@pytest.mark.parametrize("cluster", [None, Here()], ids=["local", "cluster"])
 def test_long_captions_are_said_once_and_the_libraries_are_quiet(
-    tmp_path: Path, tiny: Path, captions: list[Any], caplog: pytest.LogCaptureFixture
+    cluster: Cluster | None,
+    tmp_path: Path,
+    tiny: Path,
+    captions: list[Any],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     long = [replace(row, caption=row.caption + " and so on" * 9) for row in captions[:3]]
     settings = Settings(steps=1, device="cpu")
@@ -71,7 +92,9 @@ def test_long_captions_are_said_once_and_the_libraries_are_quiet(
             [*long, *captions[3:6]],
             TextToImage.load(str(tiny), settings=settings),
             tmp_path,
+            images_per_caption=3,
             batch_size=2,
+            cluster=cluster,
             progress=False,
         )
     finally:

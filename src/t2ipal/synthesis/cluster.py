@@ -20,8 +20,10 @@ from t2ipal.cluster import Cluster, missing_of
 from t2ipal.errors import UserError
 from t2ipal.synthesis.generator import GIVE_UP, Generator, draw_all, load_once, none_usable
 from t2ipal.synthesis.job import Identity, Job
+from t2ipal.synthesis.prompt_length import say_what_is_cut
 from t2ipal.synthesis.settings import Settings
 from t2ipal.synthesis.store import ImageRow, ImageStore
+from t2ipal.synthesis.text_to_image import TextToImage
 from t2ipal.synthesis.verify import Inspector
 
 _BATCHES = 4
@@ -51,6 +53,15 @@ class Painting:
         return self.generator.drawn_on["device"]
 
 
+@dataclass(frozen=True)
+class Painted:
+    """The rows of a unit's images, and the captions in it that are cut at ``limit`` tokens."""
+
+    rows: list[ImageRow]
+    cut: list[str]
+    limit: int
+
+
 class Painter:
     """A worker: its pipeline, and its own journal in the store of the job."""
 
@@ -67,9 +78,12 @@ class Painter:
         # A name that no process had before, since that one's last line may be torn.
         self.store = ImageStore(painting.out, worker=f"{os.getpid()}-{secrets.token_hex(4)}")
 
-    def do(self, unit: Sequence[Job]) -> list[ImageRow]:
-        """Draw the images of a unit into the store; their rows."""
+    def do(self, unit: Sequence[Job]) -> Painted:
+        """Draw the images of a unit into the store."""
         job = self.painting
+        cut, limit = list[str](), 0
+        if isinstance(self.generator, TextToImage):
+            cut, limit = self.generator.cut_prompts({job.caption.caption for job in unit})
         rows = draw_all(
             unit,
             self.generator,
@@ -81,7 +95,7 @@ class Painter:
             any_usable=True,  # whether to give up is seen where all rows come together
             bar=tqdm(disable=True),
         )
-        return list(rows.values())
+        return Painted(list(rows.values()), cut, limit)
 
 
 def draw_on(
@@ -103,16 +117,21 @@ def draw_on(
     units = [jobs[start : start + size] for start in range(0, len(jobs), size)]
     rows: dict[str, ImageRow] = {}
     errors: list[str] = []
+    cut, limit = set[str](), 0
     make = partial(Painter, painting, tuple(revisions.values()))
     for outcome in cluster.spread(units, make, gpus=painting.device != "cpu"):
         if outcome.error:
             errors.append(outcome.error)
             continue
-        rows |= {row.id: row for row in outcome.result}
-        bar.update(len(outcome.result))
-        any_usable = any_usable or any(not row.failed for row in outcome.result)
+        painted: Painted = outcome.result
+        rows |= {row.id: row for row in painted.rows}
+        cut, limit = cut.union(painted.cut), max(limit, painted.limit)
+        bar.update(len(painted.rows))
+        any_usable = any_usable or any(not row.failed for row in painted.rows)
         if len(rows) >= GIVE_UP and not any_usable:
             raise none_usable(ImageStore(painting.out), rows.values())
+    texts = {job.caption.caption for job in jobs}
+    say_what_is_cut(cut, limit, of=len(texts), spec=painting.identity.spec)
     if len(rows) < len(jobs):
         rows |= _stored(painting, [job.id for job in jobs if job.id not in rows])
     if missing := len(jobs) - len(rows):

@@ -7,11 +7,10 @@ killed and restarted run changes any image; see ``TextToImage.draw`` about the l
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from t2ipal.errors import UserError
 from t2ipal.sharding import Shard
 from t2ipal.synthesis.duplicates import fingerprint
 from t2ipal.synthesis.job import Identity, Job, plan
+from t2ipal.synthesis.prompt_length import say_what_is_cut
 from t2ipal.synthesis.settings import Settings
 from t2ipal.synthesis.source import locate
 from t2ipal.synthesis.store import ImageRow, ImageStore, Rejected
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from t2ipal.cluster import Cluster
 
 __all__ = ["Drawn", "Generator", "Settings", "TextToImage", "generate"]
-
-log = logging.getLogger(__name__)
 
 GIVE_UP = 32
 """A run without one usable image stops after so many failed ones: something is wrong with all."""
@@ -140,7 +138,8 @@ def generate(
         if cluster is None:
             painter = load_once(generator, identity, revision, settings, known.values())
             if isinstance(painter, TextToImage):
-                _say_what_is_cut(painter, {job.caption.caption for job in jobs})
+                texts = {job.caption.caption for job in jobs}
+                say_what_is_cut(*painter.cut_prompts(texts), of=len(texts), spec=painter.spec)
         store.begin()
         store.discard(row for row, _ in todo.foreign.values())
         with tqdm(
@@ -231,15 +230,6 @@ def load_once(
                 f"{generator.revision}; give --revision {row.revision}, or use another folder."
             )
     return generator
-
-
-def _say_what_is_cut(painter: TextToImage, captions: Collection[str]) -> None:
-    count, limit = painter.cut_prompts(captions)
-    if count:
-        log.warning(
-            "%d of %d captions have more than the %d tokens that %s reads; the rest of them is not "
-            "drawn.", count, len(captions), limit, painter.spec,
-        )  # fmt: skip
 
 
 def draw_all(

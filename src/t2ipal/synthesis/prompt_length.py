@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 _TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 
@@ -25,8 +28,8 @@ def padded_length(pipe: Any, parameters: Mapping[str, inspect.Parameter]) -> int
 
 def cut_prompts(
     pipe: Any, parameters: Mapping[str, inspect.Parameter], prompts: Iterable[str]
-) -> tuple[int, int]:
-    """How many prompts no text encoder reads to the end, and the most tokens that one reads.
+) -> tuple[list[str], int]:
+    """The prompts that no text encoder reads to the end, and the most tokens that one reads.
 
     A pipeline with several encoders (SDXL, SD3, Flux) has read a prompt that one of them reads.
     """
@@ -39,13 +42,22 @@ def cut_prompts(
         if tokenizer is not None and known:
             readers.append((tokenizer, min(known)))
     if not readers:
-        return 0, 0
+        return [], 0
     cut = [
         prompt
         for prompt in prompts
         if all(len(tokenizer(prompt).input_ids) > limit for tokenizer, limit in readers)
     ]
-    return len(cut), max(limit for _, limit in readers)
+    return cut, max(limit for _, limit in readers)
+
+
+def say_what_is_cut(cut: Collection[str], limit: int, of: int, spec: str) -> None:
+    """Warn, if any of so many captions is cut at the ``limit`` tokens that ``spec`` reads."""
+    if cut:
+        log.warning(
+            "%d of %d captions have more than the %d tokens that %s reads; the rest of them is not "
+            "drawn.", len(cut), of, limit, spec,
+        )  # fmt: skip
 
 
 def _most_tokens(parameters: Mapping[str, inspect.Parameter]) -> int | None:

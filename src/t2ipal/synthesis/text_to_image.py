@@ -119,8 +119,8 @@ class TextToImage:
         pipe, source = load_pipeline(source, revision, dtype)
         return cls(pipe, source, settings, Placement.fitting(pipe, device))
 
-    def cut_prompts(self, prompts: Iterable[str]) -> tuple[int, int]:
-        """How many prompts are longer than the pipeline reads, and how many tokens that is."""
+    def cut_prompts(self, prompts: Iterable[str]) -> tuple[list[str], int]:
+        """The prompts that are longer than the pipeline reads, and how many tokens it reads."""
         with self._warned_once.attached():
             return cut_prompts(self._pipe, self._parameters, prompts)
 
