@@ -46,8 +46,10 @@ def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
         stream.writelines(to_json_line(row) for row in rows)
 
 
-def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+def read_lines(path: str | Path, *, ended: bool = False) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, line without its newline).
+
+    ``ended`` leaves out a last line without newline: of a file that is being written, say.
 
     Raises:
         UserError: the file is missing, a folder, or not UTF-8.
@@ -56,6 +58,8 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
     try:
         with path.open("rb") as stream:
             for number, line in enumerate(stream, start=1):
+                if ended and not line.endswith(b"\n"):
+                    return
                 try:
                     text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError:
@@ -67,13 +71,13 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the path.") from None
 
 
-def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number, object) for each non-blank line.
+def read_jsonl(path: str | Path, *, ended: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, object) for each non-blank line; ``ended`` as in :func:`read_lines`.
 
     Raises:
         UserError: the file cannot be read, or a line is not a JSON object.
     """
-    for number, line in read_lines(path):
+    for number, line in read_lines(path, ended=ended):
         if not line.strip():
             continue
         try:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,25 @@ def test_the_journal_forgives_a_torn_last_line_only(tmp_path: Path) -> None:
     store.journal.write_bytes(b'{"id": \n' + whole)
     with pytest.raises(UserError, match=r"images\.partial\.jsonl:1: broken JSON"):
         store.rows()
+
+
+def test_captions_with_any_line_break_of_unicode_come_back(tmp_path: Path) -> None:
+    """Captions from web pages hold them, and they break a text into lines, but not JSON lines."""
+    store = ImageStore(tmp_path)
+    store.begin()
+    row = replace(make_row(store, 0), caption="a dog\u2028on\x85the\x0bgrass\u2029or\x1cnot\n")
+    store.append(row)
+    assert list(ImageStore(tmp_path).rows().values()) == [row]
+    store.finish([row])
+    assert read_manifest(tmp_path) == [row]
+
+
+def test_a_journal_that_is_no_list_of_rows_is_named(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path)
+    for content, sentence in ((b"[1]\n", "JSON object"), (b"\xff\n", "UTF-8")):
+        store.journal.write_bytes(content)
+        with pytest.raises(UserError, match=rf"images\.partial\.jsonl:1: .*{sentence}"):
+            store.rows()
 
 
 def test_has_wants_a_whole_image(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -149,6 +149,7 @@ class FakePipeline:
 
     device = torch.device("cpu")
     dtype = torch.float32
+    components: ClassVar[dict[str, Any]] = {}
     vae_scale_factor = 32
     transformer = SimpleNamespace(config=SimpleNamespace(sample_size=16))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 log = logging.getLogger(__name__)
 
@@ -82,12 +83,16 @@ class Placement:
         return True
 
 
+def networks_of(pipe: Any) -> dict[str, nn.Module]:
+    """The networks among a pipeline's components, by name."""
+    return {name: part for name, part in pipe.components.items() if hasattr(part, "parameters")}
+
+
 def part_bytes(pipe: Any) -> dict[str, int]:
     """Bytes of the weights of each network in a pipeline."""
-    parts = {name: part for name, part in pipe.components.items() if hasattr(part, "parameters")}
     return {
-        name: sum(weight.nbytes for weight in (*part.parameters(), *part.buffers()))
-        for name, part in parts.items()
+        name: sum(weight.nbytes for weight in (*network.parameters(), *network.buffers()))
+        for name, network in networks_of(pipe).items()
     }
 
 

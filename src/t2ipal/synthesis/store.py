@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
-import json
 import logging
 import os
 import threading
@@ -304,24 +303,18 @@ def _writing(path: Path) -> Iterator[None]:
 def _read_journal(path: Path) -> list[ImageRow]:
     """The whole lines of a journal; another process may be writing the last one."""
     try:
-        content = path.read_bytes()
-    except FileNotFoundError:  # the process that finished the run has just removed it
-        return []
-    lines = content[: content.rfind(b"\n") + 1].decode("utf-8").splitlines()
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        where = f"{path}:{number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(
-                f"{where}: broken JSON ({error.msg}); remove the line, its image is drawn again."
-            ) from None
-        rows.append(ImageRow.from_json(row, where))
-    return rows
+        return _rows_of(path, ended=True)
+    except UserError:
+        if path.exists():
+            raise
+        return []  # the process that finished the run has just removed it
 
 
 def _read_rows(path: Path) -> list[ImageRow]:
-    if not path.exists():
-        return []
-    return [ImageRow.from_json(row, f"{path}:{number}") for number, row in read_jsonl(path)]
+    return _rows_of(path) if path.exists() else []
+
+
+def _rows_of(path: Path, ended: bool = False) -> list[ImageRow]:
+    return [
+        ImageRow.from_json(row, f"{path}:{number}") for number, row in read_jsonl(path, ended=ended)
+    ]

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from t2ipal.errors import UserError
-from t2ipal.synthesis.placement import LEVELS, Placement
+from t2ipal.synthesis.placement import LEVELS, Placement, networks_of
 from t2ipal.synthesis.prompt_length import cut_prompts, padded_length
 from t2ipal.synthesis.quiet import WarnedOnce, quiet_bars
 from t2ipal.synthesis.schedulers import without_noise
@@ -236,7 +236,7 @@ class TextToImage:
             stack.enter_context(quiet_bars())
             stack.enter_context(self._warned_once.attached())
             if self.settings.exact and self.drawn_on["device"] == "cpu":
-                stack.enter_context(BatchInvariant())
+                stack.enter_context(BatchInvariant(networks_of(self._pipe).values()))
             # a scheduler that draws from the global generator is then still a function of the seed
             stack.enter_context(torch.random.fork_rng(devices=on_cuda))
             torch.manual_seed(seeds[0])
