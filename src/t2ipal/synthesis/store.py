@@ -19,6 +19,7 @@ import hashlib
 import io
 import logging
 import os
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -49,7 +50,7 @@ class Rejected:
     file: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageRow:
     """One row of the manifest.
 
@@ -111,16 +112,14 @@ class ImageRow:
             if not isinstance(row[name], kind) or isinstance(row[name], bool):
                 raise UserError(f"{where}: {name} must be {kind.__name__}, not {row[name]!r}.")
         try:
-            lists = {
-                "labels": tuple(map(str, row["labels"])),
-                "unknown": tuple(map(str, row["unknown"])),
-                "missing": tuple(map(str, row["missing"])),
-                "added": tuple(map(str, row["added"])),
+            kept = {
+                **{name: tuple(map(_one, row[name])) for name in _CLASSES},
+                **{name: _one(row[name]) for name in ("generator", "revision")},
                 "rejected": tuple(Rejected(**entry) for entry in row["rejected"]),
             }
         except TypeError:
             raise UserError(f"{where}: 'rejected' must list objects of seed and reason.") from None
-        read = cls(**{**row, **lists})
+        read = cls(**{**row, **kept})
         for file in (read.file, *(entry.file for entry in read.rejected)):
             path = PurePosixPath(file)
             if path.is_absolute() or ".." in path.parts or "\\" in file:
@@ -130,11 +129,17 @@ class ImageRow:
         return read
 
 
+def _one(text: object) -> str:
+    """Text that many rows have, held once."""
+    return sys.intern(str(text))
+
+
+_CLASSES = ("labels", "unknown", "missing", "added")
 _TYPES: dict[str, type] = {
     **dict.fromkeys(("id", "caption_id", "caption", "generator", "revision"), str),
     **dict.fromkeys(("file", "sha256", "fingerprint"), str),
     **dict.fromkeys(("copy", "seed", "attempt"), int),
-    **dict.fromkeys(("labels", "unknown", "rejected", "missing", "added"), list),
+    **dict.fromkeys((*_CLASSES, "rejected"), list),
     "settings": dict,
 }
 
@@ -315,6 +320,10 @@ def _read_rows(path: Path) -> list[ImageRow]:
 
 
 def _rows_of(path: Path, ended: bool = False) -> list[ImageRow]:
-    return [
-        ImageRow.from_json(row, f"{path}:{number}") for number, row in read_jsonl(path, ended=ended)
-    ]
+    rows = []
+    settings: dict[str, Any] = {}  # the same of most rows, held once
+    for number, row in read_jsonl(path, ended=ended):
+        if "settings" in row:
+            row["settings"] = settings.setdefault(repr(row["settings"]), row["settings"])
+        rows.append(ImageRow.from_json(row, f"{path}:{number}"))
+    return rows
