@@ -75,11 +75,13 @@ def write_report(
         if not named[name]
     ]
     warnings += [
-        f"{count} drawings were {reason}: thrown away and drawn again with the next seed."
+        f"{count} {'drawing was' if count == 1 else 'drawings were'} {reason}: thrown away and "
+        "drawn again with the next seed."
         for reason, count in drawing.rejected.items()
     ]
     if drawing.failed:
-        warnings.append(f"{drawing.failed} images failed in every attempt and were left out.")
+        images_were = "image was" if drawing.failed == 1 else "images were"
+        warnings.append(f"{drawing.failed} {images_were} left out: every attempt failed.")
     method = "t2i-pal"
     photos = photos_used(config.real_images is not None)
     content = ReportContent(
