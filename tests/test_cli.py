@@ -230,17 +230,33 @@ def test_files_folders_and_patterns_are_found_in_order(tmp_path: Path) -> None:
     assert names == ["a/x.webp", "b/1.png", "b/2.JPG", "odd.data", "b/1.png"]
 
 
-def test_a_finished_generate_is_recognised_without_loading_torch(tiny_run: TinyRun) -> None:
-    """A second start of a large run must not take longer than reading its manifest."""
-    drawn, config = tiny_run.folder, tiny_run.config
+def without_torch(*arguments: str) -> list[str]:
+    """What a command that succeeds prints, in a process of its own that never loads torch."""
     code = (
         "import sys; from t2ipal.cli import main; "
         "status = main(sys.argv[1:]); print(sorted({'torch', 'diffusers'} & set(sys.modules))); "
         "raise SystemExit(status)"
     )
-    command = [sys.executable, "-c", code, "generate", "--captions", str(drawn / "captions.jsonl")]
-    command += ["--generator", config.generator, "--out", str(drawn), "--steps", "1"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0].startswith("nothing to draw")
-    assert done.stdout.splitlines()[-1] == "[]"
+    *lines, loaded = done.stdout.splitlines()
+    assert loaded == "[]"
+    return lines
+
+
+def test_a_finished_generate_is_recognised_without_loading_torch(tiny_run: TinyRun) -> None:
+    """A second start of a large run must not take longer than reading its manifest."""
+    drawn, config = tiny_run.folder, tiny_run.config
+    command = ["generate", "--captions", str(drawn / "captions.jsonl"), "--out", str(drawn)]
+    lines = without_torch(*command, "--generator", config.generator, "--steps", "1")
+    assert lines[0].startswith("nothing to draw")
+
+
+def test_label_does_not_load_torch(tmp_path: Path) -> None:
+    (tmp_path / "captions.txt").write_text("a dog and a boat\n")
+    out = tmp_path / "captions.jsonl"
+    lines = without_torch(
+        *("label", "--classes", "voc2007", "--captions", str(tmp_path / "captions.txt")),
+        *("--out", str(out)),
+    )
+    assert lines[-1] == f"wrote {out}" and '"labels": ["boat", "dog"]' in out.read_text()

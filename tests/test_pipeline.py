@@ -11,14 +11,15 @@ import pytest
 import torch
 
 from conftest import TinyRun
-from t2ipal.captions.labelled import label_captions, read_labelled
+from t2ipal.captions.labelled import read_labelled
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.features import FeatureCache
 from t2ipal.config import RunConfig
 from t2ipal.errors import UserError
 from t2ipal.fitting import methods_of, train
-from t2ipal.pipeline import composed_for_missing, evaluate, run
+from t2ipal.pipeline import run
 from t2ipal.recognizer.baselines import method_config
+from t2ipal.scoring import evaluate
 from t2ipal.synthesis.store import read_manifest
 from t2ipal.tagger import Tagger
 from t2ipal.vocabulary import Vocabulary
@@ -239,18 +240,6 @@ def test_no_held_out_image_shares_its_caption_with_a_training_one(tiny_run: Tiny
     assert total == len(read_manifest(tiny_run.folder))
     assert len(bench.train_captions) == len(bench.train_images)
     assert bench.valid.kind == "image"
-
-
-def test_classes_that_no_caption_names_get_composed_captions() -> None:
-    vocabulary = Vocabulary.load("voc2007")
-    rows = label_captions(["a dog and a boat"], vocabulary)
-    said: list[str] = []
-    more = composed_for_missing(rows, vocabulary, RunConfig(complete=2), said.append)
-    assert len(more) == 2 * 18 and "18 classes" in said[0]
-    named = {name for row in more for name in row.labels}
-    assert named == set(vocabulary.names) - {"dog", "boat"}
-    assert not {row.id for row in more} & {row.id for row in rows}
-    assert composed_for_missing(rows, vocabulary, RunConfig(complete=0), said.append) == []
 
 
 def test_the_report_is_one_file_with_captions_scenes_and_the_table(tiny_run: TinyRun) -> None:

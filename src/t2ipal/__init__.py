@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from t2ipal.captions.labelled import label_captions
     from t2ipal.fitting import train
-    from t2ipal.pipeline import evaluate
+    from t2ipal.scoring import evaluate
     from t2ipal.synthesis.generator import generate
     from t2ipal.tagger import Tagger
 
@@ -20,7 +20,7 @@ __all__ = ["Tagger", "evaluate", "generate", "label_captions", "train"]
 
 _HOMES = {
     "Tagger": "t2ipal.tagger",
-    "evaluate": "t2ipal.pipeline",
+    "evaluate": "t2ipal.scoring",
     "generate": "t2ipal.synthesis.generator",
     "label_captions": "t2ipal.captions.labelled",
     "train": "t2ipal.fitting",

@@ -19,7 +19,7 @@ from t2ipal.benchmarks.labelled import parse_layout, read_labelled_images
 from t2ipal.config import RunConfig
 from t2ipal.errors import UserError
 from t2ipal.fitting import backbone_of, versions
-from t2ipal.pipeline import labelled_captions
+from t2ipal.labelling import labelled_captions
 from t2ipal.vocabulary import Vocabulary
 
 MEASURED_IMAGES = 4

@@ -14,29 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from t2ipal.benchmarks.labelled import LabelledImages, read_labelled_images
-from t2ipal.benchmarks.metrics import Evaluation, mean_average_precision
-from t2ipal.benchmarks.metrics import evaluate as judge
-from t2ipal.benchmarks.uncertainty import bootstrap_map, calibration_error, eleven_point
-from t2ipal.captions.compose import compose
 from t2ipal.captions.labelled import (
     LabelledCaption,
     LabelSummary,
-    label_captions,
     read_labelled,
     write_labelled,
 )
-from t2ipal.captions.quotas import choose_per_class
-from t2ipal.captions.sources import Caption, read_captions
-from t2ipal.clip.features import FeatureCache
 from t2ipal.comparison import Comparison, compare, method_names
 from t2ipal.config import RunConfig
 from t2ipal.errors import UserError
 from t2ipal.files import write_text
 from t2ipal.fitting import Say, backbone_of, methods_of, train_on_real, train_tagger
 from t2ipal.inspection import ClipInspector
+from t2ipal.labelling import composed_for_missing, labelled_captions
 from t2ipal.real_images import SCENES, RealImages, read_real_images
 from t2ipal.recognizer.items import ItemSet
 from t2ipal.report.run_report import write_report
@@ -45,7 +36,7 @@ from t2ipal.synthesis.store import read_manifest
 from t2ipal.synthesis.summary import GenerateSummary
 from t2ipal.tagger import CONFIG, Tagger
 from t2ipal.vocabulary import Vocabulary
-from t2ipal.workbench import Workbench, image_items
+from t2ipal.workbench import Workbench
 
 log = logging.getLogger(__name__)
 
@@ -140,23 +131,6 @@ def label_stage(
     rows += composed_for_missing(rows, vocabulary, config, say)
     write_labelled(path, rows)
     return rows
-
-
-def composed_for_missing(
-    rows: Sequence[LabelledCaption], vocabulary: Vocabulary, config: RunConfig, say: Say
-) -> list[LabelledCaption]:
-    """Composed captions for the classes that no caption names, so that these are drawn too."""
-    named = {name for row in rows for name in row.labels}
-    missing = tuple(entry for entry in vocabulary.classes if entry.name not in named)
-    if not missing or not config.complete:
-        return []
-    count = config.complete * len(missing)
-    composed = compose(Vocabulary(vocabulary.title, missing), count, seed=config.seed)
-    say(
-        f"composed {count} captions for the {len(missing)} classes that no caption names "
-        "(--complete 0 composes none)"
-    )
-    return label_captions([Caption(f"composed-{c.id}", c.text) for c in composed], vocabulary)
 
 
 def generate_stage(
@@ -276,124 +250,6 @@ def compare_stage(
     for line in (*comparison.lines(), "", *comparison.gap.lines()):
         say(line)
     return comparison
-
-
-@dataclass(frozen=True, eq=False)
-class Scored:
-    """A tagger's scores and probabilities of labelled images, [N, C] each."""
-
-    names: tuple[str, ...]
-    thresholds: np.ndarray
-    scores: np.ndarray
-    probabilities: np.ndarray
-    targets: np.ndarray
-
-    def evaluate(self) -> Evaluation:
-        """mAP, F1 at the tagger's thresholds and at top-3."""
-        return judge(self.scores, self.targets, self.names, thresholds=self.thresholds)
-
-    def more(self) -> dict[str, float]:
-        """Further figures in [0, 1]: mAP by eleven points, the calibration error, and the ends of
-        mAP's 95 % interval by the bootstrap."""
-        low, high = bootstrap_map(self.scores, self.targets)
-        return {
-            "mAP, eleven points": mean_average_precision(eleven_point(self.scores, self.targets)),
-            "calibration error": calibration_error(self.probabilities, self.targets),
-            "mAP, low": low,
-            "mAP, high": high,
-        }
-
-
-def evaluate(
-    model: Tagger | str | Path,
-    data: str | Path,
-    *,
-    images: str | Path | None = None,
-    cache: str | Path | None = None,
-    device: str = "auto",
-    image_size: int | None = None,
-    crops: int | None = None,
-    progress: bool = True,
-) -> Evaluation:
-    """Measure a tagger on labelled images; the arguments are those of :func:`score`."""
-    return score(
-        model,
-        data,
-        images=images,
-        cache=cache,
-        device=device,
-        image_size=image_size,
-        crops=crops,
-        progress=progress,
-    ).evaluate()
-
-
-def score(
-    model: Tagger | str | Path,
-    data: str | Path,
-    *,
-    images: str | Path | None = None,
-    cache: str | Path | None = None,
-    device: str = "auto",
-    image_size: int | None = None,
-    crops: int | None = None,
-    progress: bool = True,
-) -> Scored:
-    """Score labelled images with a tagger.
-
-    Args:
-        model: a tagger or its folder.
-        data: labelled images: a folder with ``labels.csv``, a COCO-format JSON, a benchmark in its
-            authors' layout, or ``miniature``
-            (:func:`t2ipal.benchmarks.labelled.read_labelled_images`).
-        images: folder of the images of a COCO JSON, where it cannot be guessed.
-        cache: folder of the feature cache; beside the model where not given.
-        image_size, crops: as :meth:`Tagger.from_pretrained` takes them, for a model's folder.
-
-    Raises:
-        UserError: bad labels, a missing image, no model.
-    """
-    tagger = model
-    if not isinstance(tagger, Tagger):
-        tagger = Tagger.from_pretrained(tagger, device=device, image_size=image_size, crops=crops)
-    if cache is None:
-        beside = Path(model).parent if isinstance(model, (str, Path)) else Path(".")
-        cache = beside / "features"
-    labelled = read_labelled_images(data, tagger.vocabulary, images=images, cache=cache)
-    if not (labelled.targets == 0).any():
-        raise UserError(
-            f"{data}: no class is known to be absent from any image, so every ranking would be "
-            "right; give images with labels 0 too."
-        )
-    features = FeatureCache(cache, tagger.backbone)
-    items = image_items(
-        features, labelled.files, labelled.targets, crops=tagger.crops, progress=progress
-    )
-    scores = tagger.head.score_items(items).cpu().numpy()
-    return Scored(
-        tagger.names,
-        np.array(tagger.thresholds.thresholds),
-        scores,
-        tagger.thresholds.probabilities(scores),
-        labelled.targets,
-    )
-
-
-def labelled_captions(config: RunConfig, vocabulary: Vocabulary) -> list[LabelledCaption]:
-    """Captions read or composed, labelled, and chosen by ``config.per_class``."""
-    rows = label_captions(read_or_compose(config, vocabulary), vocabulary)
-    if config.per_class is None:
-        return rows
-    return choose_per_class(rows, config.per_class, spread=config.spread, seed=config.seed)
-
-
-def read_or_compose(config: RunConfig, vocabulary: Vocabulary) -> list[Caption]:
-    """The captions file's captions, or composed ones."""
-    if config.captions is not None:
-        return read_captions(config.captions, limit=config.limit)
-    if config.compose is None:
-        raise UserError("no captions: give a captions file, or a number of captions to compose.")
-    return compose(vocabulary, config.compose, seed=config.seed)
 
 
 def _labelled(

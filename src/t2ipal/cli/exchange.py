@@ -53,5 +53,5 @@ class Pack:
         from t2ipal.synthesis.exchange import pack
 
         shards = pack(self.folder, self.out, per_shard=self.per_shard)
-        say(f"wrote {len(shards)} shards to {self.out}")
+        say(f"wrote {len(shards)} shard{'s' * (len(shards) != 1)} to {self.out}")
         return 0

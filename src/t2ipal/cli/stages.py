@@ -36,7 +36,7 @@ class Label:
 
     def run(self) -> int:
         from t2ipal.captions.labelled import LabelSummary, write_labelled
-        from t2ipal.pipeline import labelled_captions
+        from t2ipal.labelling import labelled_captions
         from t2ipal.vocabulary import Vocabulary
 
         config = RunConfig(

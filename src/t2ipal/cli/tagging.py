@@ -47,7 +47,7 @@ class Eval:
 
     def run(self) -> int:
         from t2ipal.files import write_text
-        from t2ipal.pipeline import score
+        from t2ipal.scoring import score
 
         scored = score(
             self.model,
