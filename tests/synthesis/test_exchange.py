@@ -171,4 +171,4 @@ def test_the_verbs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "2 images are in" in capsys.readouterr().out
     assert len((tmp_path / "out" / "captions.jsonl").read_text().splitlines()) == 3
     assert main(["pack", out, "--out", str(tmp_path / "tars")]) == 0
-    assert "wrote 1 shards" in capsys.readouterr().out
+    assert "wrote 1 shard to" in capsys.readouterr().out
