@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from t2ipal.errors import UserError
-from t2ipal.files import atomic_path, read_jsonl, read_lines, sha256_text, write_jsonl, write_text
+from t2ipal.files import (
+    atomic_path,
+    read_jsonl,
+    read_lines,
+    read_yaml,
+    sha256_text,
+    write_jsonl,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -66,3 +74,10 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
 
 def test_joined_parts_cannot_be_confused() -> None:
     assert sha256_text("ab", "c") != sha256_text("a", "bc")
+
+
+def test_yaml_in_another_encoding_is_named_by_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes("classes: voc2007\ncaptions: Zürich.txt\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"config\.yaml:2: not UTF-8"):
+        read_yaml(path)

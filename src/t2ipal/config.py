@@ -15,7 +15,7 @@ import yaml
 from t2ipal.captions.quotas import SPREADS
 from t2ipal.clip.windows import windows
 from t2ipal.errors import UserError, nearest
-from t2ipal.files import write_text
+from t2ipal.files import read_yaml, write_text
 from t2ipal.recognizer.config import HeadConfig, TrainConfig
 from t2ipal.synthesis.presets import find_preset
 from t2ipal.synthesis.settings import Settings, settings_of
@@ -227,18 +227,7 @@ class RunConfig:
     @classmethod
     def read(cls, path: str | Path) -> RunConfig:
         """Read YAML that :meth:`write` wrote, or a hand-written file with some of its keys."""
-        path = Path(path)
-        try:
-            mapping = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); check the path.") from None
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            where = f"{path}:{mark.line + 1}" if mark else str(path)
-            raise UserError(f"{where}: is not YAML; repair it.") from None
-        if not isinstance(mapping, dict):
-            raise UserError(f"{path}: expected keys and values, such as 'classes: voc2007'.")
-        return cls.from_dict(mapping, str(path))
+        return cls.from_dict(read_yaml(path), str(path))
 
     def write(self, path: str | Path) -> None:
         """Write YAML that :meth:`read` reads back equal."""

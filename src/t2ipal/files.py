@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from t2ipal.errors import UserError
 
 
@@ -90,6 +92,24 @@ def read_jsonl(path: str | Path, *, ended: bool = False) -> Iterator[tuple[int, 
         if not isinstance(row, dict):
             raise UserError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}.")
         yield number, row
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The keys and values of a YAML file.
+
+    Raises:
+        UserError: the file cannot be read, or is no mapping in YAML; the line is named.
+    """
+    text = "\n".join(line for _, line in read_lines(path))
+    try:
+        mapping = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UserError(f"{where}: is not YAML; repair it.") from None
+    if not isinstance(mapping, dict):
+        raise UserError(f"{path}: expected keys and values, such as 'classes: voc2007'.")
+    return mapping
 
 
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:

@@ -22,12 +22,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from t2ipal.benchmarks.labelled import parse_layout
 from t2ipal.benchmarks.published import NUSWIDE, PROTOCOLS, TESTS, Figure, Row, published
 from t2ipal.config import RunConfig
 from t2ipal.errors import UserError, nearest
+from t2ipal.files import read_yaml
 from t2ipal.recognizer import checks
 from t2ipal.recognizer.baselines import MethodConfig, method_config
 
@@ -214,17 +213,8 @@ class BenchmarkConfig:
             UserError: no such file, no YAML, an unknown key or a bad value.
         """
         path = Path(path)
-        try:
-            mapping = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); check the path.") from None
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            where = f"{path}:{mark.line + 1}" if mark else str(path)
-            raise UserError(f"{where}: is not YAML; repair it.") from None
-        if not isinstance(mapping, dict):
-            raise UserError(f"{path}: expected keys and values, such as 'classes: voc2007'.")
-        return cls.from_dict(mapping, "/".join(path.with_suffix("").parts[-2:]), str(path))
+        name = "/".join(path.with_suffix("").parts[-2:])
+        return cls.from_dict(read_yaml(path), name, str(path))
 
     def with_options(self, options: dict[str, str]) -> BenchmarkConfig:
         """The same with other options of the reader."""
