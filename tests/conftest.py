@@ -13,7 +13,7 @@ from tiny_clip import build_tiny_clip
 
 if TYPE_CHECKING:
     from t2ipal.clip.backbone import Backbone
-    from t2ipal.workbench import Workbench
+    from t2ipal.runs.workbench import Workbench
 
 settings.register_profile("slow-machine", deadline=None)
 settings.load_profile("slow-machine")
@@ -30,9 +30,9 @@ class TinyRun:
     def bench(self, backbone: Backbone, cache: Path | None = None) -> Workbench:
         """What the run's methods were fitted on, seen by ``backbone``."""
         from t2ipal.captions.labelled import read_labelled
-        from t2ipal.synthesis.store import read_manifest
+        from t2ipal.generation.store import read_manifest
+        from t2ipal.runs.workbench import Workbench
         from t2ipal.vocabulary import Vocabulary
-        from t2ipal.workbench import Workbench
 
         return Workbench(
             Vocabulary.load(self.folder / "vocabulary.yaml"),
@@ -57,9 +57,9 @@ CLASSES = """\
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
-    from t2ipal.config import RunConfig
-    from t2ipal.pipeline import run
-    from t2ipal.recognizer.config import HeadConfig, PromptConfig, TrainConfig
+    from t2ipal.method.head_config import HeadConfig, PromptConfig, TrainConfig
+    from t2ipal.runs.config import RunConfig
+    from t2ipal.runs.pipeline import run
     from tiny_diffusion import build
 
     base = tmp_path_factory.mktemp("tiny")

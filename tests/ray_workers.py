@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from t2ipal.errors import UserError
-from t2ipal.synthesis.settings import Settings
-from t2ipal.synthesis.text_to_image import Drawn
+from t2ipal.generation.diffusion.settings import Settings
+from t2ipal.generation.diffusion.text_to_image import Drawn
 
 
 def die_once(flag: Path) -> None:

@@ -17,8 +17,8 @@ from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.features import FeatureCache
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_file
-from t2ipal.synthesis.generator import generate
-from t2ipal.synthesis.store import ImageStore
+from t2ipal.generation.generate import generate
+from t2ipal.generation.store import ImageStore
 from tiny_clip import build_tiny_clip
 
 CAPTIONS = [LabelledCaption(f"c{n}", f"dog {n}", ("dog",), (), {}) for n in range(40)]

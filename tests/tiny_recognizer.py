@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from t2ipal.recognizer.building import build_head
-from t2ipal.recognizer.config import HeadConfig
-from t2ipal.recognizer.head import T2IPALHead
-from t2ipal.recognizer.items import ItemSet
-from t2ipal.recognizer.prompts import ClassTokens, lay_out
+from t2ipal.method.build import build_head
+from t2ipal.method.head import T2IPALHead
+from t2ipal.method.head_config import HeadConfig
+from t2ipal.method.items import ItemSet
+from t2ipal.method.prompts import ClassTokens, lay_out
 
 WIDTH, TEXT_WIDTH, CLASSES = 32, 16, 6
 NAMES = ("ant", "bee", "cat", "dog", "elk", "fox")

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from t2ipal.captions.labelled import label_captions
-    from t2ipal.fitting import train
-    from t2ipal.scoring import evaluate
-    from t2ipal.synthesis.generator import generate
-    from t2ipal.tagger import Tagger
+    from t2ipal.generation.generate import generate
+    from t2ipal.runs.fitting import train
+    from t2ipal.tagger.scoring import evaluate
+    from t2ipal.tagger.tagger import Tagger
 
 __all__ = ["Tagger", "evaluate", "generate", "label_captions", "train"]
 
 _HOMES = {
-    "Tagger": "t2ipal.tagger",
-    "evaluate": "t2ipal.scoring",
-    "generate": "t2ipal.synthesis.generator",
+    "Tagger": "t2ipal.tagger.tagger",
+    "evaluate": "t2ipal.tagger.scoring",
+    "generate": "t2ipal.generation.generate",
     "label_captions": "t2ipal.captions.labelled",
-    "train": "t2ipal.fitting",
+    "train": "t2ipal.runs.fitting",
 }
 
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2ipal.captions.compose import Composed, compose, compose_with_classes, with_article
-from t2ipal.captions.lexicon import words
-from t2ipal.captions.nouns import NounFilter
+from t2ipal.captions.nouns.lexicon import words
+from t2ipal.captions.nouns.noun_filter import NounFilter
 from t2ipal.errors import UserError
 from t2ipal.vocabulary import BUILT_IN, ClassName, Vocabulary
 

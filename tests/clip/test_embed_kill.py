@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kill.py"
+SCRIPT = Path(__file__).parents[2] / "tools" / "kill.py"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="runs are forked")
 def test_killed_at_random_moments() -> None:
-    """A few of the kills that benchmarks/kill.py makes; it compares the folders."""
+    """A few of the kills that tools/kill.py makes; it compares the folders."""
     command = [sys.executable, str(SCRIPT), "embed", "--kills", "4", "--images", "300"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr

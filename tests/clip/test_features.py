@@ -20,7 +20,7 @@ from t2ipal.clip import features, shards
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.dense import ImageFeatures
 from t2ipal.clip.features import FeatureCache
-from t2ipal.clip.pictures import load_image
+from t2ipal.datasets.pictures import load_image
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_file
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from t2ipal.benchmarks.gap import ModalityGap, PairGap
-from t2ipal.benchmarks.metrics import evaluate
+from t2ipal.metrics.evaluation import evaluate
+from t2ipal.metrics.gap import ModalityGap, PairGap
 from t2ipal.report.content import (
     ClassCount,
     DrawnCaption,

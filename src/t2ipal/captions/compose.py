@@ -11,9 +11,9 @@ import random
 from dataclasses import dataclass
 from functools import cached_property
 
-from t2ipal.captions.lexicon import GERUND, NOUN, noun_forms, readings, verb_forms, words
-from t2ipal.captions.living import is_animate, persons
-from t2ipal.captions.nouns import NounFilter
+from t2ipal.captions.nouns.lexicon import GERUND, NOUN, noun_forms, readings, verb_forms, words
+from t2ipal.captions.nouns.living import is_animate, persons
+from t2ipal.captions.nouns.noun_filter import NounFilter
 from t2ipal.captions.sources import Caption
 from t2ipal.errors import UserError
 from t2ipal.vocabulary import Vocabulary

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from t2ipal.captions.nouns import NounFilter
+from t2ipal.captions.nouns.noun_filter import NounFilter
 from t2ipal.captions.sources import Caption
 from t2ipal.errors import UserError
 from t2ipal.files import read_jsonl, write_jsonl

@@ -13,14 +13,14 @@ from typing import Any
 
 import tyro
 
-from t2ipal.cli.benchmark import Benchmark
-from t2ipal.cli.exchange import Import, Pack
+from t2ipal.cli.benchmarking import Benchmark
+from t2ipal.cli.exchanging import Import, Pack
 from t2ipal.cli.speech import complain
 from t2ipal.cli.stages import Embed, Generate, Label, Train
 from t2ipal.cli.tagging import Eval, Predict
 from t2ipal.cli.whole import Compare, Doctor, Run
-from t2ipal.config import RunConfig
 from t2ipal.errors import UserError, nearest
+from t2ipal.runs.config import RunConfig
 
 _VERBS: dict[str, tuple[type, str]] = {
     "run": (Run, "label, generate, embed, train and compare in one go, in one folder"),

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from t2ipal.cli.speech import say
-from t2ipal.config import RunConfig
 from t2ipal.errors import UserError
+from t2ipal.runs.config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Label:
 
     def run(self) -> int:
         from t2ipal.captions.labelled import LabelSummary, write_labelled
-        from t2ipal.labelling import labelled_captions
+        from t2ipal.runs.labelling import labelled_captions
         from t2ipal.vocabulary import Vocabulary
 
         config = RunConfig(
@@ -117,10 +117,10 @@ class Generate:
 
     def run(self) -> int:
         from t2ipal.captions.labelled import read_labelled
-        from t2ipal.cluster import choose_engine
-        from t2ipal.sharding import Shard
-        from t2ipal.synthesis.generator import generate
-        from t2ipal.synthesis.settings import settings_of
+        from t2ipal.generation.diffusion.settings import settings_of
+        from t2ipal.generation.generate import generate
+        from t2ipal.parallel.cluster import choose_engine
+        from t2ipal.parallel.sharding import Shard
 
         if self.generator is None and self.preset is None:
             raise UserError("name a --generator (a hub id, a folder, or miniature) or a --preset.")
@@ -132,7 +132,7 @@ class Generate:
         if self.inspect is not None:
             if self.classes is None:
                 raise UserError("--inspect asks about classes: name them with --classes.")
-            from t2ipal.inspection import ClipInspector
+            from t2ipal.generation.inspector import ClipInspector
             from t2ipal.vocabulary import Vocabulary
 
             vocabulary = Vocabulary.load(self.classes)
@@ -200,10 +200,10 @@ class Embed:
         from t2ipal.captions.labelled import read_labelled
         from t2ipal.clip.backbone import Backbone
         from t2ipal.clip.features import FeatureCache
-        from t2ipal.cluster import choose_engine
         from t2ipal.files import sha256_text
-        from t2ipal.sharding import Shard
-        from t2ipal.synthesis.store import read_manifest
+        from t2ipal.generation.store import read_manifest
+        from t2ipal.parallel.cluster import choose_engine
+        from t2ipal.parallel.sharding import Shard
 
         cluster = choose_engine(self.engine, self.workers, self.shard)
         rows = read_manifest(self.images)
@@ -231,7 +231,7 @@ class Embed:
         )
         hashes, texts = [row.sha256 for row in rows], [row.caption for row in captions]
         if cluster is not None:
-            from t2ipal.clip.cluster import embed_on
+            from t2ipal.clip.ray_embed import embed_on
 
             new, new_texts = embed_on(cluster, cache, load, files, hashes, texts, self.batch_size)
         else:
@@ -284,7 +284,7 @@ class Train:
     def run(self) -> int:
         from dataclasses import replace
 
-        from t2ipal.fitting import train
+        from t2ipal.runs.fitting import train
 
         config = RunConfig() if self.config is None else RunConfig.read(self.config)
         given: dict[str, Any] = {

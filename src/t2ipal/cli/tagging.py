@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Literal
 from tyro.conf import Positional
 
 from t2ipal.cli.speech import complain, say
+from t2ipal.datasets.image_files import find_images
 from t2ipal.errors import UserError
-from t2ipal.image_files import find_images
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from t2ipal.tagger import Tagged, Tagger
+    from t2ipal.tagger.tagger import Tagged, Tagger
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Eval:
 
     def run(self) -> int:
         from t2ipal.files import write_text
-        from t2ipal.scoring import score
+        from t2ipal.tagger.scoring import score
 
         scored = score(
             self.model,
@@ -99,7 +99,7 @@ class Predict:
     """auto, cpu, cuda, mps"""
 
     def run(self) -> int:
-        from t2ipal.tagger import Tagger
+        from t2ipal.tagger.tagger import Tagger
 
         if self.top is not None and self.top < 1:
             raise UserError(f"--top must be at least 1, not {self.top}.")
@@ -155,7 +155,7 @@ def shown_tags(tagged: Tagged, top: int | None) -> list[int]:
 
 def write_heatmaps(tagged: Tagged, shown: list[int], tagger: Tagger, folder: Path) -> None:
     """One overlay a shown tag: FOLDER/IMAGE-CLASS.png."""
-    from t2ipal.clip.pictures import load_image
+    from t2ipal.datasets.pictures import load_image
     from t2ipal.files import atomic_path
     from t2ipal.report.overlay import heat_overlay
 

@@ -10,8 +10,8 @@ import tyro
 from tyro.conf import Positional
 
 from t2ipal.cli.speech import say
-from t2ipal.config import RunConfig
 from t2ipal.errors import UserError
+from t2ipal.runs.config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Run:
     settings: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
 
     def run(self) -> int:
-        from t2ipal.pipeline import run
+        from t2ipal.runs.pipeline import run
 
         run(self.settings, self.out, say=say)
         return 0
@@ -50,7 +50,7 @@ class Compare:
     def run(self) -> int:
         from dataclasses import replace
 
-        from t2ipal.pipeline import run
+        from t2ipal.runs.pipeline import run
 
         path = self.run_folder / "config.yaml"
         if not path.exists():
@@ -82,7 +82,7 @@ class Doctor:
     settings: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
 
     def run(self) -> int:
-        from t2ipal.doctor import examine
+        from t2ipal.runs.doctor import examine
 
         missing = False
         for finding in examine(self.settings, self.out, measure=self.measure):

@@ -15,7 +15,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor
 
-from t2ipal.clip import sources
+from t2ipal.clip import load as sources
 from t2ipal.clip.dense import ImageFeatures, image_encoder, pooled
 from t2ipal.clip.positions import resize_tower
 from t2ipal.clip.text import TextFeatures, TextTower

@@ -18,22 +18,24 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
 from t2ipal.clip.backbone import Backbone
-from t2ipal.clip.pictures import load_image
+from t2ipal.clip.crops import Window, cut, windows
 from t2ipal.clip.shards import Item, ShardFolder, gather_global, gather_local, mask_of
-from t2ipal.clip.windows import Window, cut
+from t2ipal.datasets.pictures import load_image
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_file, sha256_text
+from t2ipal.method.items import ItemSet
 
 logger = logging.getLogger(__name__)
 
@@ -337,3 +339,28 @@ def _stored(global_: Tensor, local: Tensor) -> tuple[Tensor, Tensor]:
 def _bar(total: int, title: str, progress: bool) -> tqdm:
     # disable=None: tqdm draws only on a terminal
     return tqdm(total=total, desc=title, unit="", disable=None if progress and total else True)
+
+
+def image_items(
+    cache: FeatureCache,
+    files: Sequence[Path],
+    targets: np.ndarray,
+    hashes: Sequence[str] | None = None,
+    *,
+    crops: int = 0,
+    progress: bool = True,
+) -> ItemSet:
+    """Image files [N] with labels [N, C] as items, seen whole and through ``crops`` windows a side.
+
+    Raises:
+        UserError: a file cannot be read, or ``crops`` is 1 or negative.
+    """
+    if crops and hashes is None:
+        hashes = hash_images(files)
+    labels = torch.from_numpy(targets)
+
+    def seen(window: Window | None) -> ItemSet:
+        bank = cache.images(files, hashes, window=window, progress=progress)
+        return ItemSet(bank.global_, bank.local, None, labels, "image")
+
+    return replace(seen(None), crops=tuple(map(seen, windows(crops))))

@@ -23,7 +23,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from t2ipal.files import atomic_path
-from t2ipal.miniature import captions, icons
+from t2ipal.miniature import icons
+from t2ipal.miniature import scene_captions as captions
 from t2ipal.miniature.world import CIRCLES, INDEX, PLACES, THINGS, VOC
 
 SIZE = 64

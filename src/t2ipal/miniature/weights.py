@@ -24,7 +24,7 @@ def path(model: Literal["clip", "generator"]) -> Path:
     if not (folder / _FOLDERS[model]).is_file():
         raise UserError(
             f"{folder}: the packaged miniature {model} is missing; install t2ipal again, or make "
-            "it with 'python -m t2ipal.miniature.pretrain'."
+            "it with 'python -m tools.miniature'."
         )
     return folder
 

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from t2ipal.benchmarks.gap import ModalityGap
-from t2ipal.benchmarks.metrics import Evaluation
+from t2ipal.metrics.evaluation import Evaluation
+from t2ipal.metrics.gap import ModalityGap
 
 Group = Literal["method", "ablation", "ceiling"]
 GROUPS: tuple[Group, ...] = ("method", "ablation", "ceiling")

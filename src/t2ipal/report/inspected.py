@@ -7,10 +7,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from t2ipal.clip.pictures import load_image
+from t2ipal.datasets.pictures import load_image
+from t2ipal.generation.duplicates import near_duplicates
+from t2ipal.generation.store import ImageRow, ImageStore
 from t2ipal.report.contact import write_contact_sheet
-from t2ipal.synthesis.duplicates import near_duplicates
-from t2ipal.synthesis.store import ImageRow, ImageStore
 
 SHEET = "inspected.png"
 MOST = 60  # doubtful images on a sheet

@@ -1,0 +1,1 @@
+"""The noun filter: which classes a caption says are there."""

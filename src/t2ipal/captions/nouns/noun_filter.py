@@ -1,0 +1,140 @@
+"""The noun filter: which classes of a vocabulary does a caption name?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from t2ipal.captions.nouns.phrases import Entry, PhraseTable
+from t2ipal.captions.nouns.rules import STANDS_BEFORE, Match, verdict
+from t2ipal.captions.nouns.sentence import Sentence, parse, tokenize
+from t2ipal.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class CaptionLabels:
+    """What a caption says about each class; classes in neither list are not mentioned.
+
+    Attributes:
+        labels: classes the caption names, in the vocabulary's order.
+        unknown: classes one of whose words occurs without naming it ("orange cat").
+        matches: class -> the word that decided, for labels and unknown alike.
+    """
+
+    labels: tuple[str, ...]
+    unknown: tuple[str, ...]
+    matches: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """An occurrence of a class word, and why it does not count ("" where it does)."""
+
+    name: str
+    word: str
+    reason: str
+
+
+_Found = list[tuple[int, str, str]]  # class position, word as written, reason
+
+
+class NounFilter:
+    """Finds the classes that captions name.
+
+    All names, synonyms and their plurals are looked up longest first, together with the phrases
+    that only look like a class (:mod:`t2ipal.captions.nouns.idioms` and the vocabulary's
+    ``excluding``); the rules of :mod:`t2ipal.captions.nouns.rules` then decide about each
+    occurrence.
+
+    Args:
+        vocabulary: a :class:`Vocabulary`, a built-in name or the path of a YAML file.
+    """
+
+    def __init__(self, vocabulary: Vocabulary | str | Path) -> None:
+        self.vocabulary = Vocabulary.load(vocabulary)
+        self._attributive = frozenset(
+            position for position, item in enumerate(self.vocabulary.classes) if item.attributive
+        )
+        self._names = self.vocabulary.names
+        self._phrases = PhraseTable(self.vocabulary)
+
+    def label(self, text: str) -> CaptionLabels:
+        """The classes that ``text`` names, and those it leaves unknown."""
+        found = self._search(text)
+        if not found:
+            return CaptionLabels((), (), {})
+        labels: dict[int, str] = {}
+        unknown: dict[int, str] = {}
+        for position, word, reason in found:
+            (unknown if reason else labels).setdefault(position, word)
+        names = self._names
+        named = sorted(labels)
+        doubtful = sorted(position for position in unknown if position not in labels)
+        matches = {names[position]: labels[position] for position in named}
+        matches.update((names[position], unknown[position]) for position in doubtful)
+        return CaptionLabels(
+            tuple(names[position] for position in named),
+            tuple(names[position] for position in doubtful),
+            matches,
+        )
+
+    def explain(self, text: str) -> list[Finding]:
+        """Every occurrence of a class word, with the reason where it does not count."""
+        names = self._names
+        return [Finding(names[key], word, reason) for key, word, reason in self._search(text)]
+
+    def _search(self, text: str) -> _Found:
+        words, joined = tokenize(text)
+        phrases, first_words = self._phrases, self._phrases.first_words
+        found: _Found = []
+        sentence: Sentence | None = None
+        index, count = 0, len(words)
+        while index < count:
+            entry = phrases.find(words, index) if words[index] in first_words else None
+            if entry is None:
+                index += 1
+                continue
+            sentence = sentence or parse(words, joined)
+            if entry.names_classes:
+                self._judge(sentence, entry, index, found)
+            else:
+                self._shield(sentence, entry, index, found)
+            index += len(entry.words)
+        return found
+
+    def _judge(self, sentence: Sentence, entry: Entry, start: int, found: _Found) -> None:
+        """A phrase that names classes, if its surroundings let it."""
+        end = start + len(entry.words)
+        reason = verdict(sentence, Match(entry.form, start, end), entry.rules)
+        word = _as_written(sentence, start, end)
+        for key in entry.classes:
+            counts = key in self._attributive and reason.startswith(STANDS_BEFORE)
+            found.append((key, word, "" if counts else reason))
+        for key, context in entry.contexts:
+            around = sentence.words[:start] + sentence.words[end:]
+            found.append((key, word, reason or ("ambiguous" if context.isdisjoint(around) else "")))
+        for skipped, head in entry.heads:
+            inner = start + skipped
+            doubt = verdict(sentence, Match(head.form, inner, end), head.rules)
+            word = _as_written(sentence, inner, end)
+            found.extend((key, word, doubt) for key in head.classes if key not in entry.denied)
+
+    def _shield(self, sentence: Sentence, entry: Entry, start: int, found: _Found) -> None:
+        """A phrase that only looks like a class: what it hides becomes unknown."""
+        written = _as_written(sentence, start, start + len(entry.words))
+        found.extend((key, written, "excluded") for key in entry.denied)
+        for offset, inner in self._phrases.inside(entry):
+            word = _as_written(sentence, start + offset, start + offset + len(inner.words))
+            found.extend((key, word, f"part of {written!r}") for key in inner.classes)
+
+
+def _as_written(sentence: Sentence, start: int, end: int) -> str:
+    """The words as the caption joins them."""
+    if end - start == 1:
+        return sentence.words[start]
+    parts = [sentence.words[start]]
+    for index in range(start + 1, end):
+        if sentence.words[index] != "'s":
+            parts.append("-" if index - 1 in sentence.joined else " ")
+        parts.append(sentence.words[index])
+    return "".join(parts)

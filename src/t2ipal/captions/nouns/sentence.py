@@ -1,0 +1,226 @@
+"""A caption cut into words, and the little grammar that the noun filter needs of it."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from t2ipal.captions.nouns.lexicon import (
+    ADJECTIVE,
+    ADVERB,
+    AUX,
+    BASE,
+    CLOSED,
+    COMMA,
+    CONJ,
+    DET,
+    GERUND,
+    MODAL,
+    NEGATION,
+    NOUN,
+    NUMBER,
+    OPENS_PHRASE,
+    PAST,
+    PLURAL,
+    STOP,
+    THIRD,
+    VERB,
+    readings,
+    words,
+)
+
+_TOKEN = re.compile(
+    r"[^\W_]+(?:'(?!s\b)[^\W_]+)*"  # dog, don't, o'clock
+    r"|(?<=[^\W_])'s\b"  # the 's of dog's
+    r"|(?<=[^\W_])-(?=[^\W_])"  # the hyphen of double-decker
+    r"|[.,;:!?()\"/&]|--|\u2013|\u2014"
+)
+
+PARTITIVES = words(
+    "piece pieces slice slices bunch bunches lot lots couple pair pairs bowl bowls plate plates "
+    "cup cups glass glasses bottle bottles group groups pile piles stack stacks row rows kind "
+    "kinds number variety set type types herd flock bit bits half halves dozens hundreds all some "
+    "one two three both any none many several few most each"
+)
+"""Before "of" these belong to the noun phrase that follows: "two pieces of fruit"."""
+
+TO_NOUN = words(
+    "next close attached adjacent due similar opposed according tied belonging up back near "
+    "connected hooked devoted listening close-up prior thanks leading leads led talking speaking "
+    "clinging closest nearest chained strapped leashed secured fastened related down on over "
+    "relative parallel perpendicular listens talks speaks"
+)
+"""Before "to" these make it a preposition: "next to trains" is no infinitive."""
+
+NAMING = words(
+    "named called titled entitled labeled labelled nicknamed says saying say spells spelling "
+    "depicting depicts advertising advertises"
+)
+"""Verbs before a name or a text: "a dog named Bear", "a sign that says taxi"."""
+
+
+class Sentence(NamedTuple):
+    """The words of a caption, lower case, punctuation included and hyphens taken out.
+
+    The lists end in a margin of empty words that read as ``STOP``. Rules may so look a few words
+    past either end: before the beginning, a negative index finds the margin too.
+
+    Attributes:
+        words: the words and punctuation marks, then the margin.
+        tags: their reading bits (:mod:`t2ipal.captions.nouns.lexicon`).
+        joined: positions of words that a hyphen joins to the next.
+    """
+
+    words: list[str]
+    tags: list[int]
+    joined: frozenset[int]
+
+
+_read = readings.__getitem__
+_MARGIN = [""] * 8
+_STOPS = [STOP] * 8
+_NO_JOINS: frozenset[int] = frozenset()
+
+
+def tokenize(text: str) -> tuple[list[str], frozenset[int]]:
+    """Words of ``text`` and the positions of those that a hyphen joins to the next."""
+    text = text.lower()
+    if text.isascii():
+        # Most captions hold letters, commas and stops alone; there the pattern is not needed.
+        spaced = text.replace(".", " . ").replace(",", " , ")
+        words = spaced.split()
+        if "".join(words).replace(".", "").replace(",", "").isalnum():
+            return words, _NO_JOINS
+    else:
+        text = text.replace("\u2019", "'").replace("\u2018", "'")
+        text = text.replace("\u201c", '"').replace("\u201d", '"').replace("\u2010", "-")
+    words = _TOKEN.findall(text)
+    if "-" not in text:
+        return words, _NO_JOINS
+    kept: list[str] = []
+    joined: list[int] = []
+    for word in words:
+        if word == "-":
+            joined.append(len(kept) - 1)
+        else:
+            kept.append(word)
+    return kept, frozenset(joined)
+
+
+def parse(words: list[str], joined: frozenset[int]) -> Sentence:
+    """Attach the margin and the reading bits."""
+    return Sentence(words + _MARGIN, [*map(_read, words), *_STOPS], joined)
+
+
+class Governor(NamedTuple):
+    """What a noun phrase hangs on.
+
+    Attributes:
+        at: position of the governing word (a preposition, a verb, ...), -1 at the beginning.
+        start: first position of the noun phrase itself, its determiner included.
+        determined: the phrase has a determiner, possessive or number.
+        negated: a "no" or "neither" reaches the phrase.
+        separate: the phrase is coordinated with one before it and has its own determiner
+            ("without a hat and *a dog*"): negation stops there.
+    """
+
+    at: int
+    start: int
+    determined: bool
+    negated: bool
+    separate: bool
+
+
+def governor(sentence: Sentence, position: int) -> Governor:
+    """Walk left from ``position`` (the first word of a noun) to what governs its noun phrase.
+
+    Coordinated phrases share a governor: in "without a car or a bus" both hang on "without".
+    """
+    words, tags = sentence.words, sentence.tags
+    open_end = position  # the leftmost word taken into the present conjunct
+    start = -1
+    determined = own = False
+    separate = False
+    negated = False
+    index = position - 1
+    while index >= 0:
+        tag = tags[index]
+        if tag & (CONJ | COMMA):
+            if not _can_end_phrase(tags[index - 1]):
+                break
+            if start < 0:
+                start, determined = open_end, own
+            if own and words[index] not in ("or", "nor"):
+                separate = True
+            own = False
+        elif tag & DET and tag & NEGATION:
+            negated = not separate
+            open_end, own = index, True
+        elif tag & OPENS_PHRASE:
+            open_end, own = index, True
+        elif words[index] == "of" and words[index - 1] in PARTITIVES:
+            own = False
+        elif own or tag & (CLOSED & ~ADVERB):
+            break
+        elif tag & (ADVERB | NOUN | ADJECTIVE | VERB):
+            if _is_verb(sentence, index, index + 1 == open_end):
+                break
+            open_end = index
+        else:
+            open_end = index  # a word no dictionary knows: a name, most often
+        index -= 1
+    if start < 0:
+        start, determined = open_end, own
+    return Governor(index, start, determined, negated, separate)
+
+
+def _can_end_phrase(tag: int) -> bool:
+    """Can a word with these readings end the conjunct before an "and"?"""
+    return not tag & CLOSED or bool(tag & NUMBER)
+
+
+def _is_verb(sentence: Sentence, index: int, adjacent: bool) -> bool:
+    """Is the open-class word at ``index`` the verb above a bare noun to its right?
+
+    ``adjacent``: the noun phrase follows at once, not after an "and".
+    """
+    tags = sentence.tags
+    tag = tags[index]
+    if sentence.words[index] in NAMING:
+        return True
+    if not tag & VERB:
+        return False
+    before = tags[index - 1] if index else STOP
+    if tag & GERUND:
+        # "a sitting dog" against "a man riding horses"
+        return not before & (OPENS_PHRASE | ADJECTIVE) or bool(
+            before & NOUN and not before & ADJECTIVE
+        )
+    if tag & PAST and not tag & (NOUN | ADJECTIVE):
+        # "two parked cars" against "a man parked cars"
+        return not (before & (OPENS_PHRASE | ADJECTIVE | ADVERB | CONJ | STOP | COMMA))
+    if tag & THIRD:
+        return not tag & PLURAL or (adjacent and not before & (OPENS_PHRASE | ADJECTIVE))
+    if tag & BASE and not tag & (NOUN | ADJECTIVE):
+        return True
+    # "people ride horses", "to ride horses"; "next to park benches" has a noun there
+    if not tag & BASE:
+        return False
+    if index and sentence.words[index - 1] == "to":
+        return index < 2 or sentence.words[index - 2] not in TO_NOUN
+    return bool(before & (PLURAL | MODAL) and not before & ADJECTIVE)
+
+
+def negation_before(sentence: Sentence, index: int) -> bool:
+    """Does a "not" or "without" govern the verb at ``index`` ("is not wearing", "doesn't have")?"""
+    words, tags = sentence.words, sentence.tags
+    for position in range(index, max(index - 5, -1), -1):
+        tag = tags[position]
+        if tag & NEGATION:
+            return not (position + 1 < len(words) and words[position + 1] in ("only", "just"))
+        if position == index:
+            if not tag & (AUX | VERB | NEGATION):
+                return False
+        elif not tag & (AUX | MODAL | ADVERB | VERB) or tag & STOP:
+            return False
+    return False

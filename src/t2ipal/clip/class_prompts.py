@@ -1,0 +1,79 @@
+"""From class names to what a head starts with: token embeddings, or a fixed prompt ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from t2ipal.clip.backbone import Backbone
+from t2ipal.clip.templates import IMAGENET_TEMPLATES
+from t2ipal.method.head_config import ClassNames
+from t2ipal.method.prompts import ClassTokens
+from t2ipal.vocabulary import Vocabulary, plain
+
+START_PHRASE = "a photo of a"
+
+# Plain, scene-like and counted wordings; their mean embedding is the zero-shot class embedding
+# (prompt ensembling: Radford et al., ICML 2021, section 3.1.4).
+TEMPLATES = (
+    "a photo of a {}.",
+    "a picture of a {}.",
+    "an image of a {}.",
+    "there is a {} in the scene.",
+    "a small {}.",
+    "a large {}.",
+    "a photo of one {}.",
+    "a {} and other things.",
+)
+
+
+def class_ensemble(
+    backbone: Backbone, vocabulary: Vocabulary, templates: Sequence[str] = TEMPLATES
+) -> Tensor:
+    """Zero-shot class embeddings [C, D]: the normalised mean of the normalised templates."""
+    means = []
+    for name in vocabulary.readable:  # one class at a time, as templates may be many
+        texts = [form.format(name) for form in templates]
+        means.append(F.normalize(backbone.encode_text(texts).global_, dim=-1).mean(0))
+    return F.normalize(torch.stack(means), dim=-1)
+
+
+def class_words(vocabulary: Vocabulary, form: ClassNames = "readable") -> tuple[str, ...]:
+    """The class names as prompts write them: in plain English, or as the benchmark does."""
+    if form == "readable":
+        return vocabulary.readable
+    return tuple(plain(name) for name in vocabulary.names)
+
+
+def template_captions(words: Sequence[str]) -> list[tuple[str, int]]:
+    """Captions made of nothing but a class name, each with the number of its class.
+
+    TaI-DPT (Guo et al., CVPR 2023; its datasets/) trains on them beside the captions of a file:
+    nine copies of "a photo of a X." and CLIP's 80 templates for every class.
+    """
+    forms = ["a photo of a {}."] * 9 + [*IMAGENET_TEMPLATES]
+    return [(form.format(word), index) for index, word in enumerate(words) for form in forms]
+
+
+def class_tokens(
+    backbone: Backbone,
+    vocabulary: Vocabulary,
+    phrase: str = START_PHRASE,
+    form: ClassNames = "readable",
+) -> ClassTokens:
+    """Token embeddings of every class name and of the start phrase, and the tower's limit."""
+    tokens = backbone.tokenize([*(f"{word}." for word in class_words(vocabulary, form)), phrase])
+    ends = backbone.eos_positions(tokens).tolist()
+    embedded = backbone.embed_tokens(tokens)  # [C + 1, T, Wt]
+    names = [row[1:end] for row, end in zip(embedded[:-1], ends[:-1], strict=True)]
+    init = embedded[-1, 1 : ends[-1]]
+    limit = backbone.context_length
+    return ClassTokens(embedded[0, 0], names, embedded[0, ends[0]], init, limit)
+
+
+def text_encoder(backbone: Backbone, prompts: Tensor, eos: Tensor, shared: int = 0) -> Tensor:
+    """The recognizer's text tower: prompts [G, C, T, Wt] and ends [C] to features [G, C, D]."""
+    return backbone.encode_prompts(prompts, torch.as_tensor(eos), shared)

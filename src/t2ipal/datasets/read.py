@@ -1,0 +1,222 @@
+"""Labelled images from what a user names: a folder, a file, a benchmark, or the miniature."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from t2ipal.datasets import coco2014, nuswide, voc2007
+from t2ipal.datasets.coco_json import read_coco_json
+from t2ipal.datasets.image_folder import OTHERS, is_image_folder, read_image_folder
+from t2ipal.datasets.labelled_images import LabelledImages, class_lookup
+from t2ipal.datasets.labels_csv import LABELS_FILE, read_labels_csv
+from t2ipal.datasets.spec_options import split_options
+from t2ipal.errors import UserError
+from t2ipal.files import sha256_file, sha256_text
+from t2ipal.vocabulary import UNKNOWN, Vocabulary
+
+__all__ = ["LabelledImages", "read_labelled_images"]
+
+MINIATURE = "miniature"
+MINIATURE_IMAGES = 1000
+MINIATURE_SPLITS = {
+    "test": "held-out style",
+    "hard": "held-out style, hard",
+    "known": "known style",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A benchmark in the layout of its authors.
+
+    Attributes:
+        read: folder, vocabulary and options to images.
+        options: option -> the values it may have; None for anything.
+        official: split -> how many images it has.
+        split: the split where none is named.
+    """
+
+    read: Callable[..., LabelledImages]
+    options: dict[str, tuple[str, ...] | None]
+    official: dict[str, int]
+    split: str
+
+
+LAYOUTS = {
+    "voc2007": Layout(
+        voc2007.read_voc2007,
+        {"split": tuple(voc2007.OFFICIAL), "difficult": tuple(voc2007.DIFFICULT)},
+        voc2007.OFFICIAL,
+        "test",
+    ),
+    "coco2014": Layout(
+        coco2014.read_coco2014, {"split": tuple(coco2014.OFFICIAL)}, coco2014.OFFICIAL, "val"
+    ),
+    "nuswide": Layout(
+        nuswide.read_nuswide,
+        {"split": tuple(nuswide.OFFICIAL), "images": None},
+        nuswide.OFFICIAL,
+        "test",
+    ),
+}
+
+
+def read_labelled_images(
+    spec: str | Path,
+    vocabulary: Vocabulary,
+    *,
+    images: str | Path | None = None,
+    cache: str | Path | None = None,
+    seed: int = 0,
+) -> LabelledImages:
+    """Read labelled images for the classes of ``vocabulary``.
+
+    Args:
+        spec: a folder with ``labels.csv``, the path of such a file, a COCO-format JSON, a folder of
+            folders of images named by class (``DIR?others=unknown``:
+            :mod:`t2ipal.datasets.image_folder`), or
+            ``miniature[:test|hard|known][:N]``, N scenes of the miniature world (default: 1000 of
+            the held-out style); or ``voc2007:DIR``, ``coco2014:DIR``, ``nuswide:DIR``, a benchmark
+            in its authors' layout, with options behind it: ``voc2007:DIR?split=trainval``.
+        images: folder of the images, for a COCO JSON whose images lie in no usual place.
+        cache: folder in which the miniature's scenes are drawn, once.
+        seed: seed of the miniature's scenes.
+
+    Raises:
+        UserError: nothing usable at ``spec``, a bad row, an unknown class, a missing image.
+    """
+    if str(spec).split(":")[0] == MINIATURE:
+        return _read_miniature(str(spec), vocabulary, cache, seed)
+    if (found := parse_layout(str(spec))) is not None:
+        layout, folder, options = found
+        return layout.read(folder, vocabulary, **options)
+    path, others = _with_others(spec)
+    if path.is_dir():
+        if not (path / LABELS_FILE).is_file():
+            if is_image_folder(path):
+                return read_image_folder(path, vocabulary, others=others or "absent")
+            raise UserError(
+                f"{path}: holds no {LABELS_FILE}; add one (header 'image,labels'), sort the images "
+                "into folders named by class, or name a COCO-format JSON file."
+            )
+        path = path / LABELS_FILE
+    if others is not None:
+        raise UserError(f"{spec}: 'others' is for folders named by class; leave it out.")
+    if not path.is_file():
+        raise UserError(
+            f"{spec}: no such folder or file; give a folder with {LABELS_FILE} or of folders named "
+            f"by class, a COCO-format JSON or '{MINIATURE}'."
+        )
+    if path.suffix.lower() == ".json":
+        return read_coco_json(path, vocabulary, images=images)
+    return read_labels_csv(path, vocabulary)
+
+
+def _with_others(spec: str | Path) -> tuple[Path, str | None]:
+    """``DIR?others=VALUE`` as folder and value; None where no value is given.
+
+    Raises:
+        UserError: another option or value.
+    """
+    path = Path(spec)
+    folder, mark, option = str(spec).partition("?")
+    if not mark or path.exists() or not Path(folder).is_dir():
+        return path, None
+    key, _, value = option.partition("=")
+    if key != "others" or value not in OTHERS:
+        raise UserError(f"{spec}: expected others={' or others='.join(OTHERS)} behind the '?'.")
+    return Path(folder), value
+
+
+def parse_layout(spec: str) -> tuple[Layout, Path, dict[str, str]] | None:
+    """The layout, folder and options of ``NAME:DIR?key=value&key=value``; None for other specs.
+
+    Raises:
+        UserError: an unknown option or value.
+    """
+    name, separator, rest = spec.partition(":")
+    if name not in LAYOUTS or not separator:
+        return None
+    layout = LAYOUTS[name]
+    folder, options = split_options(spec, rest, layout.options, name)
+    for key, value in options.items():
+        allowed = layout.options[key]
+        if allowed is not None and value not in allowed:
+            raise UserError(f"{spec}: {key} must be {' or '.join(allowed)}, not {value!r}.")
+    return layout, Path(folder), options
+
+
+def _read_miniature(
+    spec: str, vocabulary: Vocabulary, cache: str | Path | None, seed: int
+) -> LabelledImages:
+    """Draw scenes with the vocabulary's classes into ``cache``, unless they are there; read them.
+
+    A class that the miniature's world does not have is absent from every scene.
+    """
+    parts = spec.split(":")[1:]
+    split = parts.pop(0) if parts and parts[0] in MINIATURE_SPLITS else "test"
+    count = parts.pop(0) if parts else str(MINIATURE_IMAGES)
+    if parts or not count.isascii() or not count.isdigit() or int(count) < 1:
+        raise UserError(
+            f"{spec!r}: expected {MINIATURE}[:{'|'.join(MINIATURE_SPLITS)}][:N], "
+            f"for example '{MINIATURE}:{MINIATURE_IMAGES}'."
+        )
+    if cache is None:
+        raise UserError(f"{spec!r}: the scenes need a folder to be drawn in; name a cache folder.")
+    from t2ipal.miniature import scenes
+
+    things = _things_of(vocabulary)
+    names = list(things)
+    if 1 not in {label for _, label in things.values()}:
+        raise UserError(
+            f"{spec!r}: its scenes show no class of the vocabulary {vocabulary.title!r}; "
+            "give labelled images of your classes."
+        )
+    # Other drawing code draws other scenes and other classes choose others, so both are named.
+    sources = sorted(Path(scenes.__file__).parent.glob("*.py"))
+    digest = sha256_text(*map(sha256_file, sources), *names)[:8]
+    folder = Path(cache) / f"{MINIATURE}-{split}-{count}-seed{seed}-{digest}"
+    if not folder.is_dir():
+        drawing = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+        drawing.mkdir(parents=True)
+        try:
+            scenes.write_test_set(drawing, int(count), seed=seed, split=split, names=names)
+            drawing.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process has just drawn the same scenes
+                raise
+        finally:
+            shutil.rmtree(drawing, ignore_errors=True)
+    scene = read_labels_csv(folder / LABELS_FILE, Vocabulary.of(names))
+    targets = np.zeros((len(scene), len(vocabulary)), dtype=np.int8)  # [N, C]
+    for column, (index, label) in enumerate(things.values()):
+        shown = (scene.targets[:, column] == 1) & (targets[:, index] != 1)
+        targets[shown, index] = label
+    title = f"{count} miniature scenes, {MINIATURE_SPLITS[split]}"
+    return LabelledImages(title, scene.files, targets, folder=folder)
+
+
+def _things_of(vocabulary: Vocabulary) -> dict[str, tuple[int, int]]:
+    """Name of a thing of the miniature's world -> class, and its label where the thing is shown.
+
+    The label is 1 where the thing and the class have one name. It is unknown where only a narrower
+    word of the thing names the class: a bird may or may not be the duck that is asked for.
+    """
+    from t2ipal.miniature.world import THINGS
+
+    known = class_lookup(vocabulary, synonyms=True)
+    things: dict[str, tuple[int, int]] = {}
+    for thing in THINGS:
+        plain, *narrower = thing.words
+        for label, words in ((1, (thing.name, plain)), (UNKNOWN, narrower)):
+            found = [known[word.casefold()] for word in words if word.casefold() in known]
+            if found:
+                things[thing.name] = found[0], label
+                break
+    return things

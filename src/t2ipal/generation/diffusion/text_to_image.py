@@ -1,0 +1,333 @@
+"""Any diffusers text-to-image pipeline as a function of prompts and seeds."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from t2ipal.errors import UserError
+from t2ipal.generation.diffusion.placement import LEVELS, Placement, networks_of
+from t2ipal.generation.diffusion.prompt_length import cut_prompts, padded_length
+from t2ipal.generation.diffusion.quiet import WarnedOnce, quiet_bars
+from t2ipal.generation.diffusion.schedulers import without_noise
+from t2ipal.generation.diffusion.settings import PRECISIONS, Settings
+from t2ipal.generation.diffusion.source import Source, load_pipeline, locate
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+# What the batch check draws: short and long prompts, since padding may depend on the company.
+_PROBE = (
+    "a dog",
+    "two people ride their bicycles past a red bus, some parked cars and a row of small shops",
+    "a cat sleeps on a chair",
+    "an old boat on the river, two cows and a horse",
+)
+_PROBE_STEPS = 2
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One image, and whether the pipeline's own safety checker flagged it."""
+
+    image: Image.Image
+    flagged: bool
+
+
+class TextToImage:
+    """A loaded pipeline that draws prompts.
+
+    Attributes:
+        spec, revision: its origin, as they stand in the manifest (see ``source.locate``).
+        settings: how it draws.
+        drawn_on: the device's kind, the number format and the scheduler, for the record.
+    """
+
+    def __init__(
+        self, pipe: Any, source: Source, settings: Settings, placement: Placement | None = None
+    ) -> None:
+        """Take over ``pipe``, which is already on its device; ``source.revision`` must be known.
+
+        ``placement`` says where its weights lie; on ``pipe.device`` where not given.
+
+        Raises:
+            UserError: ``pipe`` is no text-to-image pipeline or lacks something that was asked for.
+        """
+        self._pipe = pipe
+        self.spec = source.spec
+        self.revision = str(source.revision)
+        self.settings = settings
+        self._placement = placement or Placement(pipe, pipe.device)
+        self._device = self._placement.device
+        self.drawn_on = {"device": self._device.type, "dtype": str(pipe.dtype).split(".")[-1]}
+        if (own := getattr(pipe, "scheduler", None)) is not None:
+            if not settings.ancestral:
+                pipe.scheduler = without_noise(own)
+            self.drawn_on["scheduler"] = type(pipe.scheduler).__name__
+            if type(pipe.scheduler) is not type(own):
+                log.info(
+                    "%s: %s adds noise in every step; drawing with %s (--ancestral keeps it).",
+                    self.spec, type(own).__name__, self.drawn_on["scheduler"],
+                )  # fmt: skip
+        self._parameters = inspect.signature(pipe.__call__).parameters
+        self._warned_once = WarnedOnce()
+        self._batch_is_exact: dict[int, bool] = {}
+        self._one_at_a_time = False
+        self._most: int | None = None  # images at a time, once memory has run out
+        pipe.set_progress_bar_config(disable=True)
+        for name in ("prompt", "generator"):
+            if name not in self._parameters:
+                raise UserError(
+                    f"{self.spec}: {type(pipe).__name__} takes no {name}; "
+                    "give a text-to-image pipeline."
+                )
+        for name, argument in _ARGUMENTS.items():
+            if getattr(settings, name) is not None and argument not in self._parameters:
+                raise UserError(
+                    f"{self.spec}: {type(pipe).__name__} has no {argument}; leave {name} out."
+                )
+
+    @classmethod
+    def load(
+        cls, spec: str, *, revision: str | None = None, settings: Settings | None = None
+    ) -> TextToImage:
+        """Load ``spec``: ``miniature``, a folder in diffusers' format, or a hub id.
+
+        Raises:
+            UserError: diffusers, the model or the device is missing, or the model cannot be loaded.
+        """
+        settings = settings or Settings()
+        source = locate(spec, revision)
+        try:
+            import diffusers  # noqa: F401
+            import torch
+        except ImportError as error:
+            raise UserError(
+                f"drawing images needs diffusers ({error}); run: pip install 't2ipal[generate]'"
+            ) from error
+        device = _device(settings.device)
+        dtype = getattr(torch, PRECISIONS[_precision(settings.precision, device)])
+        pipe, source = load_pipeline(source, revision, dtype)
+        return cls(pipe, source, settings, Placement.fitting(pipe, device))
+
+    def cut_prompts(self, prompts: Iterable[str]) -> tuple[list[str], int]:
+        """The prompts that are longer than the pipeline reads, and how many tokens it reads."""
+        with self._warned_once.attached():
+            return cut_prompts(self._pipe, self._parameters, prompts)
+
+    def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Drawn]:
+        """Draw one image for each prompt, from its own seed.
+
+        An image depends on its prompt and seed alone. The initial noise comes from one CPU
+        generator an image, so the kind of GPU does not matter for it. What a network then computes
+        may differ in its last bits with the batch size, and a rounding to 8 bits makes that
+        visible. Therefore, with ``settings.exact``:
+
+        - on a CPU in float32 the layers run under ``exact.BatchInvariant``;
+        - the first batch of each size is preceded by a check: two steps for four prompts, together
+          and alone, must agree in every bit. Where they do not, as is to be expected on a GPU,
+          images are drawn one at a time, and a warning says so.
+
+        Without ``exact``, a batch is simply drawn, and images may differ between batch sizes by a
+        rounding here and there. In both cases the bits belong to this machine and these libraries.
+        A pipeline that fails on a batch (PRX of diffusers 0.42 does with guidance) is asked for one
+        image at a time from then on; what fails there too is raised. Where memory runs out, the
+        batch is halved from then on, and where a single image does not fit, weights move to main
+        memory (see ``placement``), each with a warning.
+
+        Raises:
+            UserError: the pipeline refuses the settings, or memory runs out for a single image.
+        """
+        if len(prompts) != len(seeds):
+            raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
+        drawn: list[Drawn] = []
+        while len(drawn) < len(prompts):
+            rows = slice(len(drawn), len(drawn) + (self._most or len(prompts)))
+            try:
+                drawn += self._draw_batch(prompts[rows], seeds[rows])
+            except _OutOfMemory as error:
+                if error.count == 1:
+                    if self._placement.spare():
+                        log.warning(
+                            "%s: out of memory with a single image; from now on %s.",
+                            self.spec, LEVELS[self._placement.level],
+                        )  # fmt: skip
+                        continue
+                    raise UserError(
+                        f"{self.spec}: out of memory with a single image; lower the image size or "
+                        "the precision."
+                    ) from error
+                self._most = error.count // 2
+                log.warning(
+                    "%s: out of memory with %d images at a time; from now on %d.",
+                    self.spec, error.count, self._most,
+                )  # fmt: skip
+        return drawn
+
+    def _draw_batch(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Drawn]:
+        count = len(prompts)
+        if count > 1 and not self._one_at_a_time:
+            try:
+                if not self.settings.exact or self._same_in_batch(count):
+                    return self._draw_together(prompts, seeds)
+            except RuntimeError as error:
+                self._one_at_a_time = True
+                log.warning(
+                    "%s: %s fails on %d prompts together (%s), so images are drawn one at a time.",
+                    self.spec, type(self._pipe).__name__, count, error,
+                )  # fmt: skip
+        alone = (
+            self._draw_together([prompt], [seed])
+            for prompt, seed in zip(prompts, seeds, strict=True)
+        )
+        return [drawn for one in alone for drawn in one]
+
+    def _draw_together(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Drawn]:
+        output = self._call(prompts, seeds, output_type="pil")
+        flags = getattr(output, "nsfw_content_detected", None) or [False] * len(prompts)
+        return [Drawn(image, bool(flag)) for image, flag in zip(output.images, flags, strict=True)]
+
+    def _same_in_batch(self, count: int) -> bool:
+        """Whether ``count`` images drawn together have the bits of images drawn alone."""
+        if count not in self._batch_is_exact:
+            which = [number % len(_PROBE) for number in range(count)]
+            together = self._probe(which)
+            alone = [self._probe([number])[0] for number in range(min(count, len(_PROBE)))]
+            same = all(
+                np.array_equal(image, alone[number], equal_nan=True)
+                for image, number in zip(together, which, strict=True)
+            )
+            if not same:
+                log.warning(
+                    "On this device a batch of %d gives other last bits than single images, so "
+                    "images are drawn one at a time; exact=False batches them, and they may then "
+                    "differ by a rounding between batch sizes.",
+                    count,
+                )
+            self._batch_is_exact[count] = same
+        return self._batch_is_exact[count]
+
+    def _probe(self, which: Sequence[int]) -> list[np.ndarray]:
+        """Float images [H, W, 3] of the probe's prompts ``which``, after very few steps."""
+        prompts = [_PROBE[number] for number in which]
+        fewer = {}
+        if "num_inference_steps" in self._parameters:
+            fewer["num_inference_steps"] = min(self.settings.steps or _PROBE_STEPS, _PROBE_STEPS)
+        return list(self._call(prompts, which, output_type="np", **fewer).images)
+
+    def _call(self, prompts: Sequence[str], seeds: Sequence[int], **options: Any) -> Any:
+        import torch
+
+        from t2ipal.generation.diffusion.exact import BatchInvariant
+
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        arguments = {**self._arguments(len(prompts)), **options}
+        on_cuda = [self._device] if self._device.type == "cuda" else []
+        with ExitStack() as stack:
+            stack.enter_context(quiet_bars())
+            stack.enter_context(self._warned_once.attached())
+            if self.settings.exact and self.drawn_on["device"] == "cpu":
+                stack.enter_context(BatchInvariant(networks_of(self._pipe).values()))
+            # a scheduler that draws from the global generator is then still a function of the seed
+            stack.enter_context(torch.random.fork_rng(devices=on_cuda))
+            torch.manual_seed(seeds[0])
+            try:
+                output = self._pipe(prompt=list(prompts), generator=generators, **arguments)
+            except torch.OutOfMemoryError as error:
+                raise _OutOfMemory(len(prompts)) from error
+            except ValueError as error:
+                raise UserError(f"{self.spec}: the pipeline refuses this: {error}") from error
+        if len(getattr(output, "images", ())) != len(prompts):
+            raise UserError(
+                f"{self.spec}: {type(self._pipe).__name__} does not give one image a prompt; "
+                "give a text-to-image pipeline."
+            )
+        return output
+
+    def _arguments(self, count: int) -> dict[str, Any]:
+        """The settings under the pipeline's own names; it decides about what is not given."""
+        given = {argument: getattr(self.settings, name) for name, argument in _ARGUMENTS.items()}
+        given = {argument: value for argument, value in given.items() if value is not None}
+        if "negative_prompt" in given:
+            given["negative_prompt"] = [given["negative_prompt"]] * count
+        if "height" not in given and (side := self._native_side()):
+            given["height"] = given["width"] = side
+        if "use_resolution_binning" in self._parameters:
+            # sizes are meant exactly; the native size is in every table of resolutions anyway
+            given["use_resolution_binning"] = False
+        # A caption is drawn as it stands: no instruction in front of it, no words taken out.
+        for name, value in (("complex_human_instruction", None), ("clean_caption", False)):
+            if name in self._parameters:
+                given[name] = value
+        if (limit := padded_length(self._pipe, self._parameters)) is not None:
+            given["max_sequence_length"] = limit
+        return given
+
+    def _native_side(self) -> int | None:
+        """The checkpoint's own size, where the pipeline's default is a number fixed in its code.
+
+        Sana's default is 1024 for its checkpoints of 512 pixels too.
+        """
+        if not isinstance(getattr(self._parameters.get("height"), "default", None), int):
+            return None
+        network = getattr(self._pipe, "transformer", None) or getattr(self._pipe, "unet", None)
+        side = getattr(getattr(network, "config", None), "sample_size", None)
+        scale = getattr(self._pipe, "vae_scale_factor", None)
+        return side * scale if isinstance(side, int) and isinstance(scale, int) else None
+
+
+class _OutOfMemory(Exception):
+    """Memory ran out with ``count`` images at a time."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"out of memory with {count} images")
+        self.count = count
+
+
+_ARGUMENTS = {
+    "steps": "num_inference_steps",
+    "guidance": "guidance_scale",
+    "negative_prompt": "negative_prompt",
+    "height": "height",
+    "width": "width",
+}
+
+
+def _device(asked: str) -> torch.device:
+    import torch
+
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if asked == "auto":
+        return torch.device(next(kind for kind, present in there.items() if present))
+    try:
+        device = torch.device(asked)
+    except RuntimeError:
+        raise UserError(f"device {asked!r}: expected cpu, mps, cuda or cuda:NUMBER.") from None
+    if not there[device.type] or (device.index or 0) >= max(torch.cuda.device_count(), 1):
+        raise UserError(f"device {asked!r} is not there; use auto, or cpu.")
+    return device
+
+
+def _precision(asked: str, device: torch.device) -> str:
+    import torch
+
+    if asked == "auto":
+        if device.type != "cuda":
+            return "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if asked == "fp16" and device.type == "cpu":
+        raise UserError("precision fp16 needs a GPU; on a CPU use fp32 (auto) or bf16.")
+    return asked

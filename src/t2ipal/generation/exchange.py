@@ -1,0 +1,131 @@
+"""Images made elsewhere come in, generated sets go out as webdataset shards.
+
+What comes in is read by ``samples``. What goes out is, sample by sample, an image, its caption and
+its row of the manifest.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from t2ipal.captions.labelled import LabelledCaption, label_captions
+from t2ipal.captions.sources import Caption
+from t2ipal.errors import UserError
+from t2ipal.files import atomic_path, to_json_line
+from t2ipal.generation.duplicates import fingerprint
+from t2ipal.generation.samples import Sample, read_samples
+from t2ipal.generation.store import ImageRow, ImageStore, image_id, read_manifest
+from t2ipal.vocabulary import Vocabulary
+
+IMPORTED = "imported"
+_BLOCK = 64  # captions that are labelled together, their images in memory meanwhile
+
+
+def import_images(
+    source: str | Path, vocabulary: Vocabulary, out: Path
+) -> tuple[list[LabelledCaption], list[ImageRow]]:
+    """Bring images of a caption that names a class into an image store; a second start goes on.
+
+    Returns:
+        The labelled captions, those without a class too, and the rows of the manifest.
+
+    Raises:
+        UserError: as :func:`read_samples`; no caption names a class; or ``out`` holds other images.
+    """
+    store = ImageStore(out)
+    known = store.rows()
+    for row in known.values():
+        if row.generator != IMPORTED:
+            raise UserError(f"{out}: holds drawn images ({row.file}); choose another folder.")
+    captions: list[LabelledCaption] = []
+    rows: dict[str, ImageRow] = {}
+    for sample, labelled in _labelled(source, vocabulary):
+        captions.append(labelled)
+        id = image_id(sample.key, 0)
+        if not labelled.labels:
+            continue
+        old = known.get(id)
+        if old is not None and old.caption == sample.caption and store.has(old):
+            rows[id] = replace(old, labels=tuple(labelled.labels), unknown=tuple(labelled.unknown))
+            continue
+        if not store.journals():
+            store.begin()
+        image = sample.image()
+        row = _row(labelled, id, *store.save(image, id), fingerprint(image))
+        store.append(row)
+        rows[id] = row
+    if not rows:
+        raise UserError(
+            f"{source}: none of the {len(captions)} captions names a class; check the classes."
+        )
+    found = list(rows.values())
+    if store.journals() or found != list(known.values()):
+        store.discard(row for id, row in known.items() if id not in rows)
+        store.finish(found)
+    return captions, found
+
+
+def pack(folder: Path, out: Path, *, per_shard: int = 1000) -> list[Path]:
+    """Write a finished set as webdataset shards ``000000.tar``, ...; the same set, the same bytes.
+
+    Each is written whole or not at all.
+
+    Raises:
+        UserError: the set is missing or unfinished, or ``per_shard`` is less than 1.
+    """
+    if per_shard < 1:
+        raise UserError(f"images a shard must be at least 1, not {per_shard}.")
+    rows = read_manifest(folder)
+    shards = []
+    for number, start in enumerate(range(0, len(rows), per_shard)):
+        path = out / f"{number:06}.tar"
+        with atomic_path(path) as temporary, tarfile.open(temporary, "w") as tar:
+            for row in rows[start : start + per_shard]:
+                _add(tar, f"{row.id}.png", (folder / row.file).read_bytes())
+                _add(tar, f"{row.id}.txt", row.caption.encode())
+                _add(tar, f"{row.id}.json", to_json_line(row.to_json()).encode())
+        shards.append(path)
+    return shards
+
+
+def _labelled(
+    source: str | Path, vocabulary: Vocabulary
+) -> Iterator[tuple[Sample, LabelledCaption]]:
+    samples, keys = read_samples(source), set[str]()
+    while block := list(islice(samples, _BLOCK)):
+        for sample in block:
+            if sample.key in keys:
+                raise UserError(f"{sample.where}: is there twice; names must be unique.")
+            keys.add(sample.key)
+        texts = [Caption(sample.key, sample.caption) for sample in block]
+        yield from zip(block, label_captions(texts, vocabulary), strict=True)
+
+
+def _row(labelled: LabelledCaption, id: str, file: str, digest: str, mark: str) -> ImageRow:
+    return ImageRow(
+        id=id,
+        caption_id=labelled.id,
+        copy=0,
+        caption=labelled.caption,
+        labels=tuple(labelled.labels),
+        unknown=tuple(labelled.unknown),
+        seed=0,
+        attempt=0,
+        generator=IMPORTED,
+        revision="",
+        settings={},
+        file=file,
+        sha256=digest,
+        fingerprint=mark,
+    )
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)  # no time, no owner: the bytes depend on the set alone
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))

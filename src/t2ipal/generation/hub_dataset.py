@@ -1,0 +1,96 @@
+"""Images with captions out of a data set of Hugging Face's ``datasets`` library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from t2ipal.datasets.spec_options import split_options
+from t2ipal.errors import UserError, nearest
+from t2ipal.generation.samples import CAPTION_KEYS, Sample
+
+_OPTIONS = ("split", "image", "caption", "revision")
+
+
+def dataset_samples(spec: str) -> Iterator[Sample]:
+    """The samples of ``NAME[?split=...&image=...&caption=...&revision=...]``, in its order.
+
+    NAME is a data set on the hub, a folder that ``save_to_disk`` made, or one that the library
+    reads, such as a folder of parquet files. Without options the only split is taken (or train),
+    the only column of images, and the column text, caption or prompt.
+
+    Raises:
+        UserError: the library is missing, the data set cannot be had, or a column is missing; or a
+            row has no text.
+    """
+    name, options = split_options(f"hf:{spec}", spec, _OPTIONS, "a data set")
+    data = _one_split(name, _load(name, options.get("revision")), options.get("split"))
+    from datasets import Image
+
+    pictures = [key for key, kind in data.features.items() if isinstance(kind, Image)]
+    image = _column(name, pictures, options.get("image"), "image", pictures)
+    wanted = [key for key in (*CAPTION_KEYS, "prompt") if key in data.column_names]
+    caption = _column(name, data.column_names, options.get("caption"), "caption", wanted[:1])
+    data = data.select_columns([image, caption]).cast_column(image, Image(decode=False))
+    for number, row in enumerate(data):
+        where = f"hf:{name}: row {number}"
+        if not isinstance(row[caption], str):
+            raise UserError(
+                f"{where}: {caption} is {type(row[caption]).__name__}, not one text; "
+                "give a column with one caption an image."
+            )
+        picture = row[image] or {}
+        content = picture.get("bytes") or (Path(picture["path"]) if picture.get("path") else None)
+        if content is None:
+            raise UserError(f"{where}: has no image; remove the row.")
+        yield Sample(f"{number:09}", row[caption].strip(), where, content)
+
+
+def _load(name: str, revision: str | None) -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError(
+            f"hf:{name}: needs Hugging Face's datasets ({error}); "
+            "run: pip install 't2ipal[datasets]'"
+        ) from error
+    folder = Path(name).expanduser()
+    saved = any((folder / file).is_file() for file in ("state.json", "dataset_dict.json"))
+    try:
+        if saved:
+            return datasets.load_from_disk(str(folder))
+        return datasets.load_dataset(str(folder) if folder.is_dir() else name, revision=revision)
+    except Exception as error:  # the library passes on what its readers and the hub raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UserError(
+            f"hf:{name}: the data set cannot be loaded ({reason}); give a name on the hub, a "
+            "folder of parquet files, or one that save_to_disk made."
+        ) from error
+
+
+def _one_split(name: str, data: Any, split: str | None) -> Any:
+    splits = list(data) if isinstance(data, dict) else []
+    if not splits:
+        if split is not None:
+            raise UserError(f"hf:{name}: has no splits; leave out split={split}.")
+        return data
+    if split is None and (len(splits) == 1 or "train" in splits):
+        split = splits[0] if len(splits) == 1 else "train"
+    if split not in splits:
+        raise UserError(f"hf:{name}: choose a split with ?split=...: {', '.join(splits)}.")
+    return data[split]
+
+
+def _column(name: str, there: list[str], asked: str | None, kind: str, guesses: list[str]) -> str:
+    if asked is not None:
+        if asked not in there:
+            raise UserError(
+                f"hf:{name}: no {kind} column {asked!r}{nearest(asked, there)}; "
+                f"there are: {', '.join(there) or 'none'}."
+            )
+        return asked
+    if len(guesses) != 1:
+        found = ", ".join(there) or "none"
+        raise UserError(f"hf:{name}: name the {kind} column with ?{kind}=...; there are: {found}.")
+    return guesses[0]

@@ -1,0 +1,116 @@
+"""The frozen CLIP looks at every drawing while it is made: are its labels in it?
+
+What it does not see becomes unknown, what it sees unasked too, and a drawing without any label left
+is drawn again with the next seed (:mod:`t2ipal.generation.generate`). The evidence is that of
+:mod:`t2ipal.method.verification`, which can also be asked later, of drawings that are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from t2ipal.generation.screening import Finding
+from t2ipal.method.head_config import HeatmapConfig
+from t2ipal.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+    from t2ipal.captions.labelled import LabelledCaption
+    from t2ipal.clip.backbone import Backbone
+
+_BATCH = 8  # always full, so that a drawing's evidence does not depend on those beside it
+
+
+@dataclass(frozen=True)
+class ClipInspector:
+    """An :class:`t2ipal.generation.screening.Inspector` that loads its CLIP when it first looks.
+
+    Attributes:
+        clip: open_clip model, as :meth:`Backbone.load` takes it.
+        vocabulary: the C classes whose labels are checked.
+        patience: a label is seen unless more than so many absent classes outscore it.
+        image_size, resize_mode, device, precision: of the CLIP.
+    """
+
+    clip: str
+    vocabulary: Vocabulary
+    patience: int = 3
+    image_size: int | None = None
+    resize_mode: str | None = None
+    device: str = "auto"
+    precision: str = "auto"
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What decides its findings, ready for JSON."""
+        return {
+            "clip": self.clip,
+            "classes": self.vocabulary.digest,
+            "patience": self.patience,
+            "image_size": self.image_size,
+            "resize_mode": self.resize_mode,
+        }
+
+    def inspect(
+        self, images: Sequence[Image.Image], captions: Sequence[LabelledCaption]
+    ) -> list[Finding]:
+        """What CLIP finds of each drawing's labels."""
+        found: list[Finding] = []
+        for start in range(0, len(images), _BATCH):
+            rows = slice(start, start + _BATCH)
+            found += self._inspect(images[rows], captions[rows])
+        return found
+
+    def _inspect(
+        self, images: Sequence[Image.Image], captions: Sequence[LabelledCaption]
+    ) -> list[Finding]:
+        import torch
+        from torch.nn.functional import normalize
+
+        from t2ipal.method.items import ItemSet
+        from t2ipal.method.verification import doubtful, evidence
+
+        count = len(images)
+        pixels = torch.stack([self._backbone.preprocess(image) for image in images])
+        padding = pixels.new_zeros(_BATCH - count, *pixels.shape[1:])
+        features = self._backbone.encode_image(torch.cat([pixels, padding]))
+        targets = np.stack([self.vocabulary.targets(row.labels, row.unknown) for row in captions])
+        items = ItemSet(
+            normalize(features.global_[:count], dim=-1),
+            normalize(features.local[:count], dim=-1),
+            None,
+            torch.from_numpy(targets),
+            "image",
+        )
+        scores = evidence(items, self._classes, HeatmapConfig().image_temperature).cpu()
+        missing, added = doubtful(items.targets, scores, self.patience)
+        names = self.vocabulary.names
+        return [
+            Finding(*(tuple(names[i] for i in row.nonzero()[:, 0].tolist()) for row in pair))
+            for pair in zip(missing, added, strict=True)
+        ]
+
+    @cached_property
+    def _backbone(self) -> Backbone:
+        from t2ipal.clip.backbone import Backbone
+
+        return Backbone.load(
+            self.clip,
+            device=self.device,
+            precision=self.precision,
+            image_size=self.image_size,
+            resize_mode=self.resize_mode,
+        )
+
+    @cached_property
+    def _classes(self) -> Tensor:
+        from t2ipal.clip.class_prompts import class_ensemble
+
+        return class_ensemble(self._backbone, self.vocabulary)

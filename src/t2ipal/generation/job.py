@@ -1,0 +1,130 @@
+"""Which images a run wants, which of them are there already, and which do not belong to it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from t2ipal.errors import UserError
+from t2ipal.files import sha256_text
+from t2ipal.generation.store import ImageRow, ImageStore, Rejected, image_id
+
+if TYPE_CHECKING:
+    from t2ipal.captions.labelled import LabelledCaption
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to draw, and the attempts at it that were rejected so far."""
+
+    caption: LabelledCaption
+    copy: int
+    rejected: tuple[Rejected, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The image's id."""
+        return image_id(self.caption.id, self.copy)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """All that decides what a run's images show, apart from the captions.
+
+    ``revision`` is None while it is unknown, which is before a model of the hub was ever fetched.
+    """
+
+    spec: str
+    revision: str | None
+    settings: dict[str, Any]
+    seed: int
+
+    def image_seed(self, caption_id: str, copy: int, attempt: int) -> int:
+        """The seed of one drawing: 32 bits, which is what torch's CPU generator uses of a seed."""
+        parts = (str(self.seed), caption_id, str(copy), str(attempt))
+        return int(sha256_text("seed", *parts)[:8], 16)
+
+    def why_foreign(self, row: ImageRow, job: Job | None) -> str | None:
+        """What makes a stored image one of another run; None if it is what ``job`` would draw.
+
+        Labels may differ, since they do not change the image. So may the device and, where it was
+        left to the device, the precision: a run begun on a GPU is finished, or used, without one.
+        """
+        if job is None:
+            return f"caption {row.caption_id!r}, copy {row.copy}, is not asked for"
+        # a folder may have moved: its digest says whether it is the same generator
+        same_place = row.generator == self.spec or row.revision.startswith("sha256:")
+        compared = [
+            ("caption", row.caption, job.caption.caption),
+            *((name, row.settings.get(name), value) for name, value in self.settings.items()),
+            ("inspector", row.settings.get("inspector"), self.settings.get("inspector")),
+            ("generator", row.generator, row.generator if same_place else self.spec),
+            ("revision", row.revision, self.revision or row.revision),
+            ("seed", row.seed, self.image_seed(row.caption_id, row.copy, row.attempt)),
+        ]
+        for name, then, now in compared:
+            if then != now:
+                return f"drawn with {name} {then!r}, not {now!r}"
+        return None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run has to do: ``known`` images are done, ``jobs`` are not.
+
+    ``order`` lists the ids of all wanted images in caption order. ``foreign`` images are in the
+    way: by id, the row and why it does not belong.
+    """
+
+    order: tuple[str, ...]
+    known: dict[str, ImageRow]
+    jobs: tuple[Job, ...]
+    foreign: dict[str, tuple[ImageRow, str]]
+
+
+def plan(
+    captions: Sequence[LabelledCaption],
+    images_per_caption: int,
+    found: Iterable[ImageRow],
+    store: ImageStore,
+    identity: Identity,
+    max_redraws: int,
+) -> Plan:
+    """Compare the wanted images with the ``found`` rows of ``store``.
+
+    A found row keeps its image and takes its caption's present labels. A row without its image file
+    is to be drawn again; a failed one only if ``max_redraws`` leaves it another attempt.
+
+    Raises:
+        UserError: two captions have the same id.
+    """
+    wanted = {
+        image_id(caption.id, copy): Job(caption, copy)
+        for caption in captions
+        for copy in range(images_per_caption)
+    }
+    if len(wanted) < len(captions) * images_per_caption:
+        twice = Counter(caption.id for caption in captions).most_common(1)[0][0]
+        raise UserError(f"the caption id {twice!r} occurs twice; ids must be unique.")
+    known: dict[str, ImageRow] = {}
+    foreign: dict[str, tuple[ImageRow, str]] = {}
+    for row in found:
+        job = wanted.get(row.id)
+        why = identity.why_foreign(row, job)
+        if job is None or why is not None:
+            foreign[row.id] = (row, str(why))
+        elif row.failed and len(row.rejected) <= max_redraws:
+            wanted[row.id] = replace(job, rejected=row.rejected)
+        elif store.has(row):
+            caption = job.caption
+            known[row.id] = replace(
+                row,
+                labels=tuple(caption.labels),
+                unknown=tuple(caption.unknown),
+                missing=tuple(name for name in row.missing if name in caption.labels),
+                added=tuple(name for name in row.added if name not in caption.labels),
+            )
+    jobs = tuple(job for id, job in wanted.items() if id not in known)
+    return Plan(tuple(wanted), known, jobs, foreign)

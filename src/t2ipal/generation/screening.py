@@ -1,0 +1,74 @@
+"""Is a drawing usable: not flagged, black or flat, and does it show what it should?
+
+Safety checkers of Stable Diffusion blacken what they flag, and a half-precision overflow ends as a
+black image too (huggingface/diffusers#811). Both would enter training with the caption's labels.
+So would a drawing that leaves out what its caption names; an ``Inspector`` can look for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from PIL import Image, ImageStat
+
+if TYPE_CHECKING:
+    from t2ipal.captions.labelled import LabelledCaption
+
+UNSEEN = "unseen"
+"""Why a drawing was thrown away that shows none of its labels."""
+
+BLACK_LEVEL = 4
+"""A black image has no channel value above this (of 255)."""
+
+FLAT_DEVIATION = 2.0
+"""A flat image deviates less than this (of 255) from its mean in every channel. For comparison: one
+object at half contrast on a hundredth of the area makes a deviation of 12."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What an inspector found: labels it does not see, and classes that it sees unasked."""
+
+    missing: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+
+
+class Inspector(Protocol):
+    """Looks at drawings; :class:`t2ipal.generation.inspector.ClipInspector` is one."""
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What decides its findings, ready for JSON: part of what decides a run's images."""
+        ...
+
+    def inspect(
+        self, images: Sequence[Image.Image], captions: Sequence[LabelledCaption]
+    ) -> list[Finding]:
+        """One finding a drawing, each a function of the drawing and its labels alone."""
+        ...
+
+
+def is_black(image: Image.Image) -> bool:
+    """Nothing in an RGB image rises above ``BLACK_LEVEL``."""
+    return max(highest for _, highest in ImageStat.Stat(image).extrema) <= BLACK_LEVEL
+
+
+def is_flat(image: Image.Image) -> bool:
+    """Every channel of an RGB image is one value or nearly so."""
+    return max(ImageStat.Stat(image).stddev) < FLAT_DEVIATION
+
+
+def reject_reason(image: Image.Image, flagged: bool = False) -> str | None:
+    """Why a drawing is to be drawn again: ``"flagged"``, ``"black"``, ``"flat"``; None if usable.
+
+    ``flagged`` is the word of the pipeline's own safety checker and comes first, because what it
+    flags it also blackens.
+    """
+    if flagged:
+        return "flagged"
+    image = image.convert("RGB")
+    if is_black(image):
+        return "black"
+    return "flat" if is_flat(image) else None

@@ -1,0 +1,329 @@
+"""The images of a run on disk and the manifest that names them.
+
+    DIR/images/ab/ab12....png   the images, written whole or not at all
+    DIR/rejected/ab12...-0.png  drawings in which no label was seen, kept to be looked at
+    DIR/images.jsonl            the manifest: one row an image, in caption order
+    DIR/failed.jsonl            the same rows, without file, for images that every attempt failed
+    DIR/images.partial.jsonl    the journal of an unfinished run: rows in order of arrival
+    DIR/images.partial.0-of-4.jsonl  the same of one of several processes that share the run
+    DIR/images.partial.ray-*.jsonl   the same of a worker of a Ray cluster
+
+A row enters the journal after its image is in place, so a process killed at any moment loses no
+more than the images under way. A journal's last line may be torn; the lines before it are whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from PIL import Image
+
+from t2ipal.errors import UserError
+from t2ipal.files import atomic_path, read_jsonl, sha256_text, to_json_line, write_jsonl
+from t2ipal.parallel.sharding import Shard
+
+log = logging.getLogger(__name__)
+
+_PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A drawing that was thrown away: its seed and why.
+
+    The reason is ``flagged``, ``black``, ``flat`` or ``unseen``; only what is unseen has a file.
+    """
+
+    seed: int
+    reason: str
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    """One row of the manifest.
+
+    ``settings`` holds what was asked for (steps, guidance, ...) and, as ``device`` and ``dtype``,
+    what it was drawn on. ``attempt`` counts from 0; ``rejected`` lists the attempts before it. A
+    row of ``failed.jsonl`` has an empty ``file`` and ``sha256``; its last attempt is rejected too.
+    ``missing`` are labels that an inspector did not see, ``added`` classes that it saw unasked.
+    ``fingerprint`` tells near-duplicates (``duplicates.fingerprint``).
+    """
+
+    id: str
+    caption_id: str
+    copy: int
+    caption: str
+    labels: tuple[str, ...]
+    unknown: tuple[str, ...]
+    seed: int
+    attempt: int
+    generator: str
+    revision: str
+    settings: dict[str, Any]
+    file: str
+    sha256: str
+    rejected: tuple[Rejected, ...] = ()
+    missing: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    fingerprint: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """No attempt gave a usable image."""
+        return not self.file
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """Its labels without those that an inspector did not see."""
+        return tuple(name for name in self.labels if name not in self.missing)
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as written: tuples become lists."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any], where: str) -> ImageRow:
+        """Check and rebuild a row read from disk.
+
+        Raises:
+            UserError: a field is missing, unknown or of the wrong type, or ``file`` leads out of
+                the folder; the message starts with ``where``.
+        """
+        names = {field.name for field in fields(cls)}
+        row = {"missing": [], "added": [], "fingerprint": "", **row}  # what older manifests lack
+        if odd := sorted(names.symmetric_difference(row)):
+            raise UserError(
+                f"{where}: not a row of an image manifest (missing or unknown: {', '.join(odd)}); "
+                "restore the file or generate into another folder."
+            )
+        for name, kind in _TYPES.items():
+            if not isinstance(row[name], kind) or isinstance(row[name], bool):
+                raise UserError(f"{where}: {name} must be {kind.__name__}, not {row[name]!r}.")
+        try:
+            kept = {
+                **{name: tuple(map(_one, row[name])) for name in _CLASSES},
+                **{name: _one(row[name]) for name in ("generator", "revision")},
+                "rejected": tuple(Rejected(**entry) for entry in row["rejected"]),
+            }
+        except TypeError:
+            raise UserError(f"{where}: 'rejected' must list objects of seed and reason.") from None
+        read = cls(**{**row, **kept})
+        for file in (read.file, *(entry.file for entry in read.rejected)):
+            path = PurePosixPath(file)
+            if path.is_absolute() or ".." in path.parts or "\\" in file:
+                raise UserError(
+                    f"{where}: the file {file!r} lies outside the manifest's folder; refused."
+                )
+        return read
+
+
+def _one(text: object) -> str:
+    """Text that many rows have, held once."""
+    return sys.intern(str(text))
+
+
+_CLASSES = ("labels", "unknown", "missing", "added")
+_TYPES: dict[str, type] = {
+    **dict.fromkeys(("id", "caption_id", "caption", "generator", "revision"), str),
+    **dict.fromkeys(("file", "sha256", "fingerprint"), str),
+    **dict.fromkeys(("copy", "seed", "attempt"), int),
+    **dict.fromkeys((*_CLASSES, "rejected"), list),
+    "settings": dict,
+}
+
+
+def image_id(caption_id: str, copy: int) -> str:
+    """The name of an image, 20 hex digits: fit for any file system whatever the caption's id."""
+    return sha256_text("image", caption_id, str(copy))[:20]
+
+
+def read_manifest(folder: str | Path) -> list[ImageRow]:
+    """The images of a finished run, in caption order; failed ones are not among them.
+
+    Raises:
+        UserError: the run is missing or unfinished, a row is broken, or a file leads out of
+            ``folder``.
+    """
+    store = ImageStore(folder)
+    if journals := store.journals():
+        raise UserError(
+            f"{journals[0]}: images are still missing here; "
+            "start the same 't2ipal generate' again to draw the rest."
+        )
+    if not store.manifest.exists():
+        raise UserError(
+            f"{store.manifest}: no image manifest; run 't2ipal generate --out {folder}' first."
+        )
+    return _read_rows(store.manifest)
+
+
+class ImageStore:
+    """The images and the manifest under one folder. ``save`` and ``append`` may run in threads."""
+
+    def __init__(
+        self, folder: str | Path, shard: Shard | None = None, worker: str | None = None
+    ) -> None:
+        self.folder = Path(folder)
+        self.shard = shard
+        self.manifest = self.folder / "images.jsonl"
+        self.failures = self.folder / "failed.jsonl"
+        part = "" if shard is None else f".{shard.index}-of-{shard.count}"
+        part = part if worker is None else f".ray-{worker}"
+        self.journal = self.folder / f"images.partial{part}.jsonl"
+        self._lock = threading.Lock()
+
+    def rows(self) -> dict[str, ImageRow]:
+        """Every known image by id, failed ones too: manifest first, then what journals add."""
+        found = [row for path in (self.manifest, self.failures) for row in _read_rows(path)]
+        self._mend_journal()
+        for journal in self.journals():
+            found += _read_journal(journal)
+        return {row.id: row for row in found}
+
+    def journals(self) -> list[Path]:
+        """The journals that are there: a finished run has none."""
+        return sorted(self.folder.glob("images.partial*.jsonl"))
+
+    def has(self, row: ImageRow) -> bool:
+        """The row's image is there and whole, judged by its end; a failed row needs none."""
+        if row.failed:
+            return True
+        try:
+            with (self.folder / row.file).open("rb") as stream:
+                stream.seek(-len(_PNG_END), io.SEEK_END)
+                return stream.read() == _PNG_END
+        except OSError:
+            return False
+
+    def begin(self) -> None:
+        """Open the journal, which marks the store unfinished, and sweep up after a killed run."""
+        with _writing(self.journal):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.journal.touch()
+        if self.shard is not None:
+            return  # what looks left behind may be another process's work
+        for pattern in (".images.*.partial.jsonl", ".failed.*.partial.jsonl"):
+            for path in self.folder.glob(pattern):
+                path.unlink()
+        for pattern in ("images/??/.*.partial.png", "rejected/.*.partial.png"):
+            for path in self.folder.glob(pattern):
+                path.unlink()
+
+    def discard(self, rows: Iterable[ImageRow]) -> None:
+        """Remove the images of ``rows``; the manifest forgets them at ``finish``."""
+        for row in rows:
+            for file in (row.file, *(entry.file for entry in row.rejected)):
+                if file:
+                    (self.folder / file).unlink(missing_ok=True)
+
+    def save(self, image: Image.Image, id: str) -> tuple[str, str]:
+        """Write ``image`` as PNG under ``id``; return its path in the folder and its SHA-256.
+
+        Raises:
+            UserError: it cannot be written, for instance because the disk is full.
+        """
+        return self._write(image, f"images/{id[:2]}/{id}.png")
+
+    def save_rejected(self, image: Image.Image, id: str, attempt: int) -> str:
+        """Write a drawing that was thrown away beside the others; return its path in the folder.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        return self._write(image, f"rejected/{id}-{attempt}.png")[0]
+
+    def _write(self, image: Image.Image, file: str) -> tuple[str, str]:
+        encoded = io.BytesIO()
+        image.convert("RGB").save(encoded, format="PNG")
+        content = encoded.getvalue()
+        with _writing(self.folder / file), atomic_path(self.folder / file) as temporary:
+            temporary.write_bytes(content)
+        return file, hashlib.sha256(content).hexdigest()
+
+    def append(self, row: ImageRow) -> None:
+        """Add a row to the journal.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        line = to_json_line(row.to_json()).encode("utf-8")
+        with _writing(self.journal), self._lock, self.journal.open("ab", buffering=0) as stream:
+            before = stream.tell()
+            try:
+                if stream.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:  # no other thread may write behind half a line
+                stream.truncate(before)
+                raise
+
+    def finish(self, rows: Iterable[ImageRow]) -> None:
+        """Write the manifest and the list of failures in the order given; drop the journal."""
+        rows = list(rows)
+        failed = [row.to_json() for row in rows if row.failed]
+        with _writing(self.folder):
+            if failed:
+                write_jsonl(self.failures, failed)
+            else:
+                self.failures.unlink(missing_ok=True)
+            write_jsonl(self.manifest, (row.to_json() for row in rows if not row.failed))
+            for journal in self.journals():
+                journal.unlink(missing_ok=True)
+
+    def _mend_journal(self) -> None:
+        """Cut off a last line that a killed process did not finish."""
+        if not self.journal.exists():
+            return
+        content = self.journal.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            log.info("%s: the torn last line is dropped; its image is drawn again.", self.journal)
+            with self.journal.open("r+b") as stream:
+                stream.truncate(whole)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn a write that the system refuses (disk full, no permission) into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); the finished images are kept, so mend "
+            "that and start again."
+        ) from error
+
+
+def _read_journal(path: Path) -> list[ImageRow]:
+    """The whole lines of a journal; another process may be writing the last one."""
+    try:
+        return _rows_of(path, ended=True)
+    except UserError:
+        if path.exists():
+            raise
+        return []  # the process that finished the run has just removed it
+
+
+def _read_rows(path: Path) -> list[ImageRow]:
+    return _rows_of(path) if path.exists() else []
+
+
+def _rows_of(path: Path, ended: bool = False) -> list[ImageRow]:
+    rows = []
+    settings: dict[str, Any] = {}  # the same of most rows, held once
+    for number, row in read_jsonl(path, ended=ended):
+        if "settings" in row:
+            row["settings"] = settings.setdefault(repr(row["settings"]), row["settings"])
+        rows.append(ImageRow.from_json(row, f"{path}:{number}"))
+    return rows

@@ -1,0 +1,1 @@
+"""Whole runs: the stages in their order, the table of methods, benchmarks."""

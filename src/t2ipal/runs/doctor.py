@@ -1,0 +1,228 @@
+"""What is here, what a run still needs, and how long and large it would be.
+
+Nothing is fetched and nothing is written. Sizes follow from the configuration and the CLIP's own
+shape; times are measured here, on a few images, or not given.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from t2ipal.datasets.read import parse_layout, read_labelled_images
+from t2ipal.errors import UserError
+from t2ipal.runs.config import RunConfig
+from t2ipal.runs.fitting import backbone_of, versions
+from t2ipal.runs.labelling import labelled_captions
+from t2ipal.vocabulary import Vocabulary
+
+MEASURED_IMAGES = 4
+PIXEL_BYTES = 3  # of a PNG that cannot be compressed
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; ``missing`` if a run of this configuration would stop for it."""
+
+    topic: str
+    text: str
+    missing: bool = False
+
+    def __str__(self) -> str:
+        return f"{'MISSING' if self.missing else '':<8}{self.topic:<12}{self.text}"
+
+
+def examine(config: RunConfig, out: Path, *, measure: bool = False) -> Iterator[Finding]:
+    """The report, finding by finding, for a run of ``config`` in ``out``.
+
+    Args:
+        measure: draw and embed a few images to tell how long the run would take.
+
+    Raises:
+        UserError: the classes or captions of the configuration cannot be read.
+    """
+    config = config.with_preset()
+    yield from _machine(out)
+    yield from _cache()
+    clip, generator = _clip(config), _generator(config)
+    yield clip
+    yield generator
+    if config.data is not None:
+        yield from _data(config)
+    yield from _run(config, out, measure, usable=not clip.missing and not generator.missing)
+
+
+def _machine(out: Path) -> Iterator[Finding]:
+    import torch
+
+    for name, version in versions().items():
+        yield Finding("version", f"{name} {version}")
+    yield Finding("processor", f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}")
+    if memory := _memory():
+        yield Finding("memory", f"{_size(memory[0])} free of {_size(memory[1])}")
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        name = torch.cuda.get_device_name(index)
+        yield Finding("device", f"cuda:{index} {name}, {_size(free)} free of {_size(total)}")
+    if torch.backends.mps.is_available():
+        yield Finding("device", "mps")
+    if not torch.cuda.is_available() and not torch.backends.mps.is_available():
+        yield Finding("device", "no GPU: everything runs on the processor")
+    disk = shutil.disk_usage(_existing(out))
+    yield Finding("disk", f"{_size(disk.free)} free of {_size(disk.total)} for {out}")
+
+
+def _cache() -> Iterator[Finding]:
+    from huggingface_hub import constants, scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    if constants.HF_HUB_OFFLINE:
+        yield Finding("hub", "HF_HUB_OFFLINE is set: nothing is fetched")
+    try:
+        repositories = sorted(scan_cache_dir().repos, key=lambda repo: repo.repo_id)
+    except CacheNotFound:
+        repositories = []
+    if not repositories:
+        yield Finding("cached", f"no model in {constants.HF_HUB_CACHE}")
+    for repo in repositories:
+        yield Finding("cached", f"{repo.repo_id}, {_size(repo.size_on_disk)}")
+
+
+def _clip(config: RunConfig) -> Finding:
+    from t2ipal.clip.load import why_not_here
+
+    reason = why_not_here(config.clip)
+    return Finding("clip", reason or f"{config.clip} is here", reason is not None)
+
+
+def _generator(config: RunConfig) -> Finding:
+    from t2ipal.generation.diffusion.source import locate
+
+    try:
+        import diffusers  # noqa: F401
+
+        source = locate(config.generator, config.revision)
+    except ImportError:
+        return Finding("generator", "diffusers: pip install 't2ipal[generate]'", True)
+    except UserError as error:
+        return Finding("generator", str(error), True)
+    if source.revision is None:
+        fetch = f"hf download {config.generator}"
+        return Finding("generator", f"{config.generator} is not in the cache; run: {fetch}", True)
+    return Finding("generator", f"{config.generator} is here, {source.revision}")
+
+
+def _data(config: RunConfig) -> Iterator[Finding]:
+    """Whether the test images of a benchmark are all there."""
+    assert config.data is not None
+    name = config.data.partition(":")[0]
+    try:
+        found = parse_layout(config.data)
+        if found is None:
+            yield Finding("data", f"{config.data} is no benchmark's folder, such as voc2007:DIR")
+            return
+        layout, _, options = found
+        vocabulary = Vocabulary.load(config.classes or name)
+        images = read_labelled_images(config.data, vocabulary)
+    except UserError as error:
+        yield Finding("data", str(error), True)
+        return
+    expected = layout.official[options.get("split", layout.split)]
+    present, unknown = (images.targets == 1).sum(), (images.targets < 0).sum()
+    yield Finding("data", f"{images.source}: {len(images):,} images, {present:,} labels present")
+    if unknown:
+        yield Finding("data", f"{unknown:,} labels are unknown and count nowhere")
+    if len(images) != expected and options.get("images", "all") == "all":
+        yield Finding("data", f"the official split has {expected:,} images", True)
+
+
+def _run(config: RunConfig, out: Path, measure: bool, usable: bool) -> Iterator[Finding]:
+    if not config.classes:
+        yield Finding("run", "name --classes and --captions (or --compose) to hear what it costs")
+        return
+    config.require()
+    vocabulary = Vocabulary.load(config.classes)
+    captions = [row for row in labelled_captions(config, vocabulary) if row.labels]
+    images = len(captions) * config.images_per_caption
+    yield Finding("run", f"{len(captions)} captions name a class: {images} images to draw")
+    if not usable:
+        yield Finding("run", "its size and time can be told once CLIP and generator are here")
+        return
+    backbone = backbone_of(config, config.clip)
+    feature, (height, width) = backbone.cost
+    views = 1 + config.crops**2
+    space = images * feature
+    yield Finding(
+        "features",
+        f"{_size(feature)} an image (global, and local on {height} x {width}): {_size(space)}"
+        + (f"; {views} times that for held-out and test images" if views > 1 else ""),
+    )
+    if config.height and config.width:
+        pixels = config.height * config.width * PIXEL_BYTES
+        space += images * pixels
+        yield Finding("drawings", f"at most {_size(pixels)} each: {_size(images * pixels)}")
+    free = shutil.disk_usage(_existing(out)).free
+    if space > free:
+        yield Finding("disk", f"the run may need {_size(space)}, {_size(free)} are free", True)
+    if not measure:
+        yield Finding("time", "not measured; --measure draws and embeds a few images to tell")
+        return
+    yield from _time(config, backbone, captions, images)
+
+
+def _time(config: RunConfig, backbone: Any, captions: Any, images: int) -> Iterator[Finding]:
+    import torch
+
+    from t2ipal.generation.diffusion.text_to_image import TextToImage
+
+    painter = TextToImage.load(
+        config.generator, revision=config.revision, settings=config.drawing()
+    )
+    prompts = [row.caption for row in captions[:MEASURED_IMAGES]]
+    seeds = list(range(len(prompts)))
+    painter.draw(prompts, seeds)  # the first call also compares batches and warms caches
+    started = time.perf_counter()
+    drawn = painter.draw(prompts, seeds)
+    drawing = (time.perf_counter() - started) / len(drawn)
+    yield Finding("time", f"drawing {drawing:.3g} s an image: {_duration(drawing * images)}")
+    started = time.perf_counter()
+    backbone.encode_image(torch.stack([backbone.preprocess(one.image) for one in drawn]))
+    embedding = (time.perf_counter() - started) / len(drawn)
+    yield Finding("time", f"embedding {embedding:.3g} s an image: {_duration(embedding * images)}")
+    device = painter.drawn_on["device"]
+    yield Finding("time", f"measured on {len(drawn)} images on {device}; training comes on top")
+
+
+def _memory() -> tuple[int, int] | None:
+    """Free and total bytes of main memory, where the system tells."""
+    try:
+        page = os.sysconf("SC_PAGE_SIZE")
+        return page * os.sysconf("SC_AVPHYS_PAGES"), page * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _existing(path: Path) -> Path:
+    path = path.absolute()
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

@@ -1,0 +1,172 @@
+"""One method fitted: from its name and a run's settings to a saved tagger."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from t2ipal.captions.labelled import read_labelled
+from t2ipal.clip.backbone import Backbone
+from t2ipal.datasets.read import read_labelled_images
+from t2ipal.errors import UserError
+from t2ipal.files import write_jsonl
+from t2ipal.generation.store import read_manifest
+from t2ipal.method.items import ItemSet
+from t2ipal.method.methods import MethodConfig, method_config
+from t2ipal.runs.config import RunConfig
+from t2ipal.runs.real_images import SCENES, RealImages, read_real_images, refuse_test_images
+from t2ipal.runs.workbench import Workbench
+from t2ipal.tagger.tagger import Tagger
+from t2ipal.vocabulary import Vocabulary
+
+log = logging.getLogger(__name__)
+Say = Callable[[str], None]
+
+
+def methods_of(config: RunConfig) -> Callable[[str], MethodConfig]:
+    """Method name to configuration, with the run's own settings of the head and of training.
+
+    The settings are those of T2I-PAL and of its ablations. A baseline keeps its own head and
+    optimiser, and takes the number of epochs and the batch size, so that a table compares methods
+    and not budgets.
+    """
+
+    def configure(name: str) -> MethodConfig:
+        method = method_config(name, head=config.head)
+        if method.train is None:
+            return method
+        if name == "t2i-pal":
+            return replace(method, train=config.train)
+        if name.startswith("t2i-pal/"):
+            return replace(method, train=replace(config.train, train_on=method.train.train_on))
+        if method.own_budget:
+            return method
+        epochs, batch_size = config.train.epochs, config.train.batch_size
+        train = replace(method.train, epochs=epochs, batch_size=batch_size)
+        return replace(method, train=train)
+
+    return configure
+
+
+def backbone_of(config: RunConfig, clip: str, *, pool_positions: bool = True) -> Backbone:
+    """The frozen CLIP ``clip`` with the run's preprocessing, device and precision."""
+    return Backbone.load(
+        clip,
+        device=config.device,
+        precision=config.precision,
+        image_size=config.image_size,
+        resize_mode=config.resize_mode,
+        local_grid=config.local_grid,
+        pool_positions=pool_positions,
+    )
+
+
+def train_on_real(bench: Workbench, real: RealImages, test: ItemSet | None, say: Say) -> None:
+    """Give labelled real images to every trained method; none of them may be tested on."""
+    bench.real = bench.labelled(real.images)
+    if test is not None:
+        refuse_test_images(bench.real, test)
+    say(f"real images: {real.summary}")
+
+
+def train_tagger(
+    bench: Workbench, method: MethodConfig, seed: int, metrics: Path | None = None
+) -> Tagger:
+    """Fit one method and put it together with thresholds fitted on the held-out items."""
+    history: list[dict[str, Any]] = []
+    fitted = bench.fit(method, seed, log=history.append)
+    if metrics is not None and history:
+        write_jsonl(metrics, history)
+    about: dict[str, Any] = {"method": method.name, "seed": seed, "versions": versions()}
+    if fitted.result is not None:
+        valid = fitted.result.valid_map
+        about["held_out_map"] = "unknown" if valid is None else f"{100 * valid:.1f}"
+        about["epoch"] = fitted.result.best_epoch
+    thresholds = bench.thresholds(fitted.head)
+    return Tagger(bench.backbone, fitted.head, bench.vocabulary, thresholds, about, bench.crops)
+
+
+def train(
+    classes: Vocabulary | str | Path,
+    captions: str | Path,
+    images: str | Path,
+    out: str | Path,
+    *,
+    clip: str = "miniature",
+    method: str = "t2i-pal",
+    features: str | Path | None = None,
+    config: RunConfig | None = None,
+    say: Say = log.info,
+    progress: bool = True,
+) -> Tagger:
+    """Train one method on labelled captions and the images drawn from them, and save it.
+
+    Labelled real images that ``config`` names (``real_images``, ``shots``, ``label_fraction``) are
+    trained on too. The epoch is chosen, and thresholds are fitted, on held-out drawn images all
+    the same: a few real ones are worth more as training images than as a small test.
+
+    Args:
+        classes: vocabulary, its name, or its file.
+        captions: labelled captions, as ``t2ipal label`` writes them.
+        images: folder of a generated set (``images.jsonl`` and ``images/``).
+        out: model folder to write.
+        features: folder of the feature cache; ``images``/features where not given.
+        config: settings of head, training, real images, seed, device; the defaults where not
+            given. Its test images (``data``) are read by a method that chooses its epoch by them.
+        say: told how many real images were taken.
+
+    Raises:
+        UserError: bad input, a class with fewer real images than shots, nothing to train on, or
+            real images among the test images by which the method chooses its epoch.
+    """
+    config = config or RunConfig()
+    vocabulary = Vocabulary.load(classes)
+    chosen = methods_of(config)(method)
+    if chosen.train is None and config.real_images is not None:
+        raise UserError(
+            f"method {method!r} is not trained, so real images would change nothing: leave "
+            "--real-images out, or choose a method that is."
+        )
+    real = read_real_images(config, vocabulary, Path(images) / SCENES)
+    backbone = backbone_of(config, clip, pool_positions=chosen.pool_positions)
+    bench = Workbench(
+        vocabulary,
+        backbone,
+        features or Path(images) / "features",
+        read_labelled(captions),
+        read_manifest(Path(images)),
+        images,
+        crops=config.crops,
+        progress=progress,
+    )
+    if chosen.best_on_test and config.data is not None:
+        bench.test = bench.labelled(
+            read_labelled_images(
+                config.data, vocabulary, images=config.images, cache=Path(images) / SCENES
+            )
+        )
+    if real is not None:
+        train_on_real(bench, real, bench.test, say)
+    tagger = train_tagger(bench, chosen, config.seed)
+    tagger.about.update(
+        captions=Path(captions).name, real_images=0 if real is None else real.summary
+    )
+    tagger.save_pretrained(out)
+    return tagger
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    names = ("t2ipal", "torch", "open_clip_torch", "diffusers", "transformers")
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {"python": sys.version.split()[0], **found}

@@ -1,0 +1,83 @@
+"""Labelled real images to train on beside the drawn ones: few of them, or with few labels known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from t2ipal.datasets.few_shot import choose_shots
+from t2ipal.datasets.partial import hide_labels
+from t2ipal.datasets.read import LabelledImages, read_labelled_images
+from t2ipal.errors import UserError
+from t2ipal.method.items import ItemSet
+from t2ipal.runs.config import RunConfig
+from t2ipal.vocabulary import Vocabulary
+
+SCENES = "scenes"
+"""Folder beside a run's images in which the miniature's scenes are drawn."""
+
+# The miniature's test scenes have seed 0: these are others.
+_SCENES_SEED = 1
+
+
+@dataclass(frozen=True, eq=False)
+class RealImages:
+    """What is trained on, and how it was chosen, in words."""
+
+    images: LabelledImages
+    summary: str
+
+
+def read_real_images(
+    config: RunConfig, vocabulary: Vocabulary, scenes: str | Path
+) -> RealImages | None:
+    """The images that ``real_images``, ``shots`` and ``label_fraction`` ask for, or None.
+
+    Labels are hidden first, so that shots are chosen by labels that are known.
+
+    Args:
+        scenes: folder in which the miniature's scenes are drawn, where these are asked for.
+
+    Raises:
+        UserError: bad labels, a missing image, or a class with fewer images than shots.
+    """
+    if config.real_images is None:
+        return None
+    images = read_labelled_images(
+        config.real_images,
+        vocabulary,
+        images=config.real_folder,
+        cache=scenes,
+        seed=_SCENES_SEED,
+    )
+    known, full = images, images
+    if config.label_fraction is not None:
+        known = hide_labels(full, vocabulary.names, config.label_fraction, config.mask_seed)
+    taken = known
+    words = []
+    if config.shots is not None:
+        rows = choose_shots(known, vocabulary.names, config.shots, config.seed)
+        taken, full = known.take(rows), full.take(rows)
+        counts = (taken.targets == 1).sum(axis=0)
+        words.append(
+            f"{counts.min()} to {counts.max()} a class for {config.shots} shots "
+            f"(seed {config.seed})"
+        )
+    if config.label_fraction is not None:
+        left, before = int((taken.targets >= 0).sum()), int((full.targets >= 0).sum())
+        words.append(f"{left} of their {before} labels kept (mask seed {config.mask_seed})")
+    return RealImages(taken, "; ".join([f"{len(taken)} of {len(images)} taken", *words]))
+
+
+def refuse_test_images(real: ItemSet, test: ItemSet) -> None:
+    """Raise a UserError if an image to train on is a test image, whatever its file is called.
+
+    The feature cache gives the same bytes to the same image.
+    """
+    tested = {row.tobytes() for row in test.global_.numpy()}
+    shared = sum(row.tobytes() in tested for row in real.global_.numpy())
+    if shared:
+        raise UserError(
+            f"{shared} of the {len(real)} real images to train on are test images too, so the "
+            "figures would say nothing: give other images to --real-images or to --data."
+        )

@@ -1,0 +1,336 @@
+"""One run's captions and images as cached features, on which any method is fitted and judged.
+
+Every method of a table sees the same features, the same held-out part and the same seeds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from t2ipal.captions.labelled import LabelledCaption
+from t2ipal.clip.backbone import Backbone
+from t2ipal.clip.class_prompts import (
+    class_ensemble,
+    class_tokens,
+    class_words,
+    template_captions,
+    text_encoder,
+)
+from t2ipal.clip.features import FeatureCache, image_items
+from t2ipal.clip.templates import IMAGENET_TEMPLATES
+from t2ipal.datasets.labelled_images import LabelledImages
+from t2ipal.errors import UserError
+from t2ipal.files import sha256_text
+from t2ipal.generation.store import ImageRow
+from t2ipal.method.build import build_head
+from t2ipal.method.head import T2IPALHead
+from t2ipal.method.head_config import ClassNames
+from t2ipal.method.items import ItemSet
+from t2ipal.method.methods import MethodConfig
+from t2ipal.method.prompts import ClassTokens
+from t2ipal.method.training import FitResult, fit
+from t2ipal.method.verification import evidence, verified
+from t2ipal.metrics.evaluation import Evaluation, evaluate
+from t2ipal.tagger.thresholds import Thresholds, fit_thresholds
+from t2ipal.vocabulary import Vocabulary
+
+log = logging.getLogger(__name__)
+HELD_OUT = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A fitted head; ``result`` is None for a method that trains nothing."""
+
+    head: T2IPALHead
+    result: FitResult | None
+
+
+def hold_out(captions: Sequence[LabelledCaption], share: float = HELD_OUT) -> set[str]:
+    """Ids of the captions to hold out, about ``share`` of them, the same on every machine.
+
+    A caption is kept for training where a class would be left without one. All images of a caption
+    go with it, so that no held-out image shares its caption with a training image.
+    """
+    left = Counter(name for row in captions for name in row.labels)
+    wanted = round(share * len(captions))
+    held: set[str] = set()
+    for row in sorted(captions, key=lambda row: sha256_text("held-out", row.id, row.caption)):
+        if len(held) >= wanted:
+            break
+        if all(left[name] > 1 for name in row.labels):
+            held.add(row.id)
+            left.subtract(row.labels)
+    return held
+
+
+class Workbench:
+    """Cached features of a run.
+
+    Args:
+        vocabulary: the C classes.
+        backbone: the frozen CLIP.
+        cache: folder of the feature cache.
+        captions: labelled captions; those without a label are left out.
+        images: manifest rows of the images drawn from them; may be empty, then only what needs no
+            image can be fitted.
+        folder: where the rows' files lie.
+        crops: windows a side through which held-out and labelled images are seen too.
+        progress: show progress bars.
+
+    Attributes:
+        train_captions, train_images: what is trained on.
+        valid: the held-out items by which epochs are chosen and thresholds fitted: drawn images,
+            or captions where there are none; never real images.
+        real: labelled real images that every trained method trains on too, or None; set it to what
+            :meth:`labelled` returns. Methods that train on captions alone then train on both kinds.
+        test: test images, or None; only a method that chooses its epoch by them needs them here.
+
+    Raises:
+        UserError: no caption has a label.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        backbone: Backbone,
+        cache: str | Path,
+        captions: Sequence[LabelledCaption],
+        images: Sequence[ImageRow] = (),
+        folder: str | Path = ".",
+        *,
+        crops: int = 0,
+        progress: bool = True,
+    ) -> None:
+        self.vocabulary = vocabulary
+        self.backbone = backbone
+        self.cache = FeatureCache(cache, backbone)
+        self.crops = crops
+        self._progress = progress
+        named = [row for row in captions if row.labels]
+        if not named:
+            raise UserError(
+                "no caption names a class, so there is nothing to train on: "
+                "check the classes, add synonyms, or use other captions."
+            )
+        self._tokens_of: dict[ClassNames, ClassTokens] = {}
+        self.real: ItemSet | None = None
+        self.test: ItemSet | None = None
+        held = hold_out(named)
+        bank = self.cache.captions([row.caption for row in named], progress=progress)
+        targets = np.stack([vocabulary.targets(row.labels, row.unknown) for row in named])
+        items = ItemSet(bank.global_, bank.local, bank.mask, torch.from_numpy(targets), "caption")
+        out = torch.tensor([row.id in held for row in named])
+        self.train_captions = items.take((~out).nonzero().squeeze(1))
+        self.train_images: ItemSet | None = None
+        self.valid = items.take(out.nonzero().squeeze(1))
+        if images:
+            known = {row.id for row in named}
+            rows = [row for row in images if row.caption_id in known]
+            drawn = self._image_items(
+                [Path(folder) / row.file for row in rows],
+                drawn_targets(rows, vocabulary),
+                [row.sha256 for row in rows],
+            )
+            out = torch.tensor([row.caption_id in held for row in rows])
+            self.train_images = drawn.take((~out).nonzero().squeeze(1))
+            valid = out.nonzero().squeeze(1)
+            self.valid = drawn.take(valid)
+            if crops and len(valid):
+                self.valid = self._image_items(
+                    [Path(folder) / rows[i].file for i in valid.tolist()],
+                    self.valid.targets.numpy(),
+                    [rows[i].sha256 for i in valid.tolist()],
+                    crops,
+                )
+        if not len(self.valid):
+            raise UserError(
+                "there are too few captions to hold some out for choosing the best epoch: "
+                "every class needs at least two."
+            )
+
+    def labelled(self, images: LabelledImages, *, judged: bool = False) -> ItemSet:
+        """Features and labels of real images, with their crops where methods are judged by them."""
+        crops = self.crops if judged else 0
+        return self._image_items(list(images.files), images.targets, None, crops)
+
+    def fit(
+        self,
+        method: MethodConfig,
+        seed: int,
+        *,
+        real: ItemSet | None = None,
+        log: Callable[[dict[str, Any]], None] | None = None,
+    ) -> Fitted:
+        """Build and train a method.
+
+        Args:
+            seed: of the start and of the order of the items.
+            real: labelled real images to train on instead of everything else; every fifth of them
+                is held out.
+
+        Raises:
+            UserError: the method needs images and there are none, a class has no image, or the
+                method pools image features in another way than the backbone.
+        """
+        if method.pool_positions != self.backbone.pool_positions:
+            raise UserError(
+                f"method {method.name!r} reads global features pooled in another way than those of "
+                "this comparison: run it alone, with 't2ipal train --method' and 't2ipal eval'."
+            )
+        head = build_head(
+            method.head,
+            self.vocabulary.names,
+            tokens=self._tokens(method.head.prompts.class_names),
+            text_encoder=partial(text_encoder, self.backbone),
+            class_embeddings=self._imagenet if method.imagenet_prompts else self._ensemble,
+            seed=seed,
+        )
+        if method.train is None:
+            return Fitted(head.bake(), None)
+        config = replace(method.train, seed=seed)
+        if real is not None:
+            every_fifth = torch.arange(len(real)) % 5 == 4
+            train = [real.take((~every_fifth).nonzero().squeeze(1))]
+            valid = real.take(every_fifth.nonzero().squeeze(1))
+            return Fitted(head, fit(head, train, valid, config, log=log))
+        images = self._images_for(method)
+        if config.train_on == "captions" and self.real is not None:
+            # The drawn images start what starts from images, as without real ones, and no more.
+            if method.head.needs_images:
+                head.start(ItemSet.join(images), seed=seed)
+            images, config = [self.real], replace(config, train_on="both")
+        train = [self.train_captions, *images]
+        if method.template_captions:
+            train.append(self._template_captions(method.head.prompts.class_names))
+        valid = self._test_for(method) if method.best_on_test else self.valid
+        valid = valid.whole()  # an epoch is chosen on whole images, which is cheap
+        return Fitted(head, fit(head, train, valid, config, log=log))
+
+    def _test_for(self, method: MethodConfig) -> ItemSet:
+        if self.test is None:
+            raise UserError(
+                f"method {method.name!r} chooses its epoch by the test images: name them with "
+                "--data, or use the method without 'best-on-test'."
+            )
+        return self.test
+
+    def _images_for(self, method: MethodConfig) -> list[ItemSet]:
+        """Drawn images, then real ones: those that the method may see."""
+        drawn = None if method.real_only else self._drawn(method)
+        images = [items for items in (drawn, self.real) if items is not None]
+        kinds = method.train.kinds if method.train is not None else ()
+        if not images and (method.head.needs_images or "image" in kinds):
+            if method.real_only:
+                raise UserError(
+                    f"method {method.name!r} trains on labelled real images and there are none: "
+                    f"give some with --real-images, or use {method.name.partition('/')[0]!r}."
+                )
+            raise UserError(
+                f"method {method.name!r} needs images and there are none: draw some with "
+                "'t2ipal generate', give labelled ones with --real-images, or use tai-dpt, which "
+                "trains on captions alone."
+            )
+        return images
+
+    def _drawn(self, method: MethodConfig) -> ItemSet | None:
+        """The drawn images, their labels verified if the method asks for it."""
+        if self.train_images is None or method.train is None:
+            return self.train_images
+        if method.train.verify.kind == "none":
+            return self.train_images
+        temperature = method.head.heatmap.image_temperature
+        scores = evidence(self.train_images, self._ensemble, temperature)
+        return verified(self.train_images, scores, method.train.verify)
+
+    def thresholds(self, head: T2IPALHead) -> Thresholds:
+        """Thresholds and calibration fitted on the held-out items."""
+        scores = head.score_items(self.valid).cpu().numpy()
+        return fit_thresholds(scores, self.valid.targets.numpy(), self.vocabulary.names)
+
+    def evaluate(self, head: T2IPALHead, items: ItemSet) -> Evaluation:
+        """Scores against labels, with thresholds from the held-out items."""
+        scores = head.score_items(items).cpu().numpy()
+        thresholds = np.array(self.thresholds(head).thresholds)
+        targets = items.targets.numpy()
+        return evaluate(scores, targets, self.vocabulary.names, thresholds=thresholds)
+
+    @property
+    def digest(self) -> str:
+        """Identity of the features and labels that methods are fitted on."""
+        parts = [self.vocabulary.digest, self.backbone.image_space, self.backbone.text_space]
+        items = [self.train_captions, self.train_images, self.valid]
+        if self.real is not None:
+            items.append(self.real)
+        return sha256_text(*parts, *(items_digest(part) for part in items))[:16]
+
+    def _image_items(
+        self,
+        files: Sequence[Path],
+        targets: np.ndarray,
+        hashes: Sequence[str] | None,
+        crops: int = 0,
+    ) -> ItemSet:
+        return image_items(self.cache, files, targets, hashes, crops=crops, progress=self._progress)
+
+    @cached_property
+    def _ensemble(self) -> Tensor:
+        return class_ensemble(self.backbone, self.vocabulary)
+
+    @cached_property
+    def _imagenet(self) -> Tensor:
+        return class_ensemble(self.backbone, self.vocabulary, IMAGENET_TEMPLATES)
+
+    def _tokens(self, form: ClassNames) -> ClassTokens:
+        if form not in self._tokens_of:
+            self._tokens_of[form] = class_tokens(self.backbone, self.vocabulary, form=form)
+        return self._tokens_of[form]
+
+    def _template_captions(self, form: ClassNames) -> ItemSet:
+        """Captions made of a template and a class name, which is their one label."""
+        rows = template_captions(class_words(self.vocabulary, form))
+        bank = self.cache.captions([text for text, _ in rows], progress=self._progress)
+        targets = torch.zeros(len(rows), len(self.vocabulary), dtype=torch.int8)
+        targets[torch.arange(len(rows)), torch.tensor([label for _, label in rows])] = 1
+        return ItemSet(bank.global_, bank.local, bank.mask, targets, "caption")
+
+
+def drawn_targets(rows: Sequence[ImageRow], vocabulary: Vocabulary) -> np.ndarray:
+    """Labels int8 [N, C] of drawn images: what an inspector doubts is unknown.
+
+    A class of which it saw no drawing at all keeps its labels: CLIP does not know it, and that is
+    no fault of the drawings.
+    """
+    never_seen = {name for row in rows for name in row.missing}
+    never_seen -= {name for row in rows for name in row.seen}
+    doubted = [tuple(name for name in row.missing if name not in never_seen) for row in rows]
+    return np.stack(
+        [
+            vocabulary.targets(
+                [name for name in row.labels if name not in missing],
+                (*row.unknown, *row.added, *missing),
+            )
+            for row, missing in zip(rows, doubted, strict=True)
+        ]
+    )
+
+
+def items_digest(items: ItemSet | None) -> str:
+    """Identity of a set's global features and labels; empty for no set."""
+    if items is None:
+        return ""
+    digest = hashlib.sha256(str(tuple(items.global_.shape)).encode())
+    for tensor in (items.global_, items.targets, *(crop.global_ for crop in items.crops)):
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,262 @@
+"""The command line: verbs, output formats, and one sentence with status 2 for a mistake."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import TinyRun
+from t2ipal.cli import main
+from t2ipal.datasets.image_files import find_images
+from t2ipal.generation.store import read_manifest
+
+
+def failing(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """The one line on stderr of a command that must end with status 2."""
+    assert main([str(a) for a in arguments]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.count("\n") == 0 and error.startswith("t2ipal: ")
+    return error
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from t2ipal.cli import main; main(['--help']); "
+        "print(sorted({'torch', 'numpy', 'diffusers', 'open_clip', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
+    for verb in ("run", "label", "generate", "embed", "train", "eval", "compare", "predict"):
+        assert f"  {verb} " in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["doctor"]])
+def test_a_reader_that_has_seen_enough_is_no_error(arguments: list[str]) -> None:
+    """As in ``t2ipal --help | head -1``."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "t2ipal.cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 0
+
+
+def test_the_public_names_are_there_and_an_unknown_one_is_not() -> None:
+    import t2ipal
+
+    for name in t2ipal.__all__:
+        assert callable(getattr(t2ipal, name))
+    with pytest.raises(AttributeError, match="no attribute 'tager'"):
+        t2ipal.tager  # noqa: B018
+
+
+def test_a_misspelt_command_and_option_are_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean 'predict'" in failing(capsys, "predikt")
+    with pytest.raises(SystemExit) as exit:
+        main(["label", "--clases", "voc2007"])
+    assert exit.value.code == 2
+    assert "--classes" in capsys.readouterr().err
+
+
+def test_label_writes_rows_and_a_summary(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    captions = tmp_path / "captions.txt"
+    captions.write_text("Two dogs chase a boy.\nan empty street\n")
+    out = tmp_path / "out.jsonl"
+    arguments = ["label", "--classes", "voc2007", "--captions", str(captions), "--out", str(out)]
+    assert main(arguments) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [list(row) for row in rows] == [["id", "caption", "labels", "unknown", "matches"]] * 2
+    assert rows[0]["labels"] == ["dog", "person"]
+    assert rows[0]["matches"] == {"dog": "dogs", "person": "boy"}
+    assert rows[1]["labels"] == []
+    assert "dog" in capsys.readouterr().out
+
+
+def test_label_keeps_so_many_captions_a_class(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    captions = tmp_path / "captions.txt"
+    captions.write_text("A dog.\n" * 5 + "A cat and a dog.\n" * 4 + "nothing\n")
+    out = tmp_path / "out.jsonl"
+    common = ["label", "--classes", "voc2007", "--captions", str(captions), "--out", str(out)]
+    assert main([*common, "--per-class", "2"]) == 0
+    labels = [json.loads(line)["labels"] for line in out.read_text().splitlines()]
+    assert labels == [["dog"]] * 2 + [["cat", "dog"]] * 2
+    assert "per_class must be at least 1" in failing(capsys, *common, "--per-class", "0")
+
+
+def test_bad_input_to_label(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.jsonl"
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n")
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"caption": "a dog"}\n{"caption": \n')
+    good = tmp_path / "good.txt"
+    good.write_text("a dog\n")
+    for arguments, part in (
+        (("--classes", "voc2008", "--captions", good), "voc2007"),
+        (("--classes", "voc2007", "--captions", empty), str(empty)),
+        (("--classes", "voc2007", "--captions", broken), f"{broken}:2"),
+        (("--classes", "voc2007", "--captions", tmp_path / "none.txt"), "none.txt"),
+        (("--classes", "voc2007"), "no captions"),
+        (("--classes", "voc2007", "--captions", good, "--compose", "3"), "exclude"),
+    ):
+        assert part in failing(capsys, "label", *arguments, "--out", out)
+        assert not out.exists()
+
+
+def test_predict_prints_tables_lines_and_csv(
+    tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = read_manifest(tiny_run.folder)[:3]
+    files = [str(tiny_run.folder / row.file) for row in rows]
+    model = str(tiny_run.folder / "model")
+    assert main(["predict", model, *files, "--top", "2"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert len(table) == 3 and all(line.count(", ") == 1 for line in table)
+    assert main(["predict", model, *files, "--format", "jsonl", "--top", "2"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["image"] for line in lines] == files
+    for line in lines:
+        best = sorted(line["scores"].values(), reverse=True)[:2]
+        assert [line["scores"][tag] for tag in line["tags"]] == best
+    assert main(["predict", model, *files, "--format", "csv", "--top", "2"]) == 0
+    table_rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    for line, row in zip(lines, table_rows, strict=True):
+        assert row["labels"].split("|") == line["tags"]
+        assert float(row["dog"]) == line["scores"]["dog"]
+
+
+def test_predict_goes_on_after_an_unreadable_image_and_writes_heatmaps(
+    tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "photos" / "deep"
+    folder.mkdir(parents=True)
+    rows = read_manifest(tiny_run.folder)[:2]
+    for name, row in zip(("a.png", "c.png"), rows, strict=True):
+        shutil.copy(tiny_run.folder / row.file, folder / name)
+    (folder / "b.png").write_bytes(b"no image")
+    (folder / "notes.txt").write_text("not looked at")
+    heat = tmp_path / "heat"
+    model = str(tiny_run.folder / "model")
+    photos = str(tmp_path / "photos")
+    assert main(["predict", model, photos, "--top", "1", "--heatmaps", str(heat)]) == 1
+    streams = capsys.readouterr()
+    assert [Path(line.split("  ")[0]).name for line in streams.out.splitlines()] == [
+        "a.png",
+        "c.png",
+    ]
+    assert "b.png" in streams.err and "1 of 3 images" in streams.err
+    assert sorted(path.name.split("-")[0] for path in heat.iterdir()) == ["a", "c"]
+
+
+def test_bad_input_to_predict_and_eval(
+    tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny_run.folder / "model"
+    image = tiny_run.folder / read_manifest(tiny_run.folder)[0].file
+    assert "no such file" in failing(capsys, "predict", model, tmp_path / "none.png")
+    assert "no such folder" in failing(capsys, "predict", tmp_path / "none", image)
+    (tmp_path / "empty").mkdir()
+    assert "no saved tagger" in failing(capsys, "predict", tmp_path / "empty", image)
+    assert "no image among" in failing(capsys, "predict", model, tmp_path / "empty")
+    cut = tmp_path / "cut"
+    shutil.copytree(model, cut)
+    (cut / "model.safetensors").unlink()
+    assert "holds no model.safetensors" in failing(capsys, "predict", cut, image)
+    (cut / "model.safetensors").write_bytes(b"x" * 40)
+    assert "damaged" in failing(capsys, "predict", cut, image)
+    (cut / "config.json").write_text("{")
+    assert "is not JSON" in failing(capsys, "predict", cut, image)
+    labels = tmp_path / "data"
+    labels.mkdir()
+    (labels / "labels.csv").write_text("image,labels\nmissing.jpg,dog\n")
+    assert "labels.csv:2" in failing(capsys, "eval", model, "--data", labels)
+    shutil.copy(image, labels / "a.png")
+    (labels / "labels.csv").write_text("image,labels\na.png,dgo\n")
+    assert "did you mean 'dog'" in failing(capsys, "eval", model, "--data", labels)
+
+
+def test_eval_prints_and_writes_the_figures(
+    tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "eval.json"
+    cache = tiny_run.folder / "scenes"
+    arguments = ["eval", tiny_run.folder / "model", "--data", "miniature:24", "--cache", cache]
+    assert main([str(a) for a in [*arguments, "--out", out]]) == 0
+    assert "mAP" in capsys.readouterr().out
+    assert json.loads(out.read_text())["images"] == 24
+
+
+def test_compare_needs_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "holds no run" in failing(capsys, "compare", tmp_path)
+
+
+def test_run_wants_classes_and_refuses_a_bad_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert "no classes" in failing(capsys, "run", "--out", out)
+    config = tmp_path / "config.yaml"
+    config.write_text("generater: x\n")
+    message = failing(capsys, "run", "--config", config, "--out", out)
+    assert "did you mean 'generator'" in message
+    flags = ["--classes", "voc2007", "--compose", "3", "--head.adapter.beta", "-1"]
+    with pytest.raises(SystemExit) as exit:
+        main(["run", *flags, "--out", str(out)])
+    assert exit.value.code == 2
+    assert "adapter.beta must be a number above 0" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_files_folders_and_patterns_are_found_in_order(tmp_path: Path) -> None:
+    for name in ("b/2.JPG", "b/1.png", "a/x.webp", "a/x.txt", "odd.data"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    found = find_images((str(tmp_path), str(tmp_path / "odd.data"), str(tmp_path / "b" / "*.png")))
+    names = [str(path.relative_to(tmp_path)) for path in found]
+    assert names == ["a/x.webp", "b/1.png", "b/2.JPG", "odd.data", "b/1.png"]
+
+
+def without_torch(*arguments: str) -> list[str]:
+    """What a command that succeeds prints, in a process of its own that never loads torch."""
+    code = (
+        "import sys; from t2ipal.cli import main; "
+        "status = main(sys.argv[1:]); print(sorted({'torch', 'diffusers'} & set(sys.modules))); "
+        "raise SystemExit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    *lines, loaded = done.stdout.splitlines()
+    assert loaded == "[]"
+    return lines
+
+
+def test_a_finished_generate_is_recognised_without_loading_torch(tiny_run: TinyRun) -> None:
+    """A second start of a large run must not take longer than reading its manifest."""
+    drawn, config = tiny_run.folder, tiny_run.config
+    command = ["generate", "--captions", str(drawn / "captions.jsonl"), "--out", str(drawn)]
+    lines = without_torch(*command, "--generator", config.generator, "--steps", "1")
+    assert lines[0].startswith("nothing to draw")
+
+
+def test_label_does_not_load_torch(tmp_path: Path) -> None:
+    (tmp_path / "captions.txt").write_text("a dog and a boat\n")
+    out = tmp_path / "captions.jsonl"
+    lines = without_torch(
+        *("label", "--classes", "voc2007", "--captions", str(tmp_path / "captions.txt")),
+        *("--out", str(out)),
+    )
+    assert lines[-1] == f"wrote {out}" and '"labels": ["boat", "dog"]' in out.read_text()

@@ -1,0 +1,312 @@
+"""Labelled images in every form a user may bring, and what is said about a bad one."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import t2ipal.miniature
+from t2ipal.datasets.read import read_labelled_images
+from t2ipal.errors import UserError
+from t2ipal.vocabulary import ClassName, Vocabulary
+
+PETS = Vocabulary(
+    "pets",
+    (
+        ClassName("dog", "dog", ("puppy", "hound")),
+        ClassName("aeroplane", "airplane", ("plane",)),
+        ClassName("diningtable", "dining table", ("table",)),
+        ClassName("person", "person", ("boy",)),
+    ),
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the images a.png, b.png and sub/c.png."""
+    (tmp_path / "sub").mkdir()
+    for name in ("a.png", "b.png", "sub/c.png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    return tmp_path
+
+
+def put(folder: Path, text: str) -> Path:
+    (folder / "labels.csv").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_labels_form_absent_unless_named(folder):
+    put(folder, "image,labels\na.png,dog|person\nb.png,\nsub/c.png, Airplane | dining table \n")
+    read = read_labelled_images(folder, PETS)
+    assert [file.name for file in read.files] == ["a.png", "b.png", "c.png"]
+    assert read.targets.dtype == np.int8
+    assert read.targets.tolist() == [[1, 0, 0, 1], [0, 0, 0, 0], [0, 1, 1, 0]]
+    assert len(read) == 3 and read.take([2, 0]).files == (read.files[2], read.files[0])
+    assert read.take([2, 0]).targets.tolist() == [[0, 1, 1, 0], [1, 0, 0, 1]]
+
+
+def test_column_form_with_unknown_cells_and_unknown_classes(folder):
+    put(folder, "image,person,dog\r\na.png,1,0\r\nb.png,,1\r\n\r\n")
+    read = read_labelled_images(folder / "labels.csv", PETS)
+    assert read.targets.tolist() == [[0, -1, -1, 1], [1, -1, -1, -1]]
+
+
+def test_a_quoted_name_may_hold_a_comma(folder):
+    Image.new("RGB", (4, 4)).save(folder / "d, e.png")
+    put(folder, '\ufeffimage,labels\n"d, e.png",dog\n')
+    assert read_labelled_images(folder, PETS).files == (folder / "d, e.png",)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("", 1, "expected the header"),
+        ("file,labels\na.png,dog\n", 1, "expected the header"),
+        ("image,labels\n", None, "lists no image"),
+        ("image,labels\na.png,dog\nb.png,dgo\n", 3, r"unknown class 'dgo' \(did you mean 'dog'"),
+        ("image,dog,persn\na.png,1,0\n", 1, r"unknown class 'persn' \(did you mean 'person'"),
+        ("image,labels\na.png,boy\n", 2, "unknown class 'boy'"),
+        ("image,dog,dog\na.png,1,0\n", 1, "two columns for class 'dog'"),
+        ("image,labels\na.png,dog\n\nz.png,dog\n", 4, "no image 'z.png'"),
+        ("image,labels\n,dog\n", 2, "no image ''"),
+        ("image,labels\na.png,dog\nb.png,\na.png,person\n", 4, "already in line 2"),
+        ("image,labels\na.png,dog,person\n", 2, "3 cells where the header has 2"),
+        ("image,dog\na.png,yes\n", 2, "'yes' in column 'dog'"),
+        ('image,labels\n"a.png,dog\n', 2, "broken CSV"),
+    ],
+)
+def test_a_bad_labels_file_is_named_with_its_line(folder, text, line, message):
+    put(folder, text)
+    place = f"labels.csv:{line}: " if line else "labels.csv: "
+    with pytest.raises(UserError, match=message) as caught:
+        read_labelled_images(folder, PETS)
+    assert place in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_labels_file_that_is_no_text(folder):
+    (folder / "labels.csv").write_bytes(b"image,labels\na.png,\xff\xfe\n")
+    with pytest.raises(UserError, match=r"labels.csv:\d+: not UTF-8"):
+        read_labelled_images(folder, PETS)
+
+
+def test_nothing_to_read(tmp_path):
+    with pytest.raises(UserError, match=r"holds no labels\.csv"):
+        read_labelled_images(tmp_path, PETS)
+    with pytest.raises(UserError, match="no such folder or file"):
+        read_labelled_images(tmp_path / "absent", PETS)
+
+
+def coco(**changes: object) -> dict[str, object]:
+    """Two images; categories dog, plane (a synonym), zebra (not in the vocabulary)."""
+    content: dict[str, object] = {
+        "images": [{"id": 7, "file_name": "a.png"}, {"id": 5, "file_name": "b.png"}],
+        "categories": [
+            {"id": 18, "name": "Dog"},
+            {"id": 2, "name": "plane"},
+            {"id": 90, "name": "zebra"},
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 5, "category_id": 2, "iscrowd": 1},
+            {"id": 2, "image_id": 5, "category_id": 2, "iscrowd": 0},
+            {"id": 3, "image_id": 7, "category_id": 90},
+        ],
+    }
+    return content | changes
+
+
+def put_json(path: Path, content: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def test_coco_json_beside_near_and_apart_from_its_images(folder):
+    expected = [[0, 0, -1, -1], [0, 1, -1, -1]]  # classes without a category are unknown
+    beside = read_labelled_images(put_json(folder / "instances.json", coco()), PETS)
+    assert beside.targets.tolist() == expected
+    assert beside.ignored == ("zebra",)
+    assert beside.files == (folder / "a.png", folder / "b.png")
+    (folder / "val2017").mkdir()
+    for name in ("a.png", "b.png"):
+        (folder / name).rename(folder / "val2017" / name)
+    near = read_labelled_images(put_json(folder / "annotations" / "instances.json", coco()), PETS)
+    assert near.files == (folder / "val2017" / "a.png", folder / "val2017" / "b.png")
+    far = put_json(folder / "x" / "y" / "instances.json", coco())
+    with pytest.raises(UserError, match="name the folder of the images with --images"):
+        read_labelled_images(far, PETS)
+    found = read_labelled_images(far, PETS, images=folder / "val2017")
+    assert found.targets.tolist() == expected
+    with pytest.raises(UserError, match="no such folder"):
+        read_labelled_images(far, PETS, images=folder / "val2014")
+
+
+def test_a_name_beats_a_synonym():
+    vocabulary = Vocabulary(
+        "both",
+        (ClassName("vehicle", "vehicle", ("truck",)), ClassName("truck", "truck", ("vehicle",))),
+    )
+    from t2ipal.datasets.labelled_images import class_lookup
+
+    assert class_lookup(vocabulary, synonyms=True) == {"vehicle": 0, "truck": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"images": []}, "no list of objects 'images'|'annotations'"),
+        ([1, 2], "no list of objects 'images'"),
+        (coco(categories=[]), "none of its 0 categories"),
+        (coco(categories=[{"id": 1, "name": "zebra"}]), "none of its 1 categories"),
+        (coco(images=[]), "lists no image"),
+        (coco(images=[{"id": 1}]), "image 1 has no 'file_name'"),
+        (
+            coco(images=[{"id": 1, "file_name": "a.png"}, {"id": 1, "file_name": "b.png"}]),
+            "image id 1 is listed twice",
+        ),
+        (
+            coco(annotations=[{"id": 4, "image_id": 8, "category_id": 2}]),
+            "annotation 4 is of unknown image id 8",
+        ),
+        (
+            coco(annotations=[{"id": 4, "image_id": 7, "category_id": 77}]),
+            "annotation 4 is of unknown category id 77",
+        ),
+        (
+            coco(
+                images=[{"id": 7, "file_name": "a.png"}, {"id": 5, "file_name": "gone.png"}],
+            ),
+            "1 of 2 images are missing .* the first is 'gone.png'",
+        ),
+    ],
+)
+def test_a_bad_coco_json_is_named(folder, content, message):
+    path = put_json(folder / "instances.json", content)
+    with pytest.raises(UserError, match=message) as caught:
+        read_labelled_images(path, PETS)
+    assert str(path) in str(caught.value)
+
+
+def test_a_truncated_json_is_named_with_its_line(folder):
+    path = folder / "instances.json"
+    path.write_text(json.dumps(coco(), indent=1)[:60], encoding="utf-8")
+    with pytest.raises(UserError, match=r"instances.json:\d+: broken JSON .*truncated"):
+        read_labelled_images(path, PETS)
+
+
+@pytest.fixture
+def scenes(tmp_path, monkeypatch):
+    """A renderer that writes the same files as the miniature's and counts its calls."""
+    code = tmp_path / "code" / "scenes.py"
+    code.parent.mkdir()
+    code.write_text("first", encoding="utf-8")
+    module = types.ModuleType("t2ipal.miniature.scenes")
+    module.__file__ = str(code)
+    module.calls = []
+
+    def write_test_set(folder: Path, n: int, *, seed: int, split: str, names: list[str]) -> None:
+        module.calls.append((n, seed, split))
+        rows = [f"{i}.png,{names[i % len(names)]}" for i in range(n)]
+        for i in range(n):
+            Image.new("RGB", (4, 4)).save(folder / f"{i}.png")
+        (folder / "labels.csv").write_text("\n".join(["image,labels", *rows]), encoding="utf-8")
+
+    module.write_test_set = write_test_set
+    monkeypatch.setitem(sys.modules, "t2ipal.miniature.scenes", module)
+    monkeypatch.setattr(t2ipal.miniature, "scenes", module, raising=False)
+    return module
+
+
+def test_miniature_scenes_are_drawn_once_and_again_after_a_change(scenes, tmp_path):
+    cache = tmp_path / "cache"
+    read = read_labelled_images("miniature:4", PETS, cache=cache, seed=3)
+    again = read_labelled_images("miniature:4", PETS, cache=cache, seed=3)
+    assert scenes.calls == [(4, 3, "test")]
+    assert read.files == again.files and len(read) == 4
+    assert (read.targets >= 0).all() and (read.targets.sum(axis=1) == 1).all()
+    read_labelled_images("miniature:known:2", PETS, cache=cache)
+    Path(scenes.__file__).write_text("second", encoding="utf-8")
+    read_labelled_images("miniature:4", PETS, cache=cache, seed=3)
+    assert scenes.calls[1:] == [(2, 0, "known"), (4, 3, "test")]
+
+
+def test_another_process_may_draw_the_same_scenes_meanwhile(scenes, tmp_path):
+    cache, draw = tmp_path / "cache", scenes.write_test_set
+
+    def draw_twice(folder: Path, n: int, **options) -> None:
+        draw(folder, n, **options)
+        theirs = folder.with_name(folder.name[1:].removesuffix(f".{os.getpid()}.partial"))
+        theirs.mkdir()
+        draw(theirs, n, **options)
+
+    scenes.write_test_set = draw_twice
+    read = read_labelled_images("miniature:4", PETS, cache=cache)
+    assert scenes.calls == [(4, 0, "test")] * 2 and len(read) == 4
+    assert not [path for path in cache.iterdir() if "partial" in path.name]
+
+
+def test_scenes_half_drawn_leave_nothing(scenes, tmp_path, monkeypatch):
+    def fail(folder: Path, n: int, *, seed: int, split: str, names: list[str]) -> None:
+        (folder / "0.png").write_bytes(b"")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scenes, "write_test_set", fail)
+    with pytest.raises(KeyboardInterrupt):
+        read_labelled_images("miniature:4", PETS, cache=tmp_path / "cache")
+    assert os.listdir(tmp_path / "cache") == []
+
+
+@pytest.mark.parametrize("spec", ["miniature:0", "miniature:many", "miniature:test:3:4"])
+def test_a_bad_miniature_spec(scenes, spec, tmp_path):
+    with pytest.raises(UserError, match="expected miniature"):
+        read_labelled_images(spec, PETS, cache=tmp_path)
+
+
+def test_the_miniature_needs_a_cache_and_a_class_it_shows(scenes, tmp_path):
+    with pytest.raises(UserError, match="cache folder"):
+        read_labelled_images("miniature", PETS)
+    with pytest.raises(UserError, match="show no class of the vocabulary 'classes'"):
+        read_labelled_images("miniature:2", Vocabulary.of(["quark"]), cache=tmp_path)
+
+
+def test_real_scenes_show_what_is_asked_for_under_the_names_of_the_vocabulary(tmp_path):
+    vocabulary = Vocabulary(
+        "four",
+        (
+            ClassName("airplane", "airplane", ("aeroplane",)),
+            ClassName("apple", "apple"),
+            ClassName("duck", "duck"),  # a word for some birds of the miniature's world
+            ClassName("quark", "quark"),
+        ),
+    )
+    read = read_labelled_images("miniature:16", vocabulary, cache=tmp_path)
+    assert len(read) == 16 and read.source == "16 miniature scenes, held-out style"
+    airplane, apple, duck, quark = read.targets.T.tolist()
+    assert set(airplane) == set(apple) == {0, 1}
+    assert set(duck) == {0, -1}
+    assert set(quark) == {0}
+    with Image.open(read.files[0]) as image:
+        assert image.size == (64, 64)
+
+
+@pytest.mark.skipif(
+    "T2IPAL_SHARED_DATA" not in os.environ, reason="T2IPAL_SHARED_DATA names no data folder"
+)
+def test_fifty_real_coco_photos():
+    data = Path(os.environ["T2IPAL_SHARED_DATA"]) / "coco-sample"
+    path = data / "annotations" / "instances_val2017.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    read = read_labelled_images(path, Vocabulary.load("coco2014"))
+    assert len(read) == 50 and read.ignored == ()
+    assert not (read.targets == -1).any()
+    pairs = {(row["image_id"], row["category_id"]) for row in content["annotations"]}
+    assert (read.targets == 1).sum() == len(pairs)
+    voc = read_labelled_images(path, Vocabulary.load("voc2007"))
+    assert not (voc.targets == -1).any()  # all twenty are COCO categories under other names

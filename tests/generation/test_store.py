@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from t2ipal.errors import UserError
+from t2ipal.files import sha256_file
+from t2ipal.generation.store import ImageRow, ImageStore, Rejected, image_id, read_manifest
+
+Tree = Callable[[Path], dict[str, bytes]]
+
+
+def make_row(store: ImageStore, number: int, **changes: Any) -> ImageRow:
+    """A row whose image is drawn and saved."""
+    id = image_id(f"c{number}", 0)
+    pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    file, sha256 = store.save(Image.fromarray(pixels), id)
+    values = {
+        "id": id,
+        "caption_id": f"c{number}",
+        "copy": 0,
+        "caption": 'two dogs, "outside" a café',
+        "labels": ("dog", "person"),
+        "unknown": ("cat",),
+        "seed": 2**32 - 1,
+        "attempt": 1,
+        "generator": "noise",
+        "revision": "abc",
+        "settings": {"steps": 3, "guidance": None},
+        "file": file,
+        "sha256": sha256,
+        "rejected": (Rejected(5, "black"),),
+    }
+    return ImageRow(**{**values, **changes})
+
+
+def test_rows_come_back_as_they_were_written(tmp_path: Path, tree: Tree) -> None:
+    store = ImageStore(tmp_path)
+    rows = [make_row(store, number) for number in range(3)]
+    failed = make_row(store, 3, file="", sha256="")
+    store.finish([rows[0], failed, *rows[1:]])
+    assert read_manifest(tmp_path) == rows
+    assert list(ImageStore(tmp_path).rows().values()) == [*rows, failed]
+    for row in rows:
+        assert sha256_file(tmp_path / row.file) == row.sha256
+        assert row.file == f"images/{row.id[:2]}/{row.id}.png"
+        assert not row.failed
+    assert failed.failed
+    # a second time without failures: their list goes, nothing hidden stays
+    store.finish(rows)
+    assert {name for name in tree(tmp_path) if not name.startswith("images/")} == {"images.jsonl"}
+
+
+def test_the_journal_forgives_a_torn_last_line_only(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path)
+    store.begin()
+    rows = [make_row(store, number) for number in range(3)]
+    for row in rows[:2]:
+        store.append(row)
+    whole = store.journal.read_bytes()
+    torn = (json.dumps(rows[2].to_json()) + "\n").encode()
+    for cut in (1, len(torn) // 2, len(torn) - 1):
+        store.journal.write_bytes(whole + torn[:cut])
+        assert list(ImageStore(tmp_path).rows().values()) == rows[:2]
+        assert store.journal.read_bytes() == whole
+    store.append(rows[2])
+    assert list(ImageStore(tmp_path).rows().values()) == rows
+    store.journal.write_bytes(b'{"id": \n' + whole)
+    with pytest.raises(UserError, match=r"images\.partial\.jsonl:1: broken JSON"):
+        store.rows()
+
+
+def test_captions_with_any_line_break_of_unicode_come_back(tmp_path: Path) -> None:
+    """Captions from web pages hold them, and they break a text into lines, but not JSON lines."""
+    store = ImageStore(tmp_path)
+    store.begin()
+    row = replace(make_row(store, 0), caption="a dog\u2028on\x85the\x0bgrass\u2029or\x1cnot\n")
+    store.append(row)
+    assert list(ImageStore(tmp_path).rows().values()) == [row]
+    store.finish([row])
+    assert read_manifest(tmp_path) == [row]
+
+
+def test_a_journal_that_is_no_list_of_rows_is_named(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path)
+    for content, sentence in ((b"[1]\n", "JSON object"), (b"\xff\n", "UTF-8")):
+        store.journal.write_bytes(content)
+        with pytest.raises(UserError, match=rf"images\.partial\.jsonl:1: .*{sentence}"):
+            store.rows()
+
+
+def test_has_wants_a_whole_image(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path)
+    row = make_row(store, 0)
+    path = tmp_path / row.file
+    content = path.read_bytes()
+    assert store.has(row)
+    for broken in (content[:-1], content[:10], b"", content[:-4] + bytes(4)):
+        path.write_bytes(broken)
+        assert not store.has(row)
+    path.unlink()
+    assert not store.has(row)
+
+
+def test_begin_sweeps_up_what_a_killed_process_left(tmp_path: Path, tree: Tree) -> None:
+    store = ImageStore(tmp_path)
+    row = make_row(store, 0)
+    folder = (tmp_path / row.file).parent
+    (folder / f".{row.id}.123.partial.png").write_bytes(b"half")
+    (tmp_path / ".images.123.partial.jsonl").write_bytes(b"half")
+    store.begin()
+    assert set(tree(tmp_path)) == {row.file, "images.partial.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"file": "../elsewhere.png"}, "outside"),
+        ({"file": "images/../../elsewhere.png"}, "outside"),
+        ({"file": "/etc/hostname"}, "outside"),
+        ({"file": "..\\elsewhere.png"}, "outside"),
+        ({"seed": "5"}, "seed must be int"),
+        ({"copy": True}, "copy must be int"),
+        ({"labels": "dog"}, "labels must be list"),
+        ({"rejected": ["black"]}, "'rejected' must list"),
+        ({"rejected": [{"seed": 1}]}, "'rejected' must list"),
+        ({"extra": 1}, r"missing or unknown: extra"),
+        ({"sha256": None}, "sha256 must be str"),
+    ],
+)
+def test_broken_rows_are_named(tmp_path: Path, change: dict[str, Any], sentence: str) -> None:
+    store = ImageStore(tmp_path)
+    good = make_row(store, 0).to_json()
+    lines = [json.dumps(good), json.dumps({**good, **change})]
+    store.manifest.write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match=sentence) as caught:
+        read_manifest(tmp_path)
+    assert "images.jsonl:2" in str(caught.value)
+
+
+def test_a_missing_field_is_named(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path)
+    row = make_row(store, 0).to_json()
+    del row["caption"]
+    store.manifest.write_text(json.dumps(row) + "\n")
+    with pytest.raises(UserError, match="missing or unknown: caption"):
+        read_manifest(tmp_path)
+
+
+def test_missing_and_unfinished_manifests(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no image manifest"):
+        read_manifest(tmp_path / "nothing")
+    store = ImageStore(tmp_path)
+    store.begin()
+    with pytest.raises(UserError, match="images are still missing"):
+        read_manifest(tmp_path)
+
+
+def test_what_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "images").write_text("a file where the folder should be")
+    with pytest.raises(UserError, match="cannot be written"):
+        make_row(ImageStore(tmp_path), 0)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        ImageStore(tmp_path / "file").begin()
+
+
+def test_ids_are_stable_and_distinct() -> None:
+    assert image_id("c0", 0) == "36476b1b2fdea3ad1f62"
+    assert len({image_id(f"c{number}", copy) for number in range(50) for copy in range(4)}) == 200

@@ -1,0 +1,71 @@
+"""The run's configuration: strict YAML, and a round trip through it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from t2ipal.errors import UserError
+from t2ipal.method.head_config import AdapterConfig, HeadConfig, TrainConfig
+from t2ipal.runs.config import RunConfig
+
+
+def test_written_and_read_back_it_is_equal(tmp_path: Path) -> None:
+    config = RunConfig(
+        classes="voc2007",
+        compose=5,
+        guidance=3,
+        seeds=(4, 2),
+        ablations=False,
+        head=HeadConfig(adapter=AdapterConfig(alpha=0.25)),
+        train=TrainConfig(epochs=3, ema=0.9),
+    )
+    config.write(tmp_path / "config.yaml")
+    assert RunConfig.read(tmp_path / "config.yaml") == config
+
+
+def test_missing_keys_keep_their_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("classes: coco2014\nhead: {adapter: {alpha: 2}}\n")
+    expected = replace(
+        RunConfig(classes="coco2014"), head=HeadConfig(adapter=AdapterConfig(alpha=2))
+    )
+    assert RunConfig.read(path) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("clases: voc2007", "unknown key 'clases'.*did you mean 'classes'"),
+        ("steps: many", "steps must be int or None, not 'many'"),
+        ("ablations: 1", "ablations must be bool"),
+        ("seed: true", "seed must be int"),
+        ("seeds: 3", "seeds must be a list"),
+        ("seeds: [1, 1]", "different numbers"),
+        ("head: {adaptor: {}}", "no setting 'adaptor'.*did you mean 'adapter'"),
+        ("batch_size: 0", "batch_size must be at least 1"),
+        ("spread: cooccurrence", "unknown spread 'cooccurrence'.*did you mean 'co-occurrence'"),
+        ("crops: 1", "crops must be 0 .none. or at least 2 a side"),
+        ("max_redraws: -1", "max_redraws must be at least 0"),
+        ("a: [1", "config.yaml:[12]: is not YAML"),
+        ("- a", "expected keys and values"),
+    ],
+)
+def test_a_bad_file_gets_a_sentence(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text + "\n")
+    with pytest.raises(UserError, match=message):
+        RunConfig.read(path)
+
+
+def test_classes_and_one_source_of_captions_are_required() -> None:
+    RunConfig(classes="voc2007", compose=3).require()
+    for config, message in (
+        (RunConfig(compose=3), "no classes"),
+        (RunConfig(classes="voc2007"), "no captions"),
+        (RunConfig(classes="voc2007", compose=3, captions="a.txt"), "exclude each other"),
+    ):
+        with pytest.raises(UserError, match=message):
+            config.require()

@@ -1,0 +1,111 @@
+"""t2ipal doctor: what is here, what is missing, what a run costs; nothing is fetched or written."""
+
+from __future__ import annotations
+
+import shutil
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from conftest import TinyRun
+from t2ipal.cli import main
+from t2ipal.clip.load import why_not_here
+from t2ipal.runs.config import RunConfig
+from t2ipal.runs.doctor import examine
+from t2ipal.runs.workbench import Workbench
+
+
+def texts(config: RunConfig, out: Path, **options: Any) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for finding in examine(config, out, **options):
+        found.setdefault(finding.topic, []).append(str(finding))
+    return found
+
+
+def test_sizes_are_those_of_the_run_and_nothing_is_written(
+    tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    assert isinstance(tiny_run.config, RunConfig)
+    found = texts(tiny_run.config, tmp_path / "not" / "there")
+    assert list(tmp_path.iterdir()) == []
+    bench: Workbench = tiny_run.bench(_backbone(tiny_run.config))
+    assert bench.train_images is not None
+    images = len(bench.train_images) + len(bench.valid)
+    assert f"{images} images to draw" in found["run"][0]
+    one = bench.valid.take(torch.tensor([0]))
+    size = one.global_.nbytes + one.local.nbytes
+    assert f"{size / 1000:.3g} kB an image" in found["features"][0]
+    assert not any("MISSING" in line for lines in found.values() for line in lines)
+    assert "--measure" in found["time"][0]
+
+
+def _backbone(config: RunConfig) -> Any:
+    from t2ipal.runs.fitting import backbone_of
+
+    return backbone_of(config, config.clip)
+
+
+def test_times_are_measured(tiny_run: TinyRun, tmp_path: Path) -> None:
+    assert isinstance(tiny_run.config, RunConfig)
+    lines = texts(tiny_run.config, tmp_path, measure=True)["time"]
+    assert [line.split()[1] for line in lines] == ["drawing", "embedding", "measured"]
+
+
+def test_what_is_missing_is_said_with_the_command_that_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    arguments = ["doctor", "--clip", "RN50:openai", "--preset", "fast", "--revision", "abc"]
+    assert main(arguments) == 1
+    missing = [line for line in capsys.readouterr().out.splitlines() if "MISSING" in line]
+    assert "create_model('RN50', 'openai')" in missing[0]
+    assert "hf download stabilityai/sd-turbo" in missing[1]
+    assert main(["doctor"]) == 0
+    assert "name --classes" in capsys.readouterr().out
+
+
+def test_a_disk_that_is_too_small_is_missing_something(
+    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**6, 10**6 - 999, 999))
+    assert isinstance(tiny_run.config, RunConfig)
+    found = texts(tiny_run.config, tmp_path)
+    assert "MISSING" in found["disk"][1] and "999 bytes are free" in found["disk"][1]
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ("miniature", None),
+        ("RN51:openai", "neither a folder nor a model of open_clip"),
+        ("RN50:opnai", "no weights 'opnai'"),
+        ("hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "create_model('hf-hub:laion/"),
+        ("hf-hub:a b", "Repo id"),
+        ("ViT-B-16-SigLIP:webli", "create_model('ViT-B-16-SigLIP', 'webli')"),
+    ],
+)
+def test_why_a_clip_is_not_here(spec: str, reason: str | None) -> None:
+    found = why_not_here(spec)
+    assert found is None if reason is None else found is not None and reason in found
+
+
+def test_weights_in_the_caches_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    from open_clip.pretrained import get_pretrained_cfg
+
+    from t2ipal.clip import load as sources
+
+    tag = dict(get_pretrained_cfg("RN50", "openai"))
+    tag.pop("hf_hub", None)
+    assert not sources._cached(tag)
+    folder = tmp_path / ".cache" / "clip"
+    folder.mkdir(parents=True)
+    (folder / Path(tag["url"]).name).write_bytes(b"weights")
+    assert sources._cached(tag)
+    monkeypatch.setattr(sources, "try_to_load_from_cache", lambda repo, file, **_: f"{repo}/{file}")
+    assert why_not_here("ViT-B-16-SigLIP:webli") is None
+    assert why_not_here("hf-hub:org/name@v1") is None

@@ -1,0 +1,249 @@
+"""A whole run: what it leaves, that it resumes, and that its figures can be had again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import TinyRun
+from t2ipal.captions.labelled import read_labelled
+from t2ipal.clip.backbone import Backbone
+from t2ipal.clip.features import FeatureCache, image_items
+from t2ipal.errors import UserError
+from t2ipal.generation.store import read_manifest
+from t2ipal.method.methods import method_config
+from t2ipal.runs.config import RunConfig
+from t2ipal.runs.fitting import methods_of, train
+from t2ipal.runs.pipeline import run
+from t2ipal.runs.workbench import hold_out
+from t2ipal.tagger.scoring import evaluate
+from t2ipal.tagger.tagger import Tagger
+from t2ipal.vocabulary import Vocabulary
+
+LEFT = [
+    "config.yaml",
+    "vocabulary.yaml",
+    "captions.jsonl",
+    "images.jsonl",
+    "images",
+    "features",
+    "model/config.json",
+    "model/model.safetensors",
+    "model/README.md",
+    "metrics.jsonl",
+    "judged.jsonl",
+    "compare.json",
+    "report.html",
+    "images.png",
+    "log.txt",
+]
+
+
+def test_a_run_leaves_the_documented_files(tiny_run: TinyRun) -> None:
+    for name in LEFT:
+        assert (tiny_run.folder / name).exists(), name
+    assert not [p for p in tiny_run.folder.rglob("*") if "partial" in p.name]
+
+
+def test_a_second_start_computes_nothing_and_says_so(tiny_run: TinyRun) -> None:
+    kept = ["captions.jsonl", "images.jsonl", "model/model.safetensors", "judged.jsonl"]
+    before = {name: (tiny_run.folder / name).stat().st_mtime_ns for name in kept}
+    said: list[str] = []
+    assert isinstance(tiny_run.config, RunConfig)
+    result = run(tiny_run.config, tiny_run.folder, say=said.append, progress=False)
+    assert {name: (tiny_run.folder / name).stat().st_mtime_ns for name in kept} == before
+    assert result.comparison is not None and result.comparison.computed == 0
+    text = "\n".join(said)
+    for sentence in ("done before", "nothing to draw", "every method was judged before"):
+        assert sentence in text
+
+
+def test_the_written_configuration_runs_again_with_the_same_bytes(
+    tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    config = replace(
+        RunConfig.read(tiny_run.folder / "config.yaml"), data=None, real_data=None, batch_size=3
+    )
+    run(config, tmp_path / "again", say=lambda line: None, progress=False)
+    for name in ("captions.jsonl", "images.jsonl", "model/model.safetensors", "vocabulary.yaml"):
+        assert (tmp_path / "again" / name).read_bytes() == (tiny_run.folder / name).read_bytes()
+
+
+def test_other_settings_in_the_same_folder_are_refused(tiny_run: TinyRun) -> None:
+    assert isinstance(tiny_run.config, RunConfig)
+    for change in ({"seed": 5}, {"steps": 2}, {"compose": 31}):
+        with pytest.raises(UserError, match=f"another {next(iter(change))}"):
+            run(replace(tiny_run.config, **change), tiny_run.folder)  # type: ignore[arg-type]
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years")
+    with pytest.raises(UserError, match="is not empty and holds no run"):
+        run(RunConfig(classes="voc2007", compose=3), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_evaluate_gives_the_figure_of_the_table(tiny_run: TinyRun) -> None:
+    table = json.loads((tiny_run.folder / "compare.json").read_text())
+    row = next(row for row in table["methods"] if row["name"] == "t2i-pal")
+    found = evaluate(
+        tiny_run.folder / "model", "miniature:24", cache=tiny_run.folder / "scenes", progress=False
+    )
+    assert found.images == 24
+    assert found.mean_average_precision == pytest.approx(row["map"][0], abs=1e-6)
+
+
+def test_crops_are_seen_alike_by_tagger_workbench_and_evaluation(tiny_run: TinyRun) -> None:
+    model = tiny_run.folder / "model"
+    whole = Tagger.from_pretrained(model)
+    tagger = Tagger.from_pretrained(model, crops=2)
+    cache = tiny_run.folder / "features"
+    files = [tiny_run.folder / row.file for row in read_manifest(tiny_run.folder)[:5]]
+    items = image_items(
+        FeatureCache(cache, tagger.backbone),
+        files,
+        np.zeros((5, len(tagger.names)), dtype=np.int8),
+        crops=2,
+    )
+    assert len(items.crops) == 4
+    scores = tagger.head.score_items(items).numpy()
+    expected = tagger.thresholds.probabilities(scores)
+    found = np.stack([tagged.probabilities for tagged in tagger.stream(files)])
+    assert found == pytest.approx(expected, abs=2e-3)  # local features are kept in half precision
+    unseen = np.stack([tagged.probabilities for tagged in whole.stream(files)])
+    assert np.abs(found - unseen).max() > 1e-3
+    same, closer = (
+        evaluate(model, "miniature:24", cache=tiny_run.folder / "scenes", crops=n, progress=False)
+        for n in (None, 2)
+    )
+    assert same.average_precision != closer.average_precision
+
+
+def test_a_run_with_crops_keeps_them_in_its_model(tiny_run: TinyRun, tmp_path: Path) -> None:
+    config = replace(RunConfig.read(tiny_run.folder / "config.yaml"), data=None, crops=2)
+    tagger = train(
+        tiny_run.folder / "vocabulary.yaml",
+        tiny_run.folder / "captions.jsonl",
+        tiny_run.folder,
+        tmp_path / "model",
+        clip=config.clip,
+        config=config,
+        progress=False,
+    )
+    assert tagger.crops == Tagger.from_pretrained(tmp_path / "model").crops == 2
+    plain = Tagger.from_pretrained(tiny_run.folder / "model")
+    # Training does not see the crops, the thresholds do.
+    for name, tensor in plain.head.tuned_state().items():
+        assert torch.equal(tensor, tagger.head.tuned_state()[name])
+    assert tagger.thresholds != plain.thresholds
+
+
+def test_the_table_has_methods_ablations_and_the_ceiling(tiny_run: TinyRun) -> None:
+    table = json.loads((tiny_run.folder / "compare.json").read_text())
+    groups = {row["name"]: (row["group"], len(row["map"])) for row in table["methods"]}
+    assert groups["zero-shot"] == ("method", 1)
+    assert groups["tai-dpt"] == groups["t2i-pal"] == ("method", 2)
+    assert groups["t2i-pal/no-heatmap"] == ("ablation", 2)
+    assert groups["t2i-pal on real images"] == ("ceiling", 2)
+    pairs = {(row["first"], row["second"]) for row in table["modality_gap"]}
+    assert len(pairs) == 3
+
+
+def test_train_alone_equals_the_run(tiny_run: TinyRun, tmp_path: Path) -> None:
+    config = RunConfig.read(tiny_run.folder / "config.yaml")
+    tagger = train(
+        tiny_run.folder / "vocabulary.yaml",
+        tiny_run.folder / "captions.jsonl",
+        tiny_run.folder,
+        tmp_path / "model",
+        clip=config.clip,
+        config=config,
+        progress=False,
+    )
+    ours = (tmp_path / "model" / "model.safetensors").read_bytes()
+    theirs = (tiny_run.folder / "model" / "model.safetensors").read_bytes()
+    same = [torch.equal(a, b) for a, b in zip(*(_tensors(x) for x in (ours, theirs)), strict=True)]
+    assert all(same)
+    assert tagger.about["method"] == "t2i-pal"
+
+
+def _tensors(data: bytes) -> list[torch.Tensor]:
+    from safetensors.torch import load
+
+    return [tensor for _, tensor in sorted(load(data).items())]
+
+
+def test_the_saved_model_holds_tuned_tensors_only(tiny_run: TinyRun) -> None:
+    data = (tiny_run.folder / "model" / "model.safetensors").read_bytes()
+    from safetensors.torch import load
+
+    names = set(load(data))
+    assert {name.split(".")[0] for name in names} == {
+        "class_embeddings",
+        "prompts",
+        "prototypes",
+        "adapter",
+    }
+    card = (tiny_run.folder / "model" / "README.md").read_text()
+    assert "city bus" in card and "T2I-PAL" in card
+
+
+def test_a_saved_and_reloaded_tagger_is_the_same_to_the_byte(
+    tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    files = [tiny_run.folder / row.file for row in read_manifest(tiny_run.folder)[:5]]
+    first = Tagger.from_pretrained(tiny_run.folder / "model")
+    second = Tagger.from_pretrained(first.save_pretrained(tmp_path / "again"))
+    for file in ("config.json", "model.safetensors", "README.md"):
+        assert (tmp_path / "again" / file).read_bytes() == (
+            tiny_run.folder / "model" / file
+        ).read_bytes()
+    assert second.backbone.resize_mode == "squash"  # not the model's own
+    assert second.vocabulary == Vocabulary.load(tiny_run.folder / "vocabulary.yaml")
+    a, b = ([t.probabilities for t in tagger.stream(files)] for tagger in (first, second))
+    assert np.array_equal(np.stack(a), np.stack(b))
+
+
+def test_the_settings_of_the_run_reach_t2i_pal_and_the_budget_reaches_all(
+    tiny_run: TinyRun,
+) -> None:
+    assert isinstance(tiny_run.config, RunConfig)
+    configure = methods_of(tiny_run.config)
+    ablated = configure("t2i-pal/no-adapter")
+    assert ablated.head.prompts.context_tokens == 14 and ablated.head.adapter.kind == "none"
+    baseline = configure("tai-dpt")
+    assert baseline.head == method_config("tai-dpt").head
+    assert baseline.train is not None and baseline.train.epochs == 2
+    assert baseline.train.train_on == "captions"
+    assert configure("zero-shot").train is None
+
+
+def test_held_out_captions_leave_every_class_something(tiny_run: TinyRun) -> None:
+    captions = read_labelled(tiny_run.folder / "captions.jsonl")
+    held = hold_out(captions)
+    assert 0 < len(held) <= round(0.2 * len(captions))
+    kept = {name for row in captions if row.id not in held for name in row.labels}
+    assert kept == {name for row in captions for name in row.labels}
+    assert hold_out(captions[::-1]) == held
+
+
+def test_no_held_out_image_shares_its_caption_with_a_training_one(tiny_run: TinyRun) -> None:
+    config = RunConfig.read(tiny_run.folder / "config.yaml")
+    bench = tiny_run.bench(Backbone.load(config.clip))
+    assert bench.train_images is not None
+    total = len(bench.train_images) + len(bench.valid)
+    assert total == len(read_manifest(tiny_run.folder))
+    assert len(bench.train_captions) == len(bench.train_images)
+    assert bench.valid.kind == "image"
+
+
+def test_the_report_is_one_file_with_captions_scenes_and_the_table(tiny_run: TinyRun) -> None:
+    page = (tiny_run.folder / "report.html").read_text()
+    for text in ("t2i-pal", "tai-dpt", "city bus", "data:image/"):
+        assert text in page
+    assert "<script" not in page and 'src="http' not in page

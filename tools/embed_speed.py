@@ -1,0 +1,146 @@
+"""Images a second into the feature cache, against a bare open_clip loop over the same files.
+
+    python tools/embed_speed.py [--models RN50 ViT-B-32] [--images 128] [--rounds 5]
+    python tools/embed_speed.py --memory 10000
+
+Both sides read the same JPEG files of 640 x 480 pixels, prepare them with the model's own
+transform and send them through the same model at random weights, 32 at a time, without gradients:
+
+* bare: ``model.encode_image``, global features alone, which stay in memory.
+* t2ipal: ``FeatureCache.embed_images`` into an empty folder: files are hashed, global and local
+  features are computed and written as shards.
+
+The sides take turns in one process; printed are the median of the rounds and its range. With
+``--memory N`` the peak memory of embedding N small files is compared with that of a tenth of them,
+each in a process of its own, with a small CLIP.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+from PIL import Image
+
+from t2ipal.clip.backbone import Backbone
+from t2ipal.clip.features import FeatureCache
+
+BATCH = 32
+
+
+def draw_files(folder: Path, count: int, size: tuple[int, int]) -> list[Path]:
+    """JPEG files with as much detail as photos have: coarse shapes and some noise."""
+    width, height = size
+    files = []
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+        pixels = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC)).astype(np.int16)
+        pixels = (pixels + rng.integers(-12, 13, (height, width, 1))).clip(0, 255)
+        path = folder / f"{number:06}.jpg"
+        Image.fromarray(pixels.astype(np.uint8)).save(path, quality=90)
+        files.append(path)
+    return files
+
+
+def load(name: str) -> Backbone:
+    """A model of open_clip at random weights."""
+    torch.manual_seed(0)
+    config = open_clip.get_model_config(name)
+    model, tokenizer = open_clip.create_model(name), open_clip.get_tokenizer(name)
+    return Backbone(model, tokenizer, spec=name, config=config, device="cpu")
+
+
+@torch.no_grad()
+def bare(clip: Backbone, files: list[Path]) -> list[torch.Tensor]:
+    """What one writes down from open_clip's README."""
+    found = []
+    for start in range(0, len(files), BATCH):
+        images = [Image.open(path).convert("RGB") for path in files[start : start + BATCH]]
+        pixels = torch.stack([clip.preprocess(image) for image in images])
+        found.append(clip.model.encode_image(pixels))
+    return found
+
+
+def ours(clip: Backbone, files: list[Path]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        FeatureCache(folder, clip).embed_images(files, batch_size=BATCH, progress=False)
+
+
+def compare(name: str, files: list[Path], rounds: int) -> None:
+    """Print one model's row."""
+    clip = load(name)
+    bare(clip, files[:BATCH])
+    ours(clip, files[:BATCH])
+    rates: dict[str, list[float]] = {"bare": [], "t2ipal": []}
+    for _ in range(rounds):
+        for side, run in (("bare", bare), ("t2ipal", ours)):
+            started = time.perf_counter()
+            run(clip, files)
+            rates[side].append(len(files) / (time.perf_counter() - started))
+    ratios = [b / a for a, b in zip(rates["bare"], rates["t2ipal"], strict=True)]
+    print(
+        f"{name:10} {spread(rates['bare'], '.1f'):>22} {spread(rates['t2ipal'], '.1f'):>22} "
+        f"{spread(ratios, '.2f'):>22}",
+        flush=True,
+    )
+
+
+def spread(values: list[float], form: str) -> str:
+    """Median and range."""
+    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def memory(count: int) -> None:
+    """Print how much more memory many files need than few."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = draw_files(Path(folder), count, (48, 48))
+        few = files[: count // 10]
+        peaks = {len(some): _alone(Path(folder), len(some)) for some in (few, files)}
+    for size, peak in peaks.items():
+        print(f"{size:7} files: peak {peak / 2**20:.0f} MB")
+    print(f"growth: {(peaks[len(files)] - peaks[len(few)]) / 2**20:.0f} MB")
+
+
+def _alone(folder: Path, count: int) -> int:
+    command = [sys.executable, __file__, "--alone", str(folder), str(count)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return int(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--models", nargs="+", default=["RN50", "ViT-B-32"])
+    parser.add_argument("--images", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--memory", type=int, metavar="N")
+    parser.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.alone:
+        folder, count = arguments.alone
+        files = sorted(Path(folder).glob("*.jpg"))[: int(count)]
+        ours(Backbone.load("miniature", device="cpu"), files)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10)
+        return
+    if arguments.memory:
+        memory(arguments.memory)
+        return
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, batches of {BATCH}")
+    print(f"{'model':10} {'bare, images/s':>22} {'t2ipal, images/s':>22} {'ratio':>22}")
+    with tempfile.TemporaryDirectory() as folder:
+        files = draw_files(Path(folder), arguments.images, (640, 480))
+        for name in arguments.models:
+            compare(name, files, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Training of the miniature's weights: ``python -m tools.miniature --help``."""

@@ -1,0 +1,228 @@
+"""How long is a training step, and how much memory does training take? Against a plain one.
+
+    python tools/training_step.py [--classes 20] [--batch 16] [--rounds 5] [--quick]
+
+Both sides tune two shared contexts of 16 vectors by the ranking loss of captions, through the text
+tower of CLIP's RN50 at random weights:
+
+* plain: as one would write it down. All 77 positions, every caption encoded in every step, one pass
+  through the tower for each of the two contexts. The tower is frozen on this side too.
+* t2ipal: ``t2ipal.method.training.fit`` as ``t2ipal train --method tai-dpt`` runs it. Captions
+  are encoded once, before; that is left out, as it is spent once and not in every step.
+
+The sides take turns in one process; what is printed is the median of the rounds and its range.
+Then the cost of t2ipal's step is measured in a process of its own for more classes, larger batches
+and larger banks of cached captions, with the peak of that process's memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from functools import partial
+from typing import Any
+
+import open_clip
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from t2ipal.clip.backbone import Backbone
+from t2ipal.clip.class_prompts import class_tokens, text_encoder
+from t2ipal.method.build import build_head
+from t2ipal.method.head_config import TrainConfig
+from t2ipal.method.items import ItemSet
+from t2ipal.method.methods import method_config
+from t2ipal.method.training import fit
+from t2ipal.vocabulary import Vocabulary
+
+CONTEXT_TOKENS, CAPTION_TOKENS, POSITIONS = 16, 20, 77
+
+
+def load_tower() -> Backbone:
+    """CLIP's RN50 at random weights."""
+    torch.manual_seed(0)
+    config = open_clip.get_model_config("RN50")
+    model = open_clip.create_model("RN50")
+    return Backbone(
+        model, open_clip.get_tokenizer("RN50"), spec="RN50", config=config, device="cpu"
+    )
+
+
+def vocabulary_of(count: int) -> Vocabulary:
+    """VOC's 20 classes, COCO's 80, or as many made-up names of two words."""
+    if count in (20, 80):
+        return Vocabulary.load({20: "voc2007", 80: "coco2014"}[count])
+    return Vocabulary.of([f"thing number{i}" for i in range(count)])
+
+
+def captions(count: int, classes: int, width: int) -> ItemSet:
+    """Cached features of random captions; every class is named by some."""
+    made = torch.Generator().manual_seed(1)
+    targets = torch.zeros(count, classes, dtype=torch.int8)
+    for n in range(max(count, classes)):
+        targets[n % count, n % classes] = 1
+    targets[torch.arange(count), torch.randint(classes, (count,), generator=made)] = 1
+    local = torch.randn(count, CAPTION_TOKENS, width, generator=made).half()
+    local /= local.float().norm(dim=-1, keepdim=True)
+    return ItemSet(local[:, 0].clone(), local, None, targets, "caption")
+
+
+def t2ipal_step(clip: Backbone, vocabulary: Vocabulary, batch: int, bank: ItemSet) -> float:
+    """Seconds a step: what one more epoch costs, so that start and judging cancel out."""
+    classes = len(vocabulary)
+    method = method_config("tai-dpt")
+    assert method.train is not None
+    image = torch.eye(clip.width)[:classes].repeat(-(-classes // clip.width), 1)[:classes]
+    held_out = ItemSet(image, image[:, None], None, torch.eye(classes, dtype=torch.int8), "image")
+
+    def seconds(epochs: int) -> float:
+        head = build_head(
+            method.head,
+            vocabulary.names,
+            tokens=class_tokens(clip, vocabulary),
+            text_encoder=partial(text_encoder, clip),
+        )
+        config = TrainConfig(
+            train_on="captions",
+            optimiser="sgd",
+            epochs=epochs,
+            batch_size=batch,
+            select="last",
+            judge_every=epochs,
+        )
+        started = time.perf_counter()
+        fit(head, [bank], held_out, config)
+        return time.perf_counter() - started
+
+    steps = -(-len(bank) // min(batch, len(bank)))
+    return (seconds(2) - seconds(1)) / steps
+
+
+class PlainStep:
+    """The same step without any saving."""
+
+    def __init__(self, clip: Backbone, vocabulary: Vocabulary, batch: int) -> None:
+        self.model = clip.model
+        made = torch.Generator().manual_seed(1)
+        self.contexts = [
+            torch.randn(CONTEXT_TOKENS, clip.text_width, generator=made).mul_(0.02).requires_grad_()
+            for _ in range(2)
+        ]
+        self.optimiser = torch.optim.SGD(self.contexts, lr=1e-4, momentum=0.9)
+        filler = " ".join(["x"] * CONTEXT_TOKENS)
+        self.tokens = clip.tokenize([f"{filler} {name}." for name in vocabulary.readable])
+        self.texts = torch.randint(1000, 40000, (batch, POSITIONS), generator=made)
+        self.texts[:, CAPTION_TOKENS:] = 0
+        self.texts[:, CAPTION_TOKENS - 1] = self.tokens.max()  # end of text
+        self.targets = captions(batch, len(vocabulary), 8).targets
+
+    def __call__(self) -> None:
+        """Encode the captions and both sets of prompts, score, and step."""
+        with torch.no_grad():
+            g, local = self.encode(self.model.token_embedding(self.texts), self.texts)
+        loss = torch.zeros(())
+        for branch, context in enumerate(self.contexts):
+            embedded = self.model.token_embedding(self.tokens)
+            shared = context.expand(len(embedded), -1, -1)
+            prompts = torch.cat([embedded[:, :1], shared, embedded[:, 1 + CONTEXT_TOKENS :]], 1)
+            classes, _ = self.encode(prompts, self.tokens)
+            if branch == 0:
+                logits = 4 * g @ classes.T
+            else:
+                cosines = local @ classes.T  # [B, 77, C]
+                padding = torch.arange(POSITIONS) >= CAPTION_TOKENS
+                weights = (50 * cosines).masked_fill(padding[None, :, None], -1e4).softmax(1)
+                logits = 4 * (weights * cosines).sum(1)
+            margins = 1 - logits[:, :, None] + logits[:, None, :]  # [B, positive, negative]
+            pairs = (self.targets == 1)[:, :, None] & (self.targets == 0)[:, None, :]
+            loss = loss + margins.clamp(min=0)[pairs].sum() / len(logits)
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+
+    def encode(self, embeddings: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """CLIP's encode_text, and the same projection of every token; both normalised."""
+        x = embeddings + self.model.positional_embedding
+        x = self.model.transformer(x, attn_mask=self.model.attn_mask)
+        x = F.normalize(self.model.ln_final(x) @ self.model.text_projection, dim=-1)
+        return x[torch.arange(len(x)), tokens.argmax(-1)], x
+
+
+def compare(clip: Backbone, classes: int, batch: int, rounds: int) -> dict[str, Any]:
+    """Seconds a step on both sides, in turns."""
+    vocabulary = vocabulary_of(classes)
+    bank = captions(8 * batch, classes, clip.width)
+    plain = PlainStep(clip, vocabulary, batch)
+    plain()
+    times: dict[str, list[float]] = {"plain": [], "t2ipal": []}
+    for _ in range(rounds):
+        started = time.perf_counter()
+        plain()
+        times["plain"].append(time.perf_counter() - started)
+        times["t2ipal"].append(t2ipal_step(clip, vocabulary, batch, bank))
+    ratios = [a / b for a, b in zip(times["plain"], times["t2ipal"], strict=True)]
+    return {**times, "ratio": ratios}
+
+
+def spread(values: list[float], form: str) -> str:
+    """Median and range."""
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
+
+
+def alone(classes: int, batch: int, bank: int) -> dict[str, float]:
+    """Seconds a step and peak memory in GB of a process that does nothing else."""
+    command = [sys.executable, __file__, "--alone", str(classes), str(batch), str(bank)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--classes", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="the comparison alone")
+    parser.add_argument("--alone", type=int, nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    clip = load_tower()
+    if arguments.alone:
+        classes, batch, bank = arguments.alone
+        items = captions(bank, classes, clip.width)
+        step = t2ipal_step(clip, vocabulary_of(classes), batch, items)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(json.dumps({"seconds": step, "gigabytes": peak}))
+        return
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, text tower of RN50")
+    found = compare(clip, arguments.classes, arguments.batch, arguments.rounds)
+    print(f"{arguments.classes} classes, batch {arguments.batch}, {arguments.rounds} rounds")
+    print(f"  plain   {spread(found['plain'], '.3f')} s a step")
+    print(f"  t2ipal  {spread(found['t2ipal'], '.3f')} s a step")
+    print(f"  ratio   {spread(found['ratio'], '.1f')}")
+    if arguments.quick:
+        return
+    del clip
+    print("classes  batch   bank   s a step   peak GB")
+    for classes, batch, bank in (
+        (20, 16, 128),
+        (80, 16, 128),
+        (1000, 16, 16),
+        (20, 64, 512),
+        (20, 512, 1024),
+        (20, 512, 8192),
+    ):
+        row = alone(classes, batch, bank)
+        print(
+            f"{classes:7d} {batch:6d} {bank:6d} {row['seconds']:10.3f} {row['gigabytes']:9.2f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
