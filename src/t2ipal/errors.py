@@ -1,9 +1,34 @@
-"""The one exception that means: the user can fix this."""
+"""Mistakes of the user: the exception for them, and groups of settings that raise it.
+
+A group of settings is a class under :func:`settings`. Each field is declared there once, with its
+bounds in the annotation and its help in the docstring beneath, and is from then on a key of YAML
+files, an option of the command line and a keyword in Python.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-from collections.abc import Iterable, Sequence
+import json
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, dataclass_transform
+
+from annotated_types import Ge, Gt, Le, Lt, MultipleOf
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+Group = TypeVar("Group")
+
+Count = Annotated[int, Ge(1), "N"]
+Whole = Annotated[int, Ge(0), "N"]
+Positive = Annotated[float, Gt(0), "X"]
+NotNegative = Annotated[float, Ge(0), "X"]
+Share = Annotated[float, Ge(0), Le(1), "X"]
+BelowOne = Annotated[float, Ge(0), Lt(1), "X"]
 
 
 class UserError(ValueError):
@@ -23,3 +48,212 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     """The first ``most`` names, quoted, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(repr(name) for name in names[:most]) + more
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def settings(cls: type[Group]) -> type[Group]:
+    """Make ``cls`` a frozen pydantic dataclass whose values are checked, strictly, when made.
+
+    In an annotation, beside bounds, a string of capitals is the placeholder that help shows (FILE),
+    and another string says what else to do where a value is out of bounds. A method ``_check`` of a
+    group, and of each group it is composed of, checks values together. A bad value is a
+    :class:`UserError`.
+    """
+    from pydantic import ConfigDict, ValidationError
+    from pydantic.dataclasses import dataclass
+
+    config = ConfigDict(
+        strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+    cls.__post_init__ = _check_together  # type: ignore[attr-defined]
+    made: Any = dataclass(cls, frozen=True, config=config)
+    checked = made.__init__
+
+    def __init__(self: Any, *args: Any, **values: Any) -> None:
+        try:
+            checked(self, *args, **values)
+        except ValidationError as error:
+            name = type(self).__name__
+            raise _user_error(type(self), error, lambda key: f"{name}.{key}") from None
+
+    made.__init__ = __init__
+    return cast(type[Group], made)
+
+
+def _check_together(self: Any) -> None:
+    for group in type(self).__mro__:
+        if check := vars(group).get("_check"):
+            check(self)
+
+
+def read_settings(
+    cls: type[Group],
+    mapping: Mapping[str, Any],
+    named: Callable[[str], str] = str,
+) -> Group:
+    """The settings ``cls`` with the values of a mapping such as YAML holds, groups as mappings.
+
+    Args:
+        named: how an error calls a key, such as ``head.adapter.beta``; a text that ends in
+            ``": "`` comes in front of the sentence, as a file and its line do.
+
+    Raises:
+        UserError: an unknown key, or a value that is not allowed.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        text = json.dumps(mapping, default=str)
+        return TypeAdapter(cls).validate_json(text)
+    except ValidationError as error:
+        raise _user_error(cls, error, named) from None
+
+
+def settings_of(cls: type[Group], owner: object) -> Group:
+    """The settings ``cls`` with the values of an object that has attributes of these names."""
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    return cls(**{name: getattr(owner, name) for name in names if hasattr(owner, name)})
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One field of a group of settings.
+
+    Attributes:
+        key: its name, those of the groups it is in before it: ``head.adapter.beta``.
+        help: its docstring, on one line.
+        default: its default; ``dataclasses.MISSING`` if it must be given.
+        type: bool, int, float, str, Path, or another class.
+        several: whether it is a list of these.
+        choices: the only values, if there are only some.
+        placeholder: what stands for a value in help.
+        allowed: what a value must be, in words.
+        instead: what else to do where a value is out of bounds.
+    """
+
+    key: str
+    help: str
+    default: Any
+    type: Any
+    several: bool
+    choices: tuple[str, ...]
+    placeholder: str
+    allowed: str
+    instead: str
+
+
+def options_of(cls: Any, prefix: str = "") -> Iterator[Option]:
+    """The fields of a group of settings and of the groups in it, in their order."""
+    for field in dataclasses.fields(cls):
+        option = _option(cls, field, prefix)
+        if dataclasses.is_dataclass(option.type):
+            yield from options_of(option.type, f"{option.key}.")
+        else:
+            yield option
+
+
+def _option(cls: type, field: dataclasses.Field[Any], prefix: str) -> Option:
+    info = cls.__pydantic_fields__[field.name]  # type: ignore[attr-defined]
+    described = (vars(base).get("__pydantic_fields__", {}).get(field.name) for base in cls.__mro__)
+    texts = (one.description for one in described if one is not None and one.description)
+    default = info.get_default(call_default_factory=True)
+    if info.is_required():
+        default = dataclasses.MISSING
+    kind, several, marks = _unwrapped(info.annotation, list(info.metadata))
+    words = [mark for mark in marks if isinstance(mark, str)]
+    choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+    placeholder = [word for word in words if word.isupper()] or ["NAME"]
+    return Option(
+        key=prefix + field.name,
+        help=" ".join(next(texts, "").split()),
+        default=default,
+        type=str if choices else kind,
+        several=several,
+        choices=choices,
+        placeholder=placeholder[-1],
+        allowed=_allowed(kind, choices, marks),
+        instead=next((word for word in words if not word.isupper()), ""),
+    )
+
+
+def _unwrapped(annotation: Any, marks: list[Any]) -> tuple[Any, bool, list[Any]]:
+    """The type itself, whether it is a list of it, and all that is annotated; None is no type."""
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _unwrapped(inner[0], [*marks, *inner[1:]])
+    if origin in (typing.Union, types.UnionType):
+        return _unwrapped(next(one for one in inner if one is not type(None)), marks)
+    if origin is tuple:
+        kind, _, marks = _unwrapped(inner[0], marks)
+        return kind, True, marks
+    return annotation, False, marks
+
+
+def _allowed(kind: Any, choices: Sequence[str], marks: Iterable[Any]) -> str:
+    if choices:
+        return f"one of {', '.join(choices)}"
+    words = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        Path: "a path",
+    }
+    if kind not in words:
+        return "a group of settings"
+    limits: dict[type, Any] = {type(mark): mark for mark in marks if isinstance(mark, _LIMITS)}
+    if multiple := limits.get(MultipleOf):
+        return f"a positive multiple of {multiple.multiple_of}"
+    end = f"{limits[Le].le}" if Le in limits else f"below {limits[Lt].lt}" if Lt in limits else ""
+    if low := limits.get(Ge):
+        return words[kind] + (f" from {low.ge} to {end}" if end else f" of at least {low.ge}")
+    if low := limits.get(Gt):
+        return words[kind] + f" above {low.gt}" + (f" and at most {end}" if end else "")
+    return words[kind]
+
+
+_LIMITS = (Ge, Gt, Le, Lt, MultipleOf)
+
+
+def _user_error(cls: Any, error: ValidationError, named: Callable[[str], str]) -> UserError:
+    """The first mistake as one sentence."""
+    found = error.errors(include_url=False)[0]
+    *groups, last = [str(step) for step in found["loc"]] or [""]
+    key, own = "", cls
+    fields: dict[str, Any] = {}
+    option: Option | None = None
+    for step in (*groups, last):
+        fields = {field.name: field for field in dataclasses.fields(own)}
+        if step not in fields:
+            break
+        option = _option(own, fields[step], f"{key}." if key else "")
+        key = option.key
+        if not dataclasses.is_dataclass(option.type):
+            break
+        own = option.type
+    if found["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        key = ".".join((*groups, last))
+        return UserError(_sentence(named, key, f"unknown key {key!r}{nearest(last, fields)}"))
+    cause = found.get("ctx", {}).get("error")
+    if option is None or (cause is not None and dataclasses.is_dataclass(option.type)):
+        return UserError(_sentence(named, "", str(cause or found["msg"]).rstrip(".")))
+    if found["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+        return UserError(_sentence(named, key, "is missing", subject=True))
+    if cause is not None:
+        return UserError(_sentence(named, key, str(cause).rstrip("."), subject=True))
+    value = found["input"]
+    allowed = option.allowed
+    if option.several and not isinstance(found["loc"][-1], int):
+        allowed = "a list"
+    hint = nearest(value, option.choices) if isinstance(value, str) else ""
+    instead = f"; {option.instead}" if option.instead else ""
+    text = f"must be {allowed}, not {value!r}{hint}{instead}"
+    return UserError(_sentence(named, key, text, subject=True))
+
+
+def _sentence(
+    named: Callable[[str], str], key: str, text: str, *, subject: bool = False
+) -> str:
+    """``text`` about ``key``, which is its subject or stands in it already."""
+    where, colon, name = named(key).rpartition(": ")
+    return f"{where}{colon}{name} {text}." if subject else f"{where}{colon}{text}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,22 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(mapping, dict):
         raise UserError(f"{path}: expected keys and values, such as 'classes: voc2007'.")
     return mapping
+
+
+def yaml_line(path: str | Path, keys: Sequence[str]) -> int | None:
+    """The line, from 1, of the key that ``keys`` lead to in a YAML file; None if it is not there.
+
+    A file that :func:`read_yaml` reads, that is.
+    """
+    node = yaml.compose("\n".join(line for _, line in read_lines(path)))
+    line = None
+    for key in keys:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        found = [(name, value) for name, value in pairs if name.value == key]
+        if not found:
+            return None
+        line, node = found[-1][0].start_mark.line + 1, found[-1][1]
+    return line
 
 
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:

@@ -16,14 +16,14 @@ from PIL import Image
 from torch import Tensor
 
 from t2ipal.clip import load as sources
+from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.clip.dense import ImageFeatures, image_encoder, pooled
 from t2ipal.clip.positions import resize_tower
 from t2ipal.clip.text import TextFeatures, TextTower
-from t2ipal.errors import UserError, nearest
+from t2ipal.errors import UserError
 from t2ipal.files import sha256_text
 
 _PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-_RESIZE_MODES = ("shortest", "squash", "longest")
 # Bumped when the code below would give other features for the same model and files.
 _FEATURES_VERSION = "1"
 _PROBES = ("a photo of a dog.", "Two umbrellas & 3 children?", "")
@@ -53,20 +53,13 @@ class Backbone:
     Args:
         model: an open_clip ``CLIP`` or ``CustomTextCLIP``; it is frozen, and resized if asked to.
         tokenizer: open_clip's tokenizer of that model.
-        spec: a name for messages and records.
+        settings: how it sees an image and where it computes; ``clip`` is a name for messages and
+            records.
         config: open_clip's ``model_cfg``, as it cannot be read back from the model.
-        image_size: another input size; positional embeddings are interpolated.
-        resize_mode: how an image becomes a square: ``shortest`` (resize, cut the centre out),
-            ``squash`` (nothing is cut, the aspect changes), ``longest`` (pad).
-            None: the model's own.
-        local_grid: average local features on so many cells a side, where they are finer: less to
-            store and to train on. None: all positions.
-        device: ``auto`` (cuda, then mps, then cpu) or a torch device.
-        precision: ``auto`` is fp32, and on cuda bf16 where it is supported, otherwise fp16.
         pool_positions: see :func:`t2ipal.clip.dense.image_encoder`.
 
     Raises:
-        UserError: a text or vision tower that cannot be used, an unknown device or precision, or an
+        UserError: a text or vision tower that cannot be used, a device that is not there, or an
             image size that the tower's stride does not divide.
     """
 
@@ -74,26 +67,19 @@ class Backbone:
         self,
         model: Any,
         tokenizer: Any,
+        settings: ClipSettings,
         *,
-        spec: str,
         config: dict[str, Any],
-        image_size: int | None = None,
-        resize_mode: str | None = None,
-        local_grid: int | None = None,
-        device: str = "auto",
-        precision: str = "auto",
         pool_positions: bool = True,
     ) -> None:
-        if local_grid is not None and local_grid < 1:
-            raise UserError(f"local_grid must be at least 1 cell a side, not {local_grid}.")
-        self.spec = spec
-        self.device = _device(device)
-        self.precision = _precision(precision, self.device)
+        self.spec = settings.clip
+        image_size, local_grid = settings.image_size, settings.local_grid
+        self.device, self.precision = settings.found()
         self.model = model.eval().requires_grad_(False)
         self.digest = _digest(model, config)
         if image_size is not None:
             resize_tower(model.visual, image_size)
-        self._preprocess_cfg = _preprocess_cfg(model, image_size, resize_mode)
+        self._preprocess_cfg = _preprocess_cfg(model, image_size, settings.resize_mode)
         self._transform = image_transform_v2(self._preprocess_cfg, is_train=False)
         self.model.to(self.device)
         self.image_size = _side(self._preprocess_cfg.size)
@@ -120,41 +106,28 @@ class Backbone:
         self.text_space = sha256_text(_FEATURES_VERSION, self.digest, str(probes.tolist()))[:16]
 
     @classmethod
-    def load(
-        cls,
-        spec: str,
-        *,
-        device: str = "auto",
-        precision: str = "auto",
-        image_size: int | None = None,
-        resize_mode: str | None = None,
-        local_grid: int | None = None,
-        pool_positions: bool = True,
-    ) -> Backbone:
-        """Load a CLIP by name.
+    def load(cls, settings: ClipSettings | str, *, pool_positions: bool = True) -> Backbone:
+        """Load a CLIP.
 
         Args:
-            spec: ``RN50:openai`` (open_clip's name and tag), ``hf-hub:org/name``, a folder in
-                open_clip's format (open_clip_config.json, open_clip_model.safetensors, tokenizer
-                files), or ``miniature``.
-
-        The other arguments are those of the constructor.
+            settings: which CLIP, and how it sees an image; or its name alone: ``RN50:openai``
+                (open_clip's name and tag), ``hf-hub:org/name``, a folder in open_clip's format
+                (open_clip_config.json, open_clip_model.safetensors, tokenizer files), or
+                ``miniature``.
+            pool_positions: as for the constructor.
 
         Raises:
             UserError: as the constructor, and when there is no such model or its weights are
                 missing; the message says how to get them.
         """
-        source = sources.find(str(spec))
+        if isinstance(settings, str):
+            settings = ClipSettings(clip=settings)
+        source = sources.find(settings.clip)
         return cls(
             source.load(),
             source.load_tokenizer(),
-            spec=str(spec),
+            settings,
             config=source.config,
-            image_size=image_size,
-            resize_mode=resize_mode,
-            local_grid=local_grid,
-            device=device,
-            precision=precision,
             pool_positions=pool_positions,
         )
 
@@ -265,11 +238,6 @@ def _preprocess_cfg(model: Any, image_size: int | None, resize_mode: str | None)
     if image_size is not None:
         cfg = replace(cfg, size=(image_size, image_size))
     if resize_mode is not None:
-        if resize_mode not in _RESIZE_MODES:
-            raise UserError(
-                f"resize mode {resize_mode!r} is unknown{nearest(resize_mode, _RESIZE_MODES)}; "
-                f"use one of {', '.join(_RESIZE_MODES)}."
-            )
         cfg = replace(cfg, resize_mode=resize_mode)
     side = _side(cfg.size)
     return replace(cfg, size=(side, side), mean=tuple(cfg.mean), std=tuple(cfg.std))
@@ -282,35 +250,3 @@ def _side(size: int | Sequence[int]) -> int:
             f"this model takes images of {height} x {width} pixels; only square ones are supported."
         )
     return height
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"device {name!r} is unknown; use auto, cpu, cuda or mps.") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device {name!r}: torch finds no CUDA device; use auto or cpu.")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UserError(f"device {name!r}: torch finds no MPS device; use auto or cpu.")
-    return device
-
-
-def _precision(name: str, device: torch.device) -> str:
-    if name == "auto":
-        if device.type != "cuda":
-            return "fp32"
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    if name not in _PRECISIONS:
-        options = ["auto", *_PRECISIONS]
-        raise UserError(
-            f"precision {name!r} is unknown{nearest(name, options)}; "
-            f"use one of {', '.join(options)}."
-        )
-    if name == "fp16" and device.type == "cpu":
-        raise UserError("precision fp16 is for GPUs; on the CPU use fp32 or bf16.")
-    return name

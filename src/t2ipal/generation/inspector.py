@@ -8,12 +8,13 @@ is drawn again with the next seed (:mod:`t2ipal.generation.generate`). The evide
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.generation.screening import Finding
 from t2ipal.method.head_config import HeatmapConfig
 from t2ipal.vocabulary import Vocabulary
@@ -33,29 +34,24 @@ class ClipInspector:
     """An :class:`t2ipal.generation.screening.Inspector` that loads its CLIP when it first looks.
 
     Attributes:
-        clip: open_clip model, as :meth:`Backbone.load` takes it.
+        clip: which CLIP, and how it sees an image.
         vocabulary: the C classes whose labels are checked.
         patience: a label is seen unless more than so many absent classes outscore it.
-        image_size, resize_mode, device, precision: of the CLIP.
     """
 
-    clip: str
+    clip: ClipSettings
     vocabulary: Vocabulary
     patience: int = 3
-    image_size: int | None = None
-    resize_mode: str | None = None
-    device: str = "auto"
-    precision: str = "auto"
 
     @property
     def asked(self) -> dict[str, Any]:
         """What decides its findings, ready for JSON."""
         return {
-            "clip": self.clip,
+            "clip": self.clip.clip,
             "classes": self.vocabulary.digest,
             "patience": self.patience,
-            "image_size": self.image_size,
-            "resize_mode": self.resize_mode,
+            "image_size": self.clip.image_size,
+            "resize_mode": self.clip.resize_mode,
         }
 
     def inspect(
@@ -101,13 +97,7 @@ class ClipInspector:
     def _backbone(self) -> Backbone:
         from t2ipal.clip.backbone import Backbone
 
-        return Backbone.load(
-            self.clip,
-            device=self.device,
-            precision=self.precision,
-            image_size=self.image_size,
-            resize_mode=self.resize_mode,
-        )
+        return Backbone.load(replace(self.clip, local_grid=None))
 
     @cached_property
     def _classes(self) -> Tensor:

@@ -1,229 +1,162 @@
-"""What a recognizer is made of, as frozen dataclasses checked when made.
+"""What a head is made of. The defaults are T2I-PAL; :mod:`t2ipal.method.methods` has the others.
 
-The defaults are the method ``t2i-pal``; :mod:`t2ipal.method.methods` names the others. How it
-is trained stands in :mod:`t2ipal.method.train_config`, whose names can be had from here too.
+How it is trained stands in :mod:`t2ipal.method.train_config`.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import field
+from typing import Annotated, Literal
 
-from t2ipal.errors import UserError
-from t2ipal.method import checks
+from t2ipal.errors import Count, NotNegative, Positive, Share, UserError, settings
 from t2ipal.method.train_config import (
     ItemKind,
     LossConfig,
-    LossKind,
-    OptimiserKind,
-    Schedule,
-    Selection,
     TrainConfig,
     TrainOn,
     VerifyConfig,
-    VerifyKind,
 )
 
 __all__ = [
     "AdapterConfig",
-    "AdapterKind",
-    "Aggregation",
-    "BankSelection",
-    "CacheValues",
-    "ClassNames",
-    "ClassPosition",
-    "ContextStart",
-    "CropFusion",
     "FusionConfig",
-    "FusionKind",
     "HeadConfig",
     "HeatmapConfig",
     "ItemKind",
     "LossConfig",
-    "LossKind",
-    "OptimiserKind",
     "PromptConfig",
-    "PromptKind",
     "PrototypeConfig",
-    "PrototypeStart",
-    "Schedule",
-    "Selection",
     "TrainConfig",
     "TrainOn",
     "VerifyConfig",
-    "VerifyKind",
 ]
 
 PromptKind = Literal["learned", "fixed", "dual"]
-ContextStart = Literal["phrase", "random"]
 ClassPosition = Literal["end", "middle", "front"]
 ClassNames = Literal["readable", "key"]
-PrototypeStart = Literal["k-means", "mean", "text"]
-Aggregation = Literal["smooth-max", "max", "mean"]
-AdapterKind = Literal["none", "cache", "bottleneck", "projection"]
 BankSelection = Literal["fewest-labels", "typical", "random"]
-CacheValues = Literal["balanced", "rows"]
 FusionKind = Literal["standardised", "raw"]
-CropFusion = Literal["max", "mean"]
 
 
-@dataclass(frozen=True)
+@settings
 class PromptConfig:
     """How a class becomes a text embedding.
 
-    ``fixed`` takes embeddings made elsewhere (a prompt ensemble); ``learned`` puts M trained
-    context vectors around the class name, one set for the global and one for the local branch;
-    ``dual`` does so for a positive and a negative prompt (:mod:`t2ipal.method.dual`).
-    ``start="phrase"`` sets the context vectors next to the class name to the embedded phrase that
-    comes with the class tokens and draws the rest; without a phrase all of them are drawn.
-    M is ``context_tokens``: as many as "a photo of a" has, so that training starts from zero-shot
-    CLIP. Random vectors beside a phrase cost the start dearly, and the text tower time.
-    ``class_names="key"`` writes a class as its benchmark does (``diningtable``), as TaI-DPT did.
+    With as many context vectors as "a photo of a" has tokens, training starts from zero-shot CLIP.
+    Random vectors beside a phrase cost the start dearly, and the text tower time.
     """
 
     kind: PromptKind = "learned"
-    context_tokens: int = 4
+    """learned: trained context vectors around the class name, one set for the global and one for
+    the local branch; fixed: an ensemble of written prompts; dual: learned vectors for a positive
+    and a negative prompt"""
+    context_tokens: Count = 4
+    """M, the number of context vectors"""
     per_class: bool = False
-    start: ContextStart = "phrase"
-    start_deviation: float = 0.02
+    """learn context vectors per class instead of sharing them"""
+    start: Literal["phrase", "random"] = "phrase"
+    """start of the context vectors: the embedded phrase "a photo of a" next to the class name,
+    further ones random; or all random"""
+    start_deviation: Positive = 0.02
+    """standard deviation of random context vectors"""
     class_position: ClassPosition = "end"
+    """where the class name stands among the context vectors"""
     class_names: ClassNames = "readable"
-
-    def __post_init__(self) -> None:
-        checks.choice("prompts.kind", self.kind, get_args(PromptKind))
-        checks.count("prompts.context_tokens", self.context_tokens)
-        checks.flag("prompts.per_class", self.per_class)
-        checks.choice("prompts.start", self.start, get_args(ContextStart))
-        checks.positive("prompts.start_deviation", self.start_deviation)
-        checks.choice("prompts.class_position", self.class_position, get_args(ClassPosition))
-        checks.choice("prompts.class_names", self.class_names, get_args(ClassNames))
+    """spelling of class names: readable (dining table), or the data set's key (diningtable), as
+    in TaI-DPT"""
 
 
-@dataclass(frozen=True)
+@settings
 class HeatmapConfig:
     """Temperatures t_s of the softmax over positions; TaI-DPT writes them as T = 1 / t_s.
 
-    Switched off, every position weighs the same: the local score is the mean similarity and the
-    class feature is the mean local feature, equal for all classes.
+    Without it every position weighs the same: the local score is the mean similarity and the class
+    feature is the mean local feature, equal for all classes.
     """
 
     enabled: bool = True
-    image_temperature: float = 1 / 40
-    caption_temperature: float = 1 / 50
-
-    def __post_init__(self) -> None:
-        checks.flag("heatmap.enabled", self.enabled)
-        checks.positive("heatmap.image_temperature", self.image_temperature)
-        checks.positive("heatmap.caption_temperature", self.caption_temperature)
+    """weigh positions by their similarity to the class; else all alike"""
+    image_temperature: Positive = 1 / 40
+    """temperature of the softmax over the positions of an image"""
+    caption_temperature: Positive = 1 / 50
+    """temperature of the softmax over the tokens of a caption"""
 
     def temperature(self, kind: ItemKind) -> float:
         """t_s for items of this kind."""
         return self.image_temperature if kind == "image" else self.caption_temperature
 
 
-@dataclass(frozen=True)
+@settings
 class PrototypeConfig:
-    """K learned prototypes a class, in image space.
-
-    They ``start`` from the class features of the training images that show the class: the centres
-    of their ``k-means``, for K = 1 their mean, or for any K their ``mean``; or from the ``text``
-    embedding of the class. ``temperature`` (cosine units) belongs to ``smooth-max``: towards 0 it
-    is the maximum over the K prototypes, towards infinity their mean.
-    """
+    """K learned prototypes per class, in image space."""
 
     enabled: bool = True
-    per_class: int = 1
-    start: PrototypeStart = "k-means"
-    aggregation: Aggregation = "smooth-max"
-    temperature: float = 0.05
-
-    def __post_init__(self) -> None:
-        checks.flag("prototypes.enabled", self.enabled)
-        checks.count(
-            "prototypes.per_class",
-            self.per_class,
-            hint="; to leave prototypes out set prototypes.enabled to false",
-        )
-        checks.choice("prototypes.start", self.start, get_args(PrototypeStart))
-        checks.choice("prototypes.aggregation", self.aggregation, get_args(Aggregation))
-        checks.positive("prototypes.temperature", self.temperature)
+    """score images by their distance to learned prototypes too"""
+    per_class: Annotated[Count, "to leave prototypes out set prototypes.enabled to false"] = 1
+    """K, the number of prototypes per class"""
+    start: Literal["k-means", "mean", "text"] = "k-means"
+    """start of the prototypes: centers of k-means of the class features of training images that
+    show the class, their mean, or the text embedding of the class"""
+    aggregation: Literal["smooth-max", "max", "mean"] = "smooth-max"
+    """how the scores of K prototypes become one"""
+    temperature: Positive = 0.05
+    """of smooth-max, in cosine units: towards 0 the maximum, towards infinity the mean"""
 
 
-@dataclass(frozen=True)
+@settings
 class AdapterConfig:
     """A residual on the global branch.
 
-    ``cache`` (Tip-Adapter): ``alpha`` weighs its score, ``beta`` sharpens its similarity,
-    ``per_class`` training images a class make its bank, ``learn_keys`` trains them. Of the images
-    that show a class, ``selection`` takes those with the ``fewest-labels``, the ``typical`` ones
-    (nearest to their mean feature) or ``random`` ones. With
-    ``values="balanced"`` every class's values sum to one, so the score of a class is a mean
-    similarity to images that show it and ``alpha`` means the same for any bank size and label
+    With balanced values every class's values sum to one, so the score of a class is a mean
+    similarity to images that show it, and ``alpha`` means the same for any bank size and label
     count; ``rows`` is the published sum over row-normalised labels.
-    ``bottleneck`` (CLIP-Adapter): ``ratio`` of the residual, hidden width D / ``reduction``.
-    ``projection`` (DeCap, CoMC): ``ratio`` of the projection onto the bank, which ``beta`` sharpens
-    and ``per_class``, ``selection`` and ``learn_keys`` make as for the cache.
     """
 
-    kind: AdapterKind = "cache"
-    alpha: float = 1.0
-    beta: float = 5.5
-    per_class: int = 16
+    kind: Literal["none", "cache", "bottleneck", "projection"] = "cache"
+    """cache (Tip-Adapter), bottleneck (CLIP-Adapter), projection onto the bank (DeCap, CoMC), or
+    none"""
+    alpha: NotNegative = 1.0
+    """weight of the cache's score"""
+    beta: Positive = 5.5
+    """sharpness of similarity to the bank, for cache and projection"""
+    per_class: Annotated[Count, "to leave the adapter out set adapter.kind to none"] = 16
+    """training images per class in the bank of cache or projection"""
     selection: BankSelection = "fewest-labels"
+    """which images make the bank: those with the fewest labels, those nearest to the mean feature
+    of their class, or random ones"""
     learn_keys: bool = True
-    values: CacheValues = "balanced"
-    ratio: float = 0.2
-    reduction: int = 4
-
-    def __post_init__(self) -> None:
-        checks.choice("adapter.kind", self.kind, get_args(AdapterKind))
-        checks.not_negative("adapter.alpha", self.alpha)
-        checks.positive("adapter.beta", self.beta)
-        checks.count(
-            "adapter.per_class",
-            self.per_class,
-            hint="; to leave the adapter out set adapter.kind to none",
-        )
-        checks.choice("adapter.selection", self.selection, get_args(BankSelection))
-        checks.flag("adapter.learn_keys", self.learn_keys)
-        checks.choice("adapter.values", self.values, get_args(CacheValues))
-        checks.fraction("adapter.ratio", self.ratio)
-        checks.count("adapter.reduction", self.reduction)
+    """train the bank's keys"""
+    values: Literal["balanced", "rows"] = "balanced"
+    """values of the cache: balanced over the classes, or rows of labels as published"""
+    ratio: Share = 0.2
+    """share of the residual in bottleneck and projection"""
+    reduction: Count = 4
+    """hidden width of the bottleneck is the feature width divided by N"""
 
 
-@dataclass(frozen=True)
+@settings
 class FusionConfig:
-    """How the branches become one score; a branch of weight 0 is neither fused nor trained.
-
-    ``raw`` is the weighted sum, as in TaI-DPT.
-    ``standardised`` subtracts from each branch the image's mean over the classes and divides by
-    its deviation. Over fewer than ``min_classes`` classes these say too little (two classes would
-    always score -1 and 1), and the raw weighted sum is taken.
-
-    Where an image is also seen through windows, ``crops`` says which of their scores counts (the
-    ``max`` or the ``mean``), by ``crop_weight`` against the whole image's.
-    """
+    """How the branches become one score; a branch of weight 0 is neither fused nor trained."""
 
     kind: FusionKind = "raw"
-    global_weight: float = 1.0
-    local_weight: float = 1.0
-    prototype_weight: float = 1.0
-    min_classes: int = 5
-    crops: CropFusion = "max"
-    crop_weight: float = 0.5
+    """raw: weighted sum, as in TaI-DPT; standardised: of branches with mean 0 and deviation 1 over
+    the classes of an image"""
+    global_weight: NotNegative = 1.0
+    """weight of the global branch"""
+    local_weight: NotNegative = 1.0
+    """weight of the local branch"""
+    prototype_weight: NotNegative = 1.0
+    """weight of the prototypes"""
+    min_classes: Count = 5
+    """with fewer classes, standardised fusion takes the raw sum"""
+    crops: Literal["max", "mean"] = "max"
+    """which score of an image's crops counts"""
+    crop_weight: Share = 0.5
+    """weight of the crops' score against the whole image's"""
 
-    def __post_init__(self) -> None:
-        checks.choice("fusion.kind", self.kind, get_args(FusionKind))
-        checks.not_negative("fusion.global_weight", self.global_weight)
-        checks.not_negative("fusion.local_weight", self.local_weight)
-        checks.not_negative("fusion.prototype_weight", self.prototype_weight)
+    def _check(self) -> None:
         if self.global_weight + self.local_weight + self.prototype_weight == 0:
             raise UserError("every weight of fusion is 0: give at least one branch a weight.")
-        checks.count("fusion.min_classes", self.min_classes)
-        checks.choice("fusion.crops", self.crops, get_args(CropFusion))
-        checks.fraction("fusion.crop_weight", self.crop_weight)
 
     @property
     def weights(self) -> dict[str, float]:
@@ -235,19 +168,19 @@ class FusionConfig:
         }
 
 
-@dataclass(frozen=True)
+@settings
 class HeadConfig:
-    """The whole scorer. ``logit_scale`` multiplies the cosines of every branch (TaI-DPT: 4)."""
+    """The whole scorer."""
 
     prompts: PromptConfig = field(default_factory=PromptConfig)
     heatmap: HeatmapConfig = field(default_factory=HeatmapConfig)
     prototypes: PrototypeConfig = field(default_factory=PrototypeConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
-    logit_scale: float = 4.0
+    logit_scale: Positive = 4.0
+    """what the cosines of every branch are multiplied by, as in TaI-DPT"""
 
-    def __post_init__(self) -> None:
-        checks.positive("logit_scale", self.logit_scale)
+    def _check(self) -> None:
         if self.prompts.kind == "dual" and self.needs_images:
             raise UserError(
                 "prompts.kind dual scores by its prompts alone: set prototypes.enabled to false "
@@ -258,12 +191,3 @@ class HeadConfig:
     def needs_images(self) -> bool:
         """Whether a part of it lives in image space and starts from images."""
         return self.prototypes.enabled or self.adapter.kind != "none"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain nested mapping for JSON or YAML; :meth:`from_dict` reads it back."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, mapping: Mapping[str, Any]) -> HeadConfig:
-        """The configuration in ``mapping``; an unknown key or a bad value is a UserError."""
-        return checks.from_mapping(cls, mapping, "head")

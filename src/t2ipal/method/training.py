@@ -61,6 +61,7 @@ def fit(
     valid: ItemSet,
     config: TrainConfig,
     *,
+    seed: int = 0,
     log: Callable[[dict[str, Any]], None] | None = None,
 ) -> FitResult:
     """Tune ``head`` in place and leave it baked in its best state.
@@ -73,7 +74,8 @@ def fit(
         train: sets of images and captions; those of a kind are pooled, and a kind that
             ``config.train_on`` does not name is not trained on.
         valid: held-out synthetic images; never test images.
-        config: how to train. The result depends on it and the data alone.
+        config: how to train. The result depends on it, the seed and the data alone.
+        seed: of the start and of the order of the items.
         log: called with each :class:`EpochRecord` as a dict.
 
     Raises:
@@ -84,13 +86,13 @@ def fit(
         _check_classes(head, items)
     pools = _pool(train, config)
     head.thaw()
-    _start(head, train, config)
+    _start(head, train, seed)
     _refuse_classes_without_item(head, pools, config)
     size = {kind: min(config.batch_size, len(items)) for kind, items in pools.items()}
     steps = max(math.ceil(len(items) / size[kind]) for kind, items in pools.items())
     optimiser = Optimiser(head, config, config.epochs * steps)
     loss_of = _BranchLoss(config, pools, head)
-    generator = torch.Generator().manual_seed(config.seed)
+    generator = torch.Generator().manual_seed(seed)
 
     history: list[EpochRecord] = []
     best_epoch, best_map, best = 0, -math.inf, optimiser.snapshot()
@@ -110,7 +112,7 @@ def fit(
             loss = float(total) / steps
             _refuse_divergence(loss, epoch, config)
         valid_map = None
-        if epoch % config.judge_every == 0 or epoch == config.epochs:
+        if epoch % config.evaluate_every == 0 or epoch == config.epochs:
             with optimiser.averaged():
                 valid_map = _judge(head, valid)
                 if valid_map > best_map or config.select == "last":
@@ -164,7 +166,7 @@ def _loss(head: T2IPALHead, batches: Pools, loss_of: _BranchLoss) -> Tensor:
     return total
 
 
-def _start(head: T2IPALHead, train: Sequence[ItemSet], config: TrainConfig) -> None:
+def _start(head: T2IPALHead, train: Sequence[ItemSet], seed: int) -> None:
     """Start prototypes and adapter, unless they were or the head has none."""
     if head.started:
         return
@@ -174,7 +176,7 @@ def _start(head: T2IPALHead, train: Sequence[ItemSet], config: TrainConfig) -> N
             "prototypes and adapter start from images but there are none: draw some, or turn both "
             "off to train prompts on captions alone."
         )
-    head.start(ItemSet.join(images), seed=config.seed)
+    head.start(ItemSet.join(images), seed=seed)
 
 
 def _pool(train: Sequence[ItemSet], config: TrainConfig) -> Pools:

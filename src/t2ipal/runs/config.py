@@ -1,185 +1,64 @@
-"""The configuration of a whole run: defaults, then a YAML file, then flags.
+"""The configuration of a whole run: defaults, then a YAML file, then options of the command line.
 
-Imports nothing heavy, so that the command line can show its help at once.
+A configuration is composed of groups of settings (captions, generation, CLIP, labelled images),
+which verbs and functions also take one by one. A field has the same name as a key of the file, as
+an option, and in Python. Imports nothing heavy.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import yaml
+from annotated_types import Gt, Le
+from pydantic import AfterValidator
 
-from t2ipal.captions.choose import SPREADS
-from t2ipal.clip.crops import windows
-from t2ipal.errors import UserError, nearest
-from t2ipal.files import read_yaml, write_text
-from t2ipal.generation.diffusion.presets import find_preset
-from t2ipal.generation.diffusion.settings import Settings, settings_of
-from t2ipal.method.head_config import HeadConfig, TrainConfig
+from t2ipal.clip.clip_settings import ClipSettings
+from t2ipal.errors import Count, UserError, Whole, read_settings, settings
+from t2ipal.files import read_yaml, write_text, yaml_line
+from t2ipal.generation.diffusion.settings import GenerationSettings
+from t2ipal.method.head_config import HeadConfig
+from t2ipal.method.train_config import TrainConfig
 
 
-@dataclass(frozen=True)
-class RunConfig:
-    """Everything ``t2ipal run`` does, and enough to do it again.
+def _crops(value: int) -> int:
+    if value == 1:  # the image itself
+        raise UserError("must be 0 (none) or at least 2 per side, not 1.")
+    return value
 
-    Attributes:
-        classes: voc2007, coco2014, nuswide, or a YAML file of class names.
-        captions: captions file (text, JSONL, CSV, COCO captions JSON, Localized Narratives JSONL).
-        compose: make this many captions from the class names where there is no captions file.
-        limit: use at most this many captions.
-        per_class: keep at most this many captions a class, each filed under its rarest class.
-        spread: which captions of a class those are: chance, or co-occurrence (some that name the
-            class alone, the rest spread over the sets of classes named together).
-        complete: captions to compose for each class that no caption names; 0 composes none, and
-            training then stops at such a class.
-        clip: open_clip model: NAME:PRETRAINED, hf-hub:ORG/NAME, a folder, or miniature.
-        generator: diffusers text-to-image pipeline: a hub id, a folder, or miniature.
-        preset: a generator with steps, guidance and size for what is not given: paper (Stable
-            Diffusion 1.5), fast (SD-Turbo), sdxl-turbo, sdxl, sd3, pixart, sana, flux.
-        images_per_caption: drawings of each caption.
-        steps: denoising steps; the pipeline's own number where not given.
-        guidance: guidance scale; the pipeline's own where not given.
-        negative_prompt: what the drawings should not show.
-        height: of the drawings in pixels; the pipeline's own where not given.
-        width: of the drawings in pixels; the pipeline's own where not given.
-        revision: of the generator on the hub.
-        batch_size: drawings made together; does not change them.
-        exact: the same drawings whatever the batch size; on a GPU that draws one at a time.
-        ancestral: keep a scheduler that adds noise in every step; else its sibling without draws.
-        inspect: ask CLIP about each drawing while it is made: labels that it does not see (and
-            classes that it sees unasked) become unknown, a drawing without any label is drawn
-            again; ``train.verify.patience`` says how readily it sees.
-        max_redraws: attempts beyond the first at a drawing that is black, flat, flagged or unseen.
-        data: test images: a folder with labels.csv, a COCO-format JSON, a benchmark in its authors'
-            layout (voc2007:DIR, coco2014:DIR, nuswide:DIR), or miniature.
-        images: folder of the images of a COCO JSON, where it cannot be guessed.
-        real_data: labelled real training images for the ceiling row, like data.
-        real_images: labelled real images that every trained method trains on too, like data.
-        real_folder: folder of the images of a COCO JSON in real_images, where it cannot be guessed.
-        shots: take so few real_images that each class has just this many or a few more that show
-            it; all of them where not given.
-        label_fraction: keep each label of real_images with this probability, make it unknown else.
-        mask_seed: of the labels that are kept.
-        seed: of the run: drawings, choice of the shots, and the saved model.
-        seeds: of the compared methods.
-        ablations: compare the ablations too.
-        image_size: input size of CLIP; the model's own where not given.
-        resize_mode: how an image becomes a square: shortest (resize, cut the centre out), squash
-            (no crop) or longest (no crop, borders); the model's own where not given.
-        local_grid: average CLIP's local features on so many cells a side, where they are finer.
-        crops: windows a side through which held-out and test images are seen too; 0 for none.
-        device: auto, cpu, cuda, mps.
-        precision: auto, fp32, bf16, fp16.
-        head: what the recognizer is made of.
-        train: how it is tuned.
-    """
 
-    classes: str = ""
-    captions: str | None = None
-    compose: int | None = None
-    limit: int | None = None
-    per_class: int | None = None
-    spread: str = "chance"
-    complete: int = 4
-    clip: str = "miniature"
-    generator: str = "miniature"
-    preset: str | None = None
-    images_per_caption: int = 1
-    steps: int | None = None
-    guidance: float | None = None
-    negative_prompt: str | None = None
-    height: int | None = None
-    width: int | None = None
-    revision: str | None = None
-    batch_size: int = 8
-    exact: bool = True
-    ancestral: bool = False
-    inspect: bool = False
-    max_redraws: int = 3
-    data: str | None = None
-    images: str | None = None
-    real_data: str | None = None
-    real_images: str | None = None
-    real_folder: str | None = None
-    shots: int | None = None
-    label_fraction: float | None = None
-    mask_seed: int = 0
-    seed: int = 0
-    seeds: tuple[int, ...] = (0, 1, 2)
-    ablations: bool = True
-    image_size: int | None = None
-    resize_mode: str | None = None
-    local_grid: int | None = None
-    crops: int = 0
-    device: str = "auto"
-    precision: str = "auto"
-    head: HeadConfig = field(default_factory=HeadConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
+Crops = Annotated[Whole, AfterValidator(_crops)]
 
-    def __post_init__(self) -> None:
-        counts = (
-            "limit",
-            "per_class",
-            "compose",
-            "steps",
-            "height",
-            "width",
-            "local_grid",
-            "shots",
-        )
-        for name in counts:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name} must be at least 1, not {value}.")
-        for name in ("images_per_caption", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        windows(self.crops)  # a bad number is refused before hours of drawing
-        for name in ("complete", "max_redraws"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} must be at least 0, not {getattr(self, name)}.")
-        if self.spread not in SPREADS:
-            raise UserError(
-                f"unknown spread {self.spread!r}{nearest(self.spread, SPREADS)}; "
-                f"choose {' or '.join(SPREADS)}."
-            )
-        if self.label_fraction is not None and not 0 < self.label_fraction <= 1:
-            raise UserError(
-                f"label_fraction must be above 0 and at most 1, not {self.label_fraction}."
-            )
-        for name in ("shots", "label_fraction"):
-            if self.real_images is None and getattr(self, name) is not None:
-                raise UserError(
-                    f"{name} is about labelled real images and there are none: give --real-images."
-                )
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise UserError(f"seeds must be different numbers, at least one, not {self.seeds}.")
 
-    def with_preset(self) -> RunConfig:
-        """The configuration with what its preset gives filled in.
+@settings
+class SeedSettings:
+    """Where chance begins."""
 
-        Raises:
-            UserError: there is no such preset.
-        """
-        if self.preset is None:
-            return self
-        preset = find_preset(self.preset)
-        sized = self.height is not None or self.width is not None
-        return replace(
-            self,
-            generator=preset.generator if self.generator == "miniature" else self.generator,
-            steps=preset.steps if self.steps is None else self.steps,
-            guidance=preset.guidance if self.guidance is None else self.guidance,
-            height=self.height if sized else preset.side,
-            width=self.width if sized else preset.side,
-        )
+    seed: Whole = 0
+    """seed of the run: of composed and chosen captions, images, shots, and the trained model"""
 
-    def drawing(self) -> Settings:
-        """How it draws."""
-        return Settings(**settings_of(self))
+
+@settings
+class CaptionSettings(SeedSettings):
+    """Which captions, and the classes that they name."""
+
+    classes: Annotated[str, "CLASSES"] = ""
+    """voc2007, coco2014, nuswide, or a YAML file of class names"""
+    captions: Annotated[str, "FILE"] | None = None
+    """captions: text, JSONL, CSV, COCO captions JSON, or Localized Narratives JSONL"""
+    compose: Count | None = None
+    """compose N captions from the class names instead"""
+    limit: Count | None = None
+    """use at most the first N captions"""
+    per_class: Count | None = None
+    """keep at most N captions per class, each filed under the rarest class it names"""
+    spread: Literal["chance", "co-occurrence"] = "chance"
+    """which captions of a class to keep: by chance, or by co-occurrence (some that name the class
+    alone, the rest spread over the sets of classes named together)"""
 
     def require(self) -> None:
         """Raise a UserError unless it says which classes and which captions."""
@@ -192,61 +71,104 @@ class RunConfig:
         if self.captions is not None and self.compose is not None:
             raise UserError("--captions and --compose exclude each other: give one of them.")
 
+
+@settings
+class EvaluationSettings:
+    """Labelled images to evaluate on."""
+
+    data: Annotated[str, "DATA"] | None = None
+    """labelled test images: a folder with labels.csv or of folders named by class, a COCO-format
+    JSON, voc2007:DIR, coco2014:DIR, nuswide:DIR (with ?split=NAME and the like), or
+    miniature[:test|hard|known][:N]"""
+    data_folder: Annotated[str, "DIR"] | None = None
+    """folder of the images of a COCO JSON in --data, where it cannot be guessed"""
+
+
+@settings
+class RealImageSettings(SeedSettings):
+    """Labelled real images to train on beside the generated ones."""
+
+    real_images: Annotated[str, "DATA"] | None = None
+    """labelled real images that trained methods train on too, written as for --data"""
+    real_folder: Annotated[str, "DIR"] | None = None
+    """folder of the images of a COCO JSON in --real-images, where it cannot be guessed"""
+    shots: Count | None = None
+    """take only so many real images that each class has N or a few more; all if omitted"""
+    label_fraction: Annotated[float, Gt(0), Le(1), "X"] | None = None
+    """keep each label of real images with this probability, as in partial-label papers"""
+    mask_seed: Whole = 0
+    """seed of the labels that are kept"""
+
+    def _check(self) -> None:
+        for name in ("shots", "label_fraction"):
+            if self.real_images is None and getattr(self, name) is not None:
+                raise UserError(
+                    f"{name} is about labelled real images and there are none: give --real-images."
+                )
+
+
+@settings
+class TrainingSettings(ClipSettings, RealImageSettings, EvaluationSettings):
+    """All that decides how one method is trained, beside the items it is trained on."""
+
+    crops: Crops = 0
+    """also score held-out and test images by N x N overlapping crops; 0 for none"""
+    head: HeadConfig = field(default_factory=HeadConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def _different(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise UserError(f"must be different numbers, at least one, not {list(seeds)}.")
+    return seeds
+
+
+Seeds = Annotated[tuple[Whole, ...], AfterValidator(_different)]
+
+
+@settings
+class CompareSettings(EvaluationSettings):
+    """What a comparison of methods is made of."""
+
+    real_data: Annotated[str, "DATA"] | None = None
+    """labelled real training images for the ceiling row, written as for --data"""
+    seeds: Seeds = (0, 1, 2)
+    """seeds of the compared methods"""
+    ablations: bool = True
+    """compare the ablations too"""
+
+
+@settings
+class RunConfig(TrainingSettings, CompareSettings, GenerationSettings, CaptionSettings):
+    """Everything ``t2ipal run`` does, and enough to do it again."""
+
+    complete: Whole = 4
+    """captions to compose for each class that no caption names; with 0 training stops at such a
+    class"""
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain nested mapping for YAML."""
-        plain = dataclasses.asdict(self)
-        plain["seeds"] = list(self.seeds)
-        return plain
-
-    @classmethod
-    def from_dict(cls, mapping: dict[str, Any], source: str = "configuration") -> RunConfig:
-        """The inverse of :meth:`to_dict`; missing keys keep their defaults.
-
-        Raises:
-            UserError: an unknown key or a value of the wrong kind.
-        """
-        fields = {f.name: f for f in dataclasses.fields(cls)}
-        for key in mapping:
-            if key not in fields:
-                raise UserError(f"{source}: unknown key {key!r}{nearest(str(key), fields)}.")
-        values = dict(mapping)
-        for key, value in values.items():
-            if key not in ("head", "train", "seeds"):
-                _check_kind(source, key, value, str(fields[key].type))
-        if "seeds" in values:
-            seeds = values["seeds"]
-            if not isinstance(seeds, list) or not all(type(seed) is int for seed in seeds):
-                raise UserError(f"{source}: seeds must be a list of whole numbers, not {seeds!r}.")
-            values["seeds"] = tuple(seeds)
-        if "head" in values:
-            values["head"] = HeadConfig.from_dict(values["head"])
-        if "train" in values:
-            values["train"] = TrainConfig.from_dict(values["train"])
-        return cls(**values)
+        """Plain nested mapping for YAML; :func:`t2ipal.errors.read_settings` reads it back."""
+        return {**dataclasses.asdict(self), "seeds": list(self.seeds)}
 
     @classmethod
     def read(cls, path: str | Path) -> RunConfig:
-        """Read YAML that :meth:`write` wrote, or a hand-written file with some of its keys."""
-        return cls.from_dict(read_yaml(path), str(path))
+        """Read YAML that :meth:`write` wrote, or a hand-written file with some of its keys.
+
+        Raises:
+            UserError: an unknown key or a bad value; the message names the line.
+        """
+        return read_settings(cls, read_yaml(path), yaml_key(path))
 
     def write(self, path: str | Path) -> None:
         """Write YAML that :meth:`read` reads back equal."""
         write_text(path, yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True))
 
 
-def _check_kind(source: str, key: str, value: Any, kind: str) -> None:
-    """Raise a UserError unless ``value`` is of the annotated kind, such as ``int | None``."""
-    kinds: dict[str, Any] = {
-        "str": str,
-        "int": int,
-        "float": (int, float),
-        "bool": bool,
-        "None": type(None),
-    }
-    options = [option.strip() for option in kind.split("|")]
-    right = any(
-        isinstance(value, kinds[option]) and (option == "bool" or not isinstance(value, bool))
-        for option in options
-    )
-    if not right:
-        raise UserError(f"{source}: {key} must be {kind.replace('|', 'or')}, not {value!r}.")
+def yaml_key(path: str | Path) -> Callable[[str], str]:
+    """How an error calls a key of a YAML file: by the file and the line of the key."""
+
+    def named(key: str) -> str:
+        line = yaml_line(path, key.split("."))
+        return f"{path}:{line}: {key}" if line else f"{path}: {key}"
+
+    return named

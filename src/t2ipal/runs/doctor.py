@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from t2ipal.clip.backbone import Backbone
 from t2ipal.datasets.read import parse_layout, read_labelled_images
 from t2ipal.errors import UserError
 from t2ipal.runs.config import RunConfig
-from t2ipal.runs.fitting import backbone_of, versions
+from t2ipal.runs.fitting import versions
 from t2ipal.runs.labelling import labelled_captions
 from t2ipal.vocabulary import Vocabulary
 
@@ -107,6 +108,7 @@ def _generator(config: RunConfig) -> Finding:
     try:
         import diffusers  # noqa: F401
 
+        assert config.generator is not None, "with_preset names one"
         source = locate(config.generator, config.revision)
     except ImportError:
         return Finding("generator", "diffusers: pip install 't2ipal[generate]'", True)
@@ -154,7 +156,7 @@ def _run(config: RunConfig, out: Path, measure: bool, usable: bool) -> Iterator[
     if not usable:
         yield Finding("run", "its size and time can be told once CLIP and generator are here")
         return
-    backbone = backbone_of(config, config.clip)
+    backbone = Backbone.load(config)
     feature, (height, width) = backbone.cost
     views = 1 + config.crops**2
     space = images * feature
@@ -181,8 +183,9 @@ def _time(config: RunConfig, backbone: Any, captions: Any, images: int) -> Itera
 
     from t2ipal.generation.diffusion.text_to_image import TextToImage
 
+    assert config.generator is not None, "with_preset names one"
     painter = TextToImage.load(
-        config.generator, revision=config.revision, settings=config.drawing()
+        config.generator, revision=config.revision, settings=config
     )
     prompts = [row.caption for row in captions[:MEASURED_IMAGES]]
     seeds = list(range(len(prompts)))

@@ -53,19 +53,6 @@ def methods_of(config: RunConfig) -> Callable[[str], MethodConfig]:
     return configure
 
 
-def backbone_of(config: RunConfig, clip: str, *, pool_positions: bool = True) -> Backbone:
-    """The frozen CLIP ``clip`` with the run's preprocessing, device and precision."""
-    return Backbone.load(
-        clip,
-        device=config.device,
-        precision=config.precision,
-        image_size=config.image_size,
-        resize_mode=config.resize_mode,
-        local_grid=config.local_grid,
-        pool_positions=pool_positions,
-    )
-
-
 def train_on_real(bench: Workbench, real: RealImages, test: ItemSet | None, say: Say) -> None:
     """Give labelled real images to every trained method; none of them may be tested on."""
     bench.real = bench.labelled(real.images)
@@ -97,7 +84,6 @@ def train(
     images: str | Path,
     out: str | Path,
     *,
-    clip: str = "miniature",
     method: str = "t2i-pal",
     features: str | Path | None = None,
     config: RunConfig | None = None,
@@ -116,8 +102,8 @@ def train(
         images: folder of a generated set (``images.jsonl`` and ``images/``).
         out: model folder to write.
         features: folder of the feature cache; ``images``/features where not given.
-        config: settings of head, training, real images, seed, device; the defaults where not
-            given. Its test images (``data``) are read by a method that chooses its epoch by them.
+        config: settings of CLIP, head, training, real images, seed, device; the defaults if
+            omitted. Its test images (``data``) are read by a method that chooses its epoch by them.
         say: told how many real images were taken.
 
     Raises:
@@ -133,7 +119,7 @@ def train(
             "--real-images out, or choose a method that is."
         )
     real = read_real_images(config, vocabulary, Path(images) / SCENES)
-    backbone = backbone_of(config, clip, pool_positions=chosen.pool_positions)
+    backbone = Backbone.load(config, pool_positions=chosen.pool_positions)
     bench = Workbench(
         vocabulary,
         backbone,
@@ -147,7 +133,7 @@ def train(
     if chosen.best_on_test and config.data is not None:
         bench.test = bench.labelled(
             read_labelled_images(
-                config.data, vocabulary, images=config.images, cache=Path(images) / SCENES
+                config.data, vocabulary, images=config.data_folder, cache=Path(images) / SCENES
             )
         )
     if real is not None:

@@ -9,19 +9,19 @@ from t2ipal.captions.compose import compose
 from t2ipal.captions.labelled import LabelledCaption, label_captions
 from t2ipal.captions.sources import Caption, read_captions
 from t2ipal.errors import UserError
-from t2ipal.runs.config import RunConfig
+from t2ipal.runs.config import CaptionSettings, RunConfig
 from t2ipal.vocabulary import Vocabulary
 
 
-def labelled_captions(config: RunConfig, vocabulary: Vocabulary) -> list[LabelledCaption]:
+def labelled_captions(config: CaptionSettings, vocabulary: Vocabulary) -> list[LabelledCaption]:
     """Captions read or composed, labelled, and chosen by ``config.per_class``."""
-    rows = label_captions(read_or_compose(config, vocabulary), vocabulary)
+    rows = label_captions(_read_or_compose(config, vocabulary), vocabulary)
     if config.per_class is None:
         return rows
     return choose_per_class(rows, config.per_class, spread=config.spread, seed=config.seed)
 
 
-def read_or_compose(config: RunConfig, vocabulary: Vocabulary) -> list[Caption]:
+def _read_or_compose(config: CaptionSettings, vocabulary: Vocabulary) -> list[Caption]:
     """The captions file's captions, or composed ones."""
     if config.captions is not None:
         return read_captions(config.captions, limit=config.limit)

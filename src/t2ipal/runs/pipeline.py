@@ -20,8 +20,10 @@ from t2ipal.captions.labelled import (
     read_labelled,
     write_labelled,
 )
+from t2ipal.clip.backbone import Backbone
+from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.datasets.read import LabelledImages, read_labelled_images
-from t2ipal.errors import UserError
+from t2ipal.errors import UserError, settings_of
 from t2ipal.files import write_text
 from t2ipal.generation.generate import generate
 from t2ipal.generation.inspector import ClipInspector
@@ -30,7 +32,7 @@ from t2ipal.generation.summary import GenerateSummary
 from t2ipal.method.items import ItemSet
 from t2ipal.runs.compare import Comparison, compare, method_names
 from t2ipal.runs.config import RunConfig
-from t2ipal.runs.fitting import Say, backbone_of, methods_of, train_on_real, train_tagger
+from t2ipal.runs.fitting import Say, methods_of, train_on_real, train_tagger
 from t2ipal.runs.labelling import composed_for_missing, labelled_captions
 from t2ipal.runs.real_images import SCENES, RealImages, read_real_images
 from t2ipal.runs.run_report import write_report
@@ -41,7 +43,7 @@ from t2ipal.vocabulary import Vocabulary
 log = logging.getLogger(__name__)
 
 # Settings that change no stored result, so that a finished run may be started with others.
-_FREE = {"batch_size", "device", "data", "images", "real_data", "real_folder", "seeds", "ablations"}
+_FREE = {"batch_size", "device", "data", "data_folder", "real_data", "real_folder", "seeds", "ablations"}
 
 
 @dataclass(frozen=True)
@@ -146,14 +148,9 @@ def generate_stage(
     inspector = None
     if config.inspect:
         inspector = ClipInspector(
-            config.clip,
-            vocabulary,
-            config.train.verify.patience,
-            image_size=config.image_size,
-            resize_mode=config.resize_mode,
-            device=config.device,
-            precision=config.precision,
+            settings_of(ClipSettings, config), vocabulary, config.train.verify.patience
         )
+    assert config.generator is not None, "with_preset names one"
     summary = generate(
         captions,
         config.generator,
@@ -161,9 +158,9 @@ def generate_stage(
         images_per_caption=config.images_per_caption,
         seed=config.seed,
         batch_size=config.batch_size,
-        settings=config.drawing(),
+        settings=config,
         revision=config.revision,
-        max_redraws=config.max_redraws,
+        max_redraws=config.max_retries,
         inspector=inspector,
         progress=progress,
     )
@@ -185,7 +182,7 @@ def embed_stage(
     pool_positions: bool = True,
 ) -> Workbench:
     """features/: captions and images (if any were ``drawn``) through the frozen CLIP."""
-    backbone = backbone_of(config, config.clip, pool_positions=pool_positions)
+    backbone = Backbone.load(config, pool_positions=pool_positions)
     bench = Workbench(
         vocabulary,
         backbone,
@@ -256,7 +253,7 @@ def _labelled(
     config: RunConfig, vocabulary: Vocabulary, out: Path, spec: str, *, seed: int
 ) -> LabelledImages:
     return read_labelled_images(
-        spec, vocabulary, images=config.images, cache=out / SCENES, seed=seed
+        spec, vocabulary, images=config.data_folder, cache=out / SCENES, seed=seed
     )
 
 

@@ -10,7 +10,7 @@ from t2ipal.datasets.partial import hide_labels
 from t2ipal.datasets.read import LabelledImages, read_labelled_images
 from t2ipal.errors import UserError
 from t2ipal.method.items import ItemSet
-from t2ipal.runs.config import RunConfig
+from t2ipal.runs.config import RealImageSettings
 from t2ipal.vocabulary import Vocabulary
 
 SCENES = "scenes"
@@ -29,7 +29,7 @@ class RealImages:
 
 
 def read_real_images(
-    config: RunConfig, vocabulary: Vocabulary, scenes: str | Path
+    config: RealImageSettings, vocabulary: Vocabulary, scenes: str | Path
 ) -> RealImages | None:
     """The images that ``real_images``, ``shots`` and ``label_fraction`` ask for, or None.
 

@@ -199,12 +199,12 @@ class Workbench:
         )
         if method.train is None:
             return Fitted(head.bake(), None)
-        config = replace(method.train, seed=seed)
+        config = method.train
         if real is not None:
             every_fifth = torch.arange(len(real)) % 5 == 4
             train = [real.take((~every_fifth).nonzero().squeeze(1))]
             valid = real.take(every_fifth.nonzero().squeeze(1))
-            return Fitted(head, fit(head, train, valid, config, log=log))
+            return Fitted(head, fit(head, train, valid, config, seed=seed, log=log))
         images = self._images_for(method)
         if config.train_on == "captions" and self.real is not None:
             # The drawn images start what starts from images, as without real ones, and no more.
@@ -216,7 +216,7 @@ class Workbench:
             train.append(self._template_captions(method.head.prompts.class_names))
         valid = self._test_for(method) if method.best_on_test else self.valid
         valid = valid.whole()  # an epoch is chosen on whole images, which is cheap
-        return Fitted(head, fit(head, train, valid, config, log=log))
+        return Fitted(head, fit(head, train, valid, config, seed=seed, log=log))
 
     def _test_for(self, method: MethodConfig) -> ItemSet:
         if self.test is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,9 +16,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from t2ipal.clip.backbone import Backbone
+from t2ipal.clip.clip_settings import ClipSettings, Precision
 from t2ipal.clip.crops import cut, windows
 from t2ipal.datasets.pictures import load_image
-from t2ipal.errors import UserError
+from t2ipal.errors import UserError, read_settings
 from t2ipal.files import atomic_path, write_text
 from t2ipal.method.build import restore_head
 from t2ipal.method.fusion import fuse_crops
@@ -86,7 +87,7 @@ class Tagger:
         path: str | Path,
         *,
         device: str = "auto",
-        precision: str = "auto",
+        precision: Precision = "auto",
         image_size: int | None = None,
         crops: int | None = None,
     ) -> Tagger:
@@ -105,7 +106,9 @@ class Tagger:
         config = _read_config(folder)
         try:
             vocabulary = Vocabulary.from_dict(config["vocabulary"], str(folder / CONFIG))
-            head_config = HeadConfig.from_dict(config["head"])
+            head_config = read_settings(
+                HeadConfig, config["head"], lambda key: f"{folder / CONFIG}: head.{key}"
+            )
             thresholds = Thresholds.from_json(config["thresholds"])
             clip = config["backbone"]
             spec, digest = clip["spec"], clip["digest"]
@@ -127,12 +130,14 @@ class Tagger:
         except SafetensorError as error:
             raise UserError(f"{weights}: damaged ({error}); copy or train it again.") from None
         backbone = Backbone.load(
-            spec,
-            device=device,
-            precision=precision,
-            image_size=image_size,
-            resize_mode=resize_mode,
-            local_grid=local_grid,
+            ClipSettings(
+                clip=spec,
+                device=device,
+                precision=precision,
+                image_size=image_size,
+                resize_mode=resize_mode,
+                local_grid=local_grid,
+            ),
             pool_positions=pool_positions,
         )
         if backbone.digest != digest:
@@ -164,7 +169,7 @@ class Tagger:
                 "preprocessing": self.backbone.preprocess_digest,
             },
             "crops": self.crops,
-            "head": self.head.config.to_dict(),
+            "head": asdict(self.head.config),
             "thresholds": self.thresholds.to_json(),
             "about": self.about,
         }

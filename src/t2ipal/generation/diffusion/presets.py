@@ -1,19 +1,20 @@
 """Generators by a short name, with the settings that their model cards give.
 
-A preset fills in what is not given; whatever is given wins. None of these models was run by this
-project's own tests, which draw with pipelines of the same classes at random weights.
+A preset fills in what is omitted; what is given wins. None of these models was run by this
+project's own tests, which generate with pipelines of the same classes at random weights.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from t2ipal.errors import UserError, nearest
+PresetName = Literal["paper", "fast", "sdxl-turbo", "sdxl", "sd3", "pixart", "sana", "flux"]
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A generator on the Hugging Face hub and how to draw with it; ``side`` in pixels."""
+    """A generator on the Hugging Face hub and how to generate with it; ``side`` in pixels."""
 
     generator: str
     steps: int
@@ -21,8 +22,8 @@ class Preset:
     side: int
 
 
-PRESETS = {
-    # T2I-PAL draws with Stable Diffusion 1.x; 50 steps and 7.5 are its pipeline's defaults.
+PRESETS: dict[PresetName, Preset] = {
+    # T2I-PAL generates with Stable Diffusion 1.x; 50 steps and 7.5 are its pipeline's defaults.
     "paper": Preset("stable-diffusion-v1-5/stable-diffusion-v1-5", 50, 7.5, 512),
     # Distilled (ADD, arXiv 2311.17042): 1 to 4 steps, no guidance.
     "fast": Preset("stabilityai/sd-turbo", 2, 0.0, 512),
@@ -33,16 +34,3 @@ PRESETS = {
     "sana": Preset("Efficient-Large-Model/Sana_600M_512px_diffusers", 20, 4.5, 512),
     "flux": Preset("black-forest-labs/FLUX.1-schnell", 4, 0.0, 1024),
 }
-
-
-def find_preset(name: str) -> Preset:
-    """The preset of a name.
-
-    Raises:
-        UserError: there is none.
-    """
-    if name not in PRESETS:
-        raise UserError(
-            f"there is no preset {name!r}{nearest(name, PRESETS)}; choose {', '.join(PRESETS)}."
-        )
-    return PRESETS[name]

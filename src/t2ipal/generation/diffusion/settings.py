@@ -1,73 +1,92 @@
-"""How images are drawn: the part of a run's configuration that decides what they show."""
+"""How images are generated: the part of a run's configuration that decides what they show."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Annotated, Any, Self
 
-from t2ipal.errors import UserError, nearest
+from annotated_types import Ge, MultipleOf
+
+from t2ipal.clip.clip_settings import DeviceSettings
+from t2ipal.errors import Count, NotNegative, UserError, Whole, settings, settings_of
+from t2ipal.generation.diffusion.presets import PRESETS, PresetName
 
 PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 """Name here -> name of the torch number format."""
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
+Pixels = Annotated[int, Ge(8), MultipleOf(8), "PIXELS"]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How to draw; None leaves the choice to the pipeline."""
+@settings
+class Settings(DeviceSettings):
+    """How a pipeline generates; None leaves the choice to the pipeline."""
 
-    steps: int | None = None
-    """Denoising steps."""
-    guidance: float | None = None
-    """Classifier-free guidance scale."""
-    negative_prompt: str | None = None
-    """What the image should not show."""
-    height: int | None = None
-    """Pixels, a multiple of 8, given together with the width."""
-    width: int | None = None
-    """Pixels, a multiple of 8, given together with the height."""
-    precision: str = "auto"
-    """fp32, fp16, bf16; auto is bf16 (or else fp16) on CUDA and fp32 elsewhere."""
-    device: str = "auto"
-    """cpu, cuda, cuda:1, mps; auto takes the first of cuda, mps, cpu that is there."""
-    exact: bool = True
-    """Draw the same bits whatever the batch size; see ``TextToImage.draw``."""
+    steps: Count | None = None
+    """denoising steps; the pipeline's own number if omitted"""
+    guidance: NotNegative | None = None
+    """scale of classifier-free guidance; the pipeline's own if omitted"""
+    negative_prompt: Annotated[str, "TEXT"] | None = None
+    """what images should not show"""
+    height: Pixels | None = None
+    """height of images, a multiple of 8; the pipeline's own size if omitted"""
+    width: Pixels | None = None
+    """width of images, a multiple of 8; give both or neither"""
+    exact: bool = False
+    """images that are bit-equal whatever the batch size; always so on a CPU, where it costs
+    nothing; on a GPU images are then generated one at a time where it needs that"""
     ancestral: bool = False
-    """Keep a scheduler that adds fresh noise in every step; else its sibling without."""
+    """keep a scheduler that adds noise in every step; else its noise-free sibling is taken"""
 
-    def __post_init__(self) -> None:
-        if self.steps is not None and self.steps < 1:
-            raise UserError(f"steps must be at least 1, not {self.steps}.")
-        if self.guidance is not None and not (math.isfinite(self.guidance) and self.guidance >= 0):
-            raise UserError(f"guidance must be a number from 0 up, not {self.guidance}.")
+    def _check(self) -> None:
         if (self.height is None) != (self.width is None):
             raise UserError("height and width go together; give both or neither.")
-        for name in ("height", "width"):
-            size = getattr(self, name)
-            if size is not None and (size < 8 or size % 8):
-                raise UserError(f"{name} must be a positive multiple of 8 pixels, not {size}.")
-        if self.precision not in ("auto", *PRECISIONS):
-            raise UserError(
-                f"unknown precision {self.precision!r}{nearest(self.precision, PRECISIONS)}; "
-                f"choose auto, {', '.join(PRECISIONS)}."
-            )
-        if self.device.split(":")[0] not in DEVICES:
-            raise UserError(
-                f"unknown device {self.device!r}{nearest(self.device, DEVICES)}; "
-                "choose auto, cpu, cuda, cuda:1 (and so on) or mps."
-            )
 
     def asked(self) -> dict[str, Any]:
-        """All that decides what an image shows, ready for JSON; the device does not."""
-        asked = asdict(self)
+        """All that decides what an image shows, ready for JSON; the device does not.
+
+        A row of an image says whether it is exact. One that is also serves where that is not asked.
+        """
+        asked = asdict(settings_of(Settings, self))
         del asked["device"]
-        if not self.ancestral:  # manifests of before there was the choice lack it
-            del asked["ancestral"]
+        for name in ("exact", "ancestral"):
+            if not asked[name]:
+                del asked[name]
         return asked
 
 
-def settings_of(owner: object) -> dict[str, Any]:
-    """The values of an object that has an attribute for each field of :class:`Settings`."""
-    return {field.name: getattr(owner, field.name) for field in fields(Settings)}
+@settings
+class GenerationSettings(Settings):
+    """Which generator makes the images, how many, and which are kept."""
+
+    generator: str | None = None
+    """diffusers text-to-image pipeline: a hub id, a folder, or miniature; the preset's if omitted,
+    and miniature without a preset"""
+    preset: PresetName | None = None
+    """a generator with its steps, guidance and size: paper is Stable Diffusion 1.5, fast SD-Turbo;
+    options that are given win over it"""
+    revision: str | None = None
+    """revision of the generator on the hub"""
+    images_per_caption: Count = 1
+    """images to generate per caption"""
+    batch_size: Count = 8
+    """images processed together"""
+    inspect: bool = False
+    """let CLIP look at each image while it is generated: labels that it does not find become
+    unknown, so do classes that it finds unasked, and an image without any label left is rejected"""
+    max_retries: Whole = 3
+    """further attempts at an image that is rejected: black, flat, flagged, or without its labels"""
+
+    def with_preset(self) -> Self:
+        """The same with what its preset gives filled in, and a generator in any case."""
+        preset = None if self.preset is None else PRESETS[self.preset]
+        if preset is None:
+            return self if self.generator is not None else replace(self, generator="miniature")
+        sized = self.height is not None
+        return replace(
+            self,
+            generator=preset.generator if self.generator is None else self.generator,
+            steps=preset.steps if self.steps is None else self.steps,
+            guidance=preset.guidance if self.guidance is None else self.guidance,
+            height=self.height if sized else preset.side,
+            width=self.width if sized else preset.side,
+        )

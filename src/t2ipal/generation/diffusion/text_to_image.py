@@ -49,7 +49,8 @@ class TextToImage:
     Attributes:
         spec, revision: its origin, as they stand in the manifest (see ``source.locate``).
         settings: how it draws.
-        drawn_on: the device's kind, the number format and the scheduler, for the record.
+        drawn_on: the device's kind, the number format, whether images are bit-equal whatever the
+            batch size, and the scheduler, for the record.
     """
 
     def __init__(
@@ -68,7 +69,12 @@ class TextToImage:
         self.settings = settings
         self._placement = placement or Placement(pipe, pipe.device)
         self._device = self._placement.device
-        self.drawn_on = {"device": self._device.type, "dtype": str(pipe.dtype).split(".")[-1]}
+        self._exact = settings.exact or self._device.type == "cpu"
+        self.drawn_on: dict[str, Any] = {
+            "device": self._device.type,
+            "dtype": str(pipe.dtype).split(".")[-1],
+            "exact": self._exact,
+        }
         if (own := getattr(pipe, "scheduler", None)) is not None:
             if not settings.ancestral:
                 pipe.scheduler = without_noise(own)
@@ -114,8 +120,8 @@ class TextToImage:
             raise UserError(
                 f"drawing images needs diffusers ({error}); run: pip install 't2ipal[generate]'"
             ) from error
-        device = _device(settings.device)
-        dtype = getattr(torch, PRECISIONS[_precision(settings.precision, device)])
+        device, precision = settings.found()
+        dtype = getattr(torch, PRECISIONS[precision])
         pipe, source = load_pipeline(source, revision, dtype)
         return cls(pipe, source, settings, Placement.fitting(pipe, device))
 
@@ -130,14 +136,14 @@ class TextToImage:
         An image depends on its prompt and seed alone. The initial noise comes from one CPU
         generator an image, so the kind of GPU does not matter for it. What a network then computes
         may differ in its last bits with the batch size, and a rounding to 8 bits makes that
-        visible. Therefore, with ``settings.exact``:
+        visible. Therefore, on a CPU always and elsewhere with ``settings.exact``:
 
         - on a CPU in float32 the layers run under ``exact.BatchInvariant``;
         - the first batch of each size is preceded by a check: two steps for four prompts, together
           and alone, must agree in every bit. Where they do not, as is to be expected on a GPU,
           images are drawn one at a time, and a warning says so.
 
-        Without ``exact``, a batch is simply drawn, and images may differ between batch sizes by a
+        Otherwise a batch is simply drawn, and images may differ between batch sizes by a
         rounding here and there. In both cases the bits belong to this machine and these libraries.
         A pipeline that fails on a batch (PRX of diffusers 0.42 does with guidance) is asked for one
         image at a time from then on; what fails there too is raised. Where memory runs out, the
@@ -177,7 +183,7 @@ class TextToImage:
         count = len(prompts)
         if count > 1 and not self._one_at_a_time:
             try:
-                if not self.settings.exact or self._same_in_batch(count):
+                if not self._exact or self._same_in_batch(count):
                     return self._draw_together(prompts, seeds)
             except RuntimeError as error:
                 self._one_at_a_time = True
@@ -209,8 +215,7 @@ class TextToImage:
             if not same:
                 log.warning(
                     "On this device a batch of %d gives other last bits than single images, so "
-                    "images are drawn one at a time; exact=False batches them, and they may then "
-                    "differ by a rounding between batch sizes.",
+                    "images are drawn one at a time.",
                     count,
                 )
             self._batch_is_exact[count] = same
@@ -235,7 +240,7 @@ class TextToImage:
         with ExitStack() as stack:
             stack.enter_context(quiet_bars())
             stack.enter_context(self._warned_once.attached())
-            if self.settings.exact and self.drawn_on["device"] == "cpu":
+            if self._exact and self.drawn_on["device"] == "cpu":
                 stack.enter_context(BatchInvariant(networks_of(self._pipe).values()))
             # a scheduler that draws from the global generator is then still a function of the seed
             stack.enter_context(torch.random.fork_rng(devices=on_cuda))
@@ -300,34 +305,3 @@ _ARGUMENTS = {
     "height": "height",
     "width": "width",
 }
-
-
-def _device(asked: str) -> torch.device:
-    import torch
-
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if asked == "auto":
-        return torch.device(next(kind for kind, present in there.items() if present))
-    try:
-        device = torch.device(asked)
-    except RuntimeError:
-        raise UserError(f"device {asked!r}: expected cpu, mps, cuda or cuda:NUMBER.") from None
-    if not there[device.type] or (device.index or 0) >= max(torch.cuda.device_count(), 1):
-        raise UserError(f"device {asked!r} is not there; use auto, or cpu.")
-    return device
-
-
-def _precision(asked: str, device: torch.device) -> str:
-    import torch
-
-    if asked == "auto":
-        if device.type != "cuda":
-            return "fp32"
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    if asked == "fp16" and device.type == "cpu":
-        raise UserError("precision fp16 needs a GPU; on a CPU use fp32 (auto) or bf16.")
-    return asked

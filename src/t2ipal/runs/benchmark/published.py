@@ -9,19 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import yaml
+from annotated_types import Gt, Lt
 
-from t2ipal.errors import UserError, nearest
-from t2ipal.method.checks import from_mapping
+from t2ipal.errors import UserError, nearest, read_settings, settings
 
 NUSWIDE = "nuswide"
-TESTS = ("voc2007", "coco2014", NUSWIDE)
-PROTOCOLS = ("zero-shot", "few-shot", "partial", "cross-dataset")
+Test = Literal["voc2007", "coco2014", "nuswide"]
+Protocol = Literal["zero-shot", "few-shot", "partial", "cross-dataset"]
 
 
-@dataclass(frozen=True)
+@settings
 class Figure:
     """One mAP in per cent.
 
@@ -31,21 +31,17 @@ class Figure:
         list: of NUS-WIDE's test images, a key of ``Published.lists``; empty for the others.
     """
 
-    test: str
-    map: float
+    test: Test
+    map: Annotated[float, Gt(0), Lt(100)]
     setting: str = ""
     list: str = ""
 
-    def __post_init__(self) -> None:
-        if self.test not in TESTS:
-            raise UserError(f"figure: test must be one of {', '.join(TESTS)}, not {self.test!r}.")
-        if not 0 < self.map < 100:
-            raise UserError(f"figure: map must be per cent, not {self.map!r}.")
+    def _check(self) -> None:
         if bool(self.list) != (self.test == NUSWIDE):
             raise UserError("figure: those of nuswide, and no others, say their list.")
 
 
-@dataclass(frozen=True)
+@settings
 class Row:
     """A published method on one backbone, from one source."""
 
@@ -53,7 +49,7 @@ class Row:
     method: str
     backbone: str
     uses: str
-    protocol: str
+    protocol: Protocol
     source: str
     figures: tuple[Figure, ...]
 
@@ -63,7 +59,7 @@ class Row:
         return found[0] if len(found) == 1 else None
 
 
-@dataclass(frozen=True)
+@settings
 class Measured:
     """What this project measured with a configuration; ``record`` is the path of its record."""
 
@@ -118,17 +114,12 @@ def parse(content: dict[str, Any]) -> Published:
     lists = content["lists"]
     rows = {}
     for key, entry in content["rows"].items():
-        figures = tuple(
-            from_mapping(Figure, one, f"published {key}.figures") for one in entry["figures"]
-        )
-        row = Row(key=key, **{**entry, "figures": figures})
-        if row.protocol not in PROTOCOLS:
-            raise UserError(f"published {key}: protocol must be one of {', '.join(PROTOCOLS)}.")
-        if odd := {f.list for f in figures if f.list} - set(lists):
+        row = read_settings(Row, {"key": key, **entry}, f"published {key}.{{}}".format)
+        if odd := {f.list for f in row.figures if f.list} - set(lists):
             raise UserError(f"published {key}: unknown list {odd.pop()!r}.")
         rows[key] = row
     measured = {
-        name: from_mapping(Measured, entry, f"measured {name}")
+        name: read_settings(Measured, entry, f"measured {name}.{{}}".format)
         for name, entry in content["measured"].items()
     }
     return Published(lists, rows, measured)

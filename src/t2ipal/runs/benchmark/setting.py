@@ -18,73 +18,59 @@ where data lie, or that the protocol goes through, are not among them.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from annotated_types import Gt, Le
 
 from t2ipal.datasets.read import parse_layout
-from t2ipal.errors import UserError, nearest
+from t2ipal.errors import Count, UserError, Whole, nearest, read_settings, settings
 from t2ipal.files import read_yaml
-from t2ipal.method import checks
 from t2ipal.method.methods import MethodConfig, method_config
-from t2ipal.runs.benchmark.published import NUSWIDE, PROTOCOLS, TESTS, Figure, Row, published
-from t2ipal.runs.config import RunConfig
-
-CAPTIONS = ("none", "train2014", "train2017", "narratives")
-"""None (composed ones), COCO's, or OpenImages' Localized Narratives."""
+from t2ipal.runs.benchmark.published import NUSWIDE, Figure, Protocol, Row, Test, published
+from t2ipal.runs.config import RunConfig, yaml_key
 
 ALL_SHOTS = (1, 2, 4, 8, 16)
 ALL_FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _THE_PROTOCOLS = {
-    "captions", "data", "images", "real_data", "real_images", "real_folder", "shots",
+    "captions", "data", "data_folder", "real_data", "real_images", "real_folder", "shots",
     "label_fraction", "mask_seed", "ablations",
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@settings
 class Setting:
-    """What is measured.
+    """What is measured."""
 
-    Attributes:
-        test: voc2007, coco2014 or nuswide.
-        method: a name of :mod:`t2ipal.method.methods`.
-        protocol: zero-shot, few-shot (labelled images of the train split join), partial (the whole
-            train split joins, with part of its labels) or cross-dataset (the classes are those of
-            another benchmark, and the tuned contexts go to the test's class names).
-        options: of the reader of the official layout, such as ``difficult: negative``.
-        captions: which captions it trains on: none, train2014, train2017 or narratives.
-        shots: images a class, for few-shot.
-        fractions: of labels kept, for partial.
-        mask_seeds: of the labels kept: one for each of the run's seeds, so that everybody hides
-            the same ones.
-        published: rows of ``published.yaml`` that this setting is to be compared with.
-    """
-
-    test: str
+    test: Test
+    """data set of the test images"""
     method: str
-    protocol: str = "zero-shot"
+    """a name of :mod:`t2ipal.method.methods`"""
+    protocol: Protocol = "zero-shot"
+    """zero-shot; few-shot (labelled images of the train split join); partial (the whole train split
+    joins, with part of its labels); or cross-dataset (the classes are those of another benchmark,
+    and the tuned contexts go to the test's class names)"""
     options: dict[str, str] = field(default_factory=dict)
-    captions: str = "none"
-    shots: tuple[int, ...] = ()
-    fractions: tuple[float, ...] = ()
-    mask_seeds: tuple[int, ...] = ()
+    """options of the reader of the official layout, such as ``difficult: negative``"""
+    captions: Literal["none", "train2014", "train2017", "narratives"] = "none"
+    """captions to train on: none (composed ones), COCO's, or OpenImages' Localized Narratives"""
+    shots: tuple[Count, ...] = ()
+    """images per class, for few-shot"""
+    fractions: tuple[Annotated[float, Gt(0), Le(1)], ...] = ()
+    """shares of labels kept, for partial"""
+    mask_seeds: tuple[Whole, ...] = ()
+    """seeds of the labels kept, one for each seed of the run, so that everybody hides the same"""
     published: tuple[str, ...] = ()
+    """rows of ``published.yaml`` that this setting is to be compared with"""
 
-    def __post_init__(self) -> None:
-        checks.choice("benchmark.test", self.test, TESTS)
-        checks.choice("benchmark.protocol", self.protocol, PROTOCOLS)
-        checks.choice("benchmark.captions", self.captions, CAPTIONS)
+    def _check(self) -> None:
         method_config(self.method)
-        for name, protocol in (("shots", "few-shot"), ("fractions", "partial")):
+        belong = (("shots", "few-shot"), ("fractions", "partial"), ("mask_seeds", "partial"))
+        for name, protocol in belong:
             if bool(getattr(self, name)) != (self.protocol == protocol):
                 raise UserError(f"benchmark.{name} and protocol {protocol} belong together.")
-        for shot in self.shots:
-            checks.count("benchmark.shots", shot)
-        for fraction in self.fractions:
-            checks.positive("benchmark.fractions", fraction)
-            checks.fraction("benchmark.fractions", fraction)
-        if bool(self.mask_seeds) != (self.protocol == "partial"):
-            raise UserError("benchmark.mask_seeds and protocol partial belong together.")
         for key in self.published:
             published().row(key)
         parse_layout(self.spec("."))
@@ -179,63 +165,41 @@ class BenchmarkConfig:
         return {"benchmark": setting, **run}
 
     @classmethod
-    def from_dict(cls, mapping: dict[str, Any], name: str, source: str) -> BenchmarkConfig:
+    def from_dict(
+        cls, mapping: dict[str, Any], name: str, named: Callable[[str], str] = str
+    ) -> BenchmarkConfig:
         """The inverse of :meth:`to_dict`; missing keys keep their defaults.
 
+        Args:
+            named: as for :func:`t2ipal.errors.read_settings`.
+
         Raises:
-            UserError: an unknown key or a value of the wrong kind.
+            UserError: an unknown key or a bad value.
         """
-        rest = dict(mapping)
-        part = rest.pop("benchmark", None)
+        run = dict(mapping)
+        part = run.pop("benchmark", None)
         if not isinstance(part, dict):
             key = "benchmark"
             raise UserError(
-                f"{source}: no group {key!r}{nearest(key, mapping)}; it says test and method."
+                f"{named('')}no group {key!r}{nearest(key, mapping)}; it says test and method."
             )
-        keys = {f.name for f in dataclasses.fields(RunConfig)} - _THE_PROTOCOLS
-        for key in rest:
-            if key in _THE_PROTOCOLS:
-                raise UserError(f"{source}: {key!r} is for the protocol or the command to say.")
-            if key not in keys:
-                raise UserError(
-                    f"{source}: unknown key {key!r}{nearest(str(key), [*keys, 'benchmark'])}."
-                )
-        for required in ("test", "method"):
-            if required not in part:
-                raise UserError(f"{source}: benchmark.{required} is missing.")
-        return cls(name, _setting(part, source), RunConfig.from_dict(rest, source))
+        for key in run.keys() & _THE_PROTOCOLS:
+            raise UserError(f"{named(key)}: {key!r} is for the protocol or the command to say.")
+        setting = read_settings(Setting, part, lambda key: named(f"benchmark.{key}"))
+        return cls(name, setting, read_settings(RunConfig, run, named))
 
     @classmethod
     def read(cls, path: str | Path) -> BenchmarkConfig:
         """Read a configuration.
 
         Raises:
-            UserError: no such file, no YAML, an unknown key or a bad value.
+            UserError: no such file, no YAML, an unknown key or a bad value; the line is named.
         """
         path = Path(path)
         name = "/".join(path.with_suffix("").parts[-2:])
-        return cls.from_dict(read_yaml(path), name, str(path))
+        return cls.from_dict(read_yaml(path), name, yaml_key(path))
 
     def with_options(self, options: dict[str, str]) -> BenchmarkConfig:
         """The same with other options of the reader."""
         changed = replace(self.setting, options={**self.setting.options, **options})
         return replace(self, setting=changed)
-
-
-def _setting(part: dict[str, Any], source: str) -> Setting:
-    """The group ``benchmark``, its lists as tuples."""
-    values = dict(part)
-    kinds = {"shots": int, "mask_seeds": int, "fractions": float, "published": str}
-    for key, kind in kinds.items():
-        if key not in values:
-            continue
-        allowed = (int, float) if kind is float else kind
-        if not isinstance(values[key], list) or not all(
-            isinstance(v, allowed) and not isinstance(v, bool) for v in values[key]
-        ):
-            raise UserError(f"{source}: benchmark.{key} must be a list, not {values[key]!r}.")
-        values[key] = tuple(values[key])
-    options = values.get("options", {})
-    if not isinstance(options, dict) or not all(isinstance(v, str) for v in options.values()):
-        raise UserError(f"{source}: benchmark.options must name options, not {options!r}.")
-    return checks.from_mapping(Setting, values, f"{source}: benchmark")
