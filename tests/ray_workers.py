@@ -67,9 +67,10 @@ def load_clip(folder: Path, shard_items: int, dies: Path | None = None, pause: f
     """A tiny CLIP whose cache has small shards; ``dies`` once, at the second batch of images."""
     from t2ipal.clip import features
     from t2ipal.clip.backbone import Backbone
+    from t2ipal.clip.clip_settings import ClipSettings
 
     features._SHARD_ITEMS = shard_items  # this process is the test's own
-    backbone = Backbone.load(str(folder), device="cpu")
+    backbone = Backbone.load(ClipSettings(clip=str(folder), device="cpu"))
     encode, calls = backbone.encode_image, []
 
     def slow(pixels: Any) -> Any:

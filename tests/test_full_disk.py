@@ -14,6 +14,7 @@ from small_disk import small_disk
 from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.clip import features
 from t2ipal.clip.backbone import Backbone
+from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.clip.features import FeatureCache
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_file
@@ -46,7 +47,9 @@ def test_images(kilobytes: int, tmp_path: Path) -> None:
 
 def test_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "_SHARD_ITEMS", 4)
-    backbone = Backbone.load(str(build_tiny_clip(tmp_path / "clip")), device="cpu")
+    backbone = Backbone.load(
+        ClipSettings(clip=str(build_tiny_clip(tmp_path / "clip")), device="cpu")
+    )
     files = [tmp_path / f"{number}.png" for number in range(22)]
     for number, file in enumerate(files):
         pixels = np.random.default_rng(number).integers(0, 256, (64, 64, 3), dtype=np.uint8)

@@ -33,8 +33,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
+from t2ipal.clip.backbone import Backbone
 from t2ipal.datasets.read import read_labelled_images
-from t2ipal.errors import UserError
+from t2ipal.errors import UserError, read_settings
 from t2ipal.files import append_jsonl, read_jsonl, sha256_text
 from t2ipal.method.head import T2IPALHead
 from t2ipal.method.head_config import HeadConfig, TrainConfig
@@ -42,7 +43,7 @@ from t2ipal.method.items import ItemSet
 from t2ipal.method.methods import MethodConfig
 from t2ipal.metrics.evaluation import average_precision
 from t2ipal.runs.config import RunConfig
-from t2ipal.runs.fitting import backbone_of, methods_of
+from t2ipal.runs.fitting import methods_of
 from t2ipal.runs.pipeline import embed_stage, generate_stage, label_stage
 from t2ipal.runs.workbench import Workbench, items_digest
 from t2ipal.vocabulary import Vocabulary
@@ -172,8 +173,8 @@ class Images:
 def switched(method: MethodConfig, settings: dict[str, Any]) -> tuple[MethodConfig, Images]:
     """Method and images with some settings changed; an unknown or bad one is a UserError."""
     parts: dict[str, dict[str, Any]] = {
-        "head": method.head.to_dict(),
-        "train": (method.train or TrainConfig()).to_dict(),
+        "head": asdict(method.head),
+        "train": asdict(method.train or TrainConfig()),
         "images": asdict(Images()),
     }
     for path, value in settings.items():
@@ -185,7 +186,8 @@ def switched(method: MethodConfig, settings: dict[str, Any]) -> tuple[MethodConf
         if name not in target:
             raise UserError(f"there is no setting {path!r}.")
         target[name] = value
-    head, train = HeadConfig.from_dict(parts["head"]), TrainConfig.from_dict(parts["train"])
+    head = read_settings(HeadConfig, parts["head"])
+    train = read_settings(TrainConfig, parts["train"])
     return replace(method, head=head, train=train), Images(**parts["images"])
 
 
@@ -331,7 +333,7 @@ def workbenches(
     """How images are made and seen -> the features of such a run, made now where missing."""
     vocabulary = Vocabulary.load(config.classes)
     captions = label_stage(config, vocabulary, run, say)
-    own = backbone_of(config, config.clip).image_size
+    own = Backbone.load(config).image_size
 
     @cache
     def bench_of(images: Images) -> Workbench:

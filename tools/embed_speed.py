@@ -32,6 +32,7 @@ import torch
 from PIL import Image
 
 from t2ipal.clip.backbone import Backbone
+from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.clip.features import FeatureCache
 
 BATCH = 32
@@ -57,7 +58,7 @@ def load(name: str) -> Backbone:
     torch.manual_seed(0)
     config = open_clip.get_model_config(name)
     model, tokenizer = open_clip.create_model(name), open_clip.get_tokenizer(name)
-    return Backbone(model, tokenizer, spec=name, config=config, device="cpu")
+    return Backbone(model, tokenizer, ClipSettings(clip=name, device="cpu"), config=config)
 
 
 @torch.no_grad()
@@ -128,7 +129,7 @@ def main() -> None:
     if arguments.alone:
         folder, count = arguments.alone
         files = sorted(Path(folder).glob("*.jpg"))[: int(count)]
-        ours(Backbone.load("miniature", device="cpu"), files)
+        ours(Backbone.load(ClipSettings(clip="miniature", device="cpu")), files)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10)
         return
     if arguments.memory:

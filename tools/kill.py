@@ -38,6 +38,7 @@ from PIL import Image
 from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.clip import features
 from t2ipal.clip.backbone import Backbone
+from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.clip.features import FeatureCache
 from t2ipal.files import sha256_file
 from t2ipal.generation.diffusion.settings import Settings
@@ -68,7 +69,7 @@ def draw(
 def embed(out: Path, *, files: list[Path], hashes: list[str], texts: list[str]) -> None:
     """Bring images and captions through the miniature CLIP into a feature cache."""
     features._SHARD_ITEMS = 32  # an eighth of what it is, so that more files are half-way there
-    cache = FeatureCache(out, Backbone.load("miniature", device="cpu"))
+    cache = FeatureCache(out, Backbone.load(ClipSettings(clip="miniature", device="cpu")))
     cache.embed_images(files, hashes, progress=False)
     cache.captions(texts, progress=False)
 

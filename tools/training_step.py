@@ -34,6 +34,7 @@ from torch.nn import functional as F
 
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.class_prompts import class_tokens, text_encoder
+from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.method.build import build_head
 from t2ipal.method.head_config import TrainConfig
 from t2ipal.method.items import ItemSet
@@ -50,7 +51,10 @@ def load_tower() -> Backbone:
     config = open_clip.get_model_config("RN50")
     model = open_clip.create_model("RN50")
     return Backbone(
-        model, open_clip.get_tokenizer("RN50"), spec="RN50", config=config, device="cpu"
+        model,
+        open_clip.get_tokenizer("RN50"),
+        ClipSettings(clip="RN50", device="cpu"),
+        config=config,
     )
 
 
@@ -94,7 +98,7 @@ def t2ipal_step(clip: Backbone, vocabulary: Vocabulary, batch: int, bank: ItemSe
             epochs=epochs,
             batch_size=batch,
             select="last",
-            judge_every=epochs,
+            evaluate_every=epochs,
         )
         started = time.perf_counter()
         fit(head, [bank], held_out, config)

@@ -121,6 +121,7 @@ class Option:
 
     Attributes:
         key: its name, those of the groups it is in before it: ``head.adapter.beta``.
+        group: the class that declares it.
         help: its docstring, on one line.
         default: its default; ``dataclasses.MISSING`` if it must be given.
         type: bool, int, float, str, Path, or another class.
@@ -132,6 +133,7 @@ class Option:
     """
 
     key: str
+    group: type
     help: str
     default: Any
     type: Any
@@ -154,8 +156,8 @@ def options_of(cls: Any, prefix: str = "") -> Iterator[Option]:
 
 def _option(cls: type, field: dataclasses.Field[Any], prefix: str) -> Option:
     info = cls.__pydantic_fields__[field.name]  # type: ignore[attr-defined]
-    described = (vars(base).get("__pydantic_fields__", {}).get(field.name) for base in cls.__mro__)
-    texts = (one.description for one in described if one is not None and one.description)
+    group = next(one for one in cls.__mro__ if field.name in vars(one).get("__annotations__", ()))
+    text = group.__pydantic_fields__[field.name].description or ""  # type: ignore[attr-defined]
     default = info.get_default(call_default_factory=True)
     if info.is_required():
         default = dataclasses.MISSING
@@ -165,7 +167,8 @@ def _option(cls: type, field: dataclasses.Field[Any], prefix: str) -> Option:
     placeholder = [word for word in words if word.isupper()] or ["NAME"]
     return Option(
         key=prefix + field.name,
-        help=" ".join(next(texts, "").split()),
+        group=group,
+        help=" ".join(text.split()),
         default=default,
         type=str if choices else kind,
         several=several,
@@ -251,9 +254,7 @@ def _user_error(cls: Any, error: ValidationError, named: Callable[[str], str]) -
     return UserError(_sentence(named, key, text, subject=True))
 
 
-def _sentence(
-    named: Callable[[str], str], key: str, text: str, *, subject: bool = False
-) -> str:
+def _sentence(named: Callable[[str], str], key: str, text: str, *, subject: bool = False) -> str:
     """``text`` about ``key``, which is its subject or stands in it already."""
     where, colon, name = named(key).rpartition(": ")
     return f"{where}{colon}{name} {text}." if subject else f"{where}{colon}{text}."

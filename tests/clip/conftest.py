@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from t2ipal.clip.backbone import Backbone
+from t2ipal.clip.clip_settings import ClipSettings
 from tiny_clip import build_tiny_clip, randomise_norms
 
 
@@ -21,7 +22,9 @@ def random_backbone(name: str, **options: Any) -> Backbone:
         randomise_norms(model)
     config = open_clip.get_model_config(name)
     tokenizer = open_clip.get_tokenizer(name)
-    return Backbone(model, tokenizer, spec=name, config=config, device="cpu", **options)
+    return Backbone(
+        model, tokenizer, ClipSettings(clip=name, device="cpu"), config=config, **options
+    )
 
 
 @pytest.fixture(scope="session")
@@ -46,9 +49,9 @@ def tiny_resnet_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_vit(tiny_vit_folder: Path) -> Backbone:
-    return Backbone.load(str(tiny_vit_folder), device="cpu")
+    return Backbone.load(ClipSettings(clip=str(tiny_vit_folder), device="cpu"))
 
 
 @pytest.fixture(scope="session")
 def tiny_resnet(tiny_resnet_folder: Path) -> Backbone:
-    return Backbone.load(str(tiny_resnet_folder), device="cpu")
+    return Backbone.load(ClipSettings(clip=str(tiny_resnet_folder), device="cpu"))

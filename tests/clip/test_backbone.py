@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from t2ipal.clip.backbone import Backbone
+from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.errors import UserError
 from tiny_clip import build_tiny_clip, tiny_config
 
@@ -76,7 +77,7 @@ def test_digests(tiny_vit: Backbone, tiny_vit_folder: Path, tmp_path: Path) -> N
     assert changed.image_space != tiny_vit.image_space
     assert changed.text_space != tiny_vit.text_space
 
-    squashed = Backbone.load(str(tiny_vit_folder), resize_mode="squash")
+    squashed = Backbone.load(ClipSettings(clip=str(tiny_vit_folder), resize_mode="squash"))
     assert squashed.digest == tiny_vit.digest
     assert squashed.preprocess_digest != tiny_vit.preprocess_digest
     assert squashed.image_space != tiny_vit.image_space
@@ -97,7 +98,7 @@ def test_half_precision_weights_are_computed_in_single(
 
 
 def test_bf16_is_close_to_fp32(tiny_vit: Backbone, tiny_vit_folder: Path) -> None:
-    low = Backbone.load(str(tiny_vit_folder), device="cpu", precision="bf16")
+    low = Backbone.load(ClipSettings(clip=str(tiny_vit_folder), device="cpu", precision="bf16"))
     pixels = torch.randn(2, 3, 64, 64)
     ours, theirs = low.encode_image(pixels), tiny_vit.encode_image(pixels)
     assert ours.local.dtype == torch.float32 and not torch.equal(ours.local, theirs.local)
@@ -118,7 +119,9 @@ def test_squash_keeps_the_borders(tiny_vit_folder: Path) -> None:
     wide = Image.new("RGB", (200, 50), "white")
     wide.paste("black", (0, 0, 40, 50))
     cut = Backbone.load(str(tiny_vit_folder)).preprocess(wide)
-    whole = Backbone.load(str(tiny_vit_folder), resize_mode="squash").preprocess(wide)
+    whole = Backbone.load(ClipSettings(clip=str(tiny_vit_folder), resize_mode="squash")).preprocess(
+        wide
+    )
     assert float(cut.min()) > 1.9  # (1 - 0.5) / 0.25: all white
     assert float(whole[:, :, 0].max()) < -1.9
 
@@ -188,16 +191,22 @@ def test_a_tokenizer_whose_end_is_not_the_highest_id_is_refused(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"device": "gpu"}, "device 'gpu' is unknown"),
+        ({"device": "gpu"}, "device must be one of auto, cpu, cuda, cuda:N, mps, not 'gpu'"),
+        ({"device": "xpu"}, "device must be one of auto, cpu, cuda, cuda:N, mps, not 'xpu'"),
+        ({"device": "cuda:77"}, "'cuda:77' is not there"),
         ({"precision": "fp23"}, "did you mean 'fp32'"),
-        ({"device": "cpu", "precision": "fp16"}, "for GPUs"),
+        ({"device": "cpu", "precision": "fp16"}, "needs a GPU"),
         ({"resize_mode": "squish"}, "did you mean 'squash'"),
-        ({"pool_positions": False}, "pool_positions"),
     ],
 )
 def test_bad_options(options: dict[str, Any], says: str, tiny_vit_folder: Path) -> None:
     with pytest.raises(UserError, match=says):
-        Backbone.load(str(tiny_vit_folder), **options)
+        Backbone.load(ClipSettings(clip=str(tiny_vit_folder), **options))
+
+
+def test_a_vit_pools_in_one_way(tiny_vit_folder: Path) -> None:
+    with pytest.raises(UserError, match="pool_positions"):
+        Backbone.load(str(tiny_vit_folder), pool_positions=False)
 
 
 def test_pixels_of_the_wrong_size(tiny_vit: Backbone) -> None:
@@ -210,7 +219,7 @@ def test_a_local_grid_averages_positions_and_keeps_its_features_apart(
 ) -> None:
     size, (height, width) = tiny_vit.cost
     assert height == width > 2
-    coarse = Backbone.load(str(tiny_vit_folder), local_grid=2)
+    coarse = Backbone.load(ClipSettings(clip=str(tiny_vit_folder), local_grid=2))
     pixels = torch.randn(
         3, 3, coarse.image_size, coarse.image_size, generator=torch.Generator().manual_seed(0)
     )
@@ -222,7 +231,7 @@ def test_a_local_grid_averages_positions_and_keeps_its_features_apart(
     torch.testing.assert_close(found.local[:, 2], corner, atol=1e-5, rtol=1e-4)
     assert coarse.cost[0] == size - 2 * (height * width - 4) * fine.local.shape[2]
     assert coarse.image_space != tiny_vit.image_space and coarse.digest == tiny_vit.digest
-    same = Backbone.load(str(tiny_vit_folder), local_grid=height)
+    same = Backbone.load(ClipSettings(clip=str(tiny_vit_folder), local_grid=height))
     assert torch.equal(same.encode_image(pixels).local, fine.local)
-    with pytest.raises(UserError, match="local_grid must be at least 1"):
-        Backbone.load(str(tiny_vit_folder), local_grid=0)
+    with pytest.raises(UserError, match="local_grid must be a whole number of at least 1"):
+        Backbone.load(ClipSettings(clip=str(tiny_vit_folder), local_grid=0))

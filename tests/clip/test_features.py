@@ -18,6 +18,7 @@ from torch import Tensor
 
 from t2ipal.clip import features, shards
 from t2ipal.clip.backbone import Backbone
+from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.clip.dense import ImageFeatures
 from t2ipal.clip.features import FeatureCache
 from t2ipal.datasets.pictures import load_image
@@ -119,8 +120,8 @@ def test_nothing_is_reused_across_backbones_or_preprocessing(
     files: list[Path],
     tmp_path: Path,
 ) -> None:
-    squash = Backbone.load(str(tiny_vit_folder), resize_mode="squash")
-    larger = Backbone.load(str(tiny_vit_folder), image_size=96)
+    squash = Backbone.load(ClipSettings(clip=str(tiny_vit_folder), resize_mode="squash"))
+    larger = Backbone.load(ClipSettings(clip=str(tiny_vit_folder), image_size=96))
     grids = {}
     for backbone in (tiny_vit, tiny_resnet, squash, larger):
         bank = FeatureCache(tmp_path, backbone).images(files[:3])

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from t2ipal.clip.backbone import Backbone
+from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.clip.dense import image_encoder
 from t2ipal.clip.positions import interpolate_positions, resize_tower
 from t2ipal.errors import UserError
@@ -16,7 +17,7 @@ from t2ipal.errors import UserError
 
 @torch.no_grad()
 def test_vit_equals_open_clips_own_interpolation(tiny_vit_folder: Path) -> None:
-    backbone = Backbone.load(str(tiny_vit_folder), image_size=96)
+    backbone = Backbone.load(ClipSettings(clip=str(tiny_vit_folder), image_size=96))
     oracle = open_clip.create_model(f"local-dir:{tiny_vit_folder}", force_image_size=96).eval()
     pixels = torch.randn(2, 3, 96, 96)
     features = backbone.encode_image(pixels)
@@ -28,7 +29,7 @@ def test_vit_equals_open_clips_own_interpolation(tiny_vit_folder: Path) -> None:
 @torch.no_grad()
 def test_resnet_positions_are_interpolated(tiny_resnet_folder: Path) -> None:
     small = Backbone.load(str(tiny_resnet_folder))
-    large = Backbone.load(str(tiny_resnet_folder), image_size=128)
+    large = Backbone.load(ClipSettings(clip=str(tiny_resnet_folder), image_size=128))
     positions = large.model.visual.attnpool.positional_embedding
     assert positions.shape[0] == 1 + 4 * 4
     old = small.model.visual.attnpool.positional_embedding
@@ -71,4 +72,4 @@ def test_sizes_that_do_not_fit_are_refused(
 ) -> None:
     folder = request.getfixturevalue(f"tiny_{kind}_folder")
     with pytest.raises(UserError, match=says):
-        Backbone.load(str(folder), image_size=size)
+        Backbone.load(ClipSettings(clip=str(folder), image_size=size))

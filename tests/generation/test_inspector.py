@@ -11,6 +11,7 @@ import pytest
 from conftest import TinyRun
 from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.cli import main
+from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.generation.inspector import ClipInspector
 from t2ipal.generation.store import read_manifest
 from t2ipal.method.head_config import TrainConfig, VerifyConfig
@@ -32,7 +33,7 @@ def labelled(names: tuple[str, ...]) -> LabelledCaption:
 def test_clip_sees_what_is_there_and_misses_what_is_not() -> None:
     """On scenes of styles that the miniature CLIP knows: their own labels against those of the
     scene after next, where these are others."""
-    inspector = ClipInspector("miniature", VOCABULARY)
+    inspector = ClipInspector(ClipSettings(), VOCABULARY)
     shown = [tuple(set(scene.plan.names) & set(VOCABULARY.names)) for scene in SCENES]
     pairs = [
         (scene, own, tuple(set(other) - set(own)))
@@ -51,7 +52,7 @@ def test_clip_sees_what_is_there_and_misses_what_is_not() -> None:
 
 
 def test_a_finding_depends_on_its_drawing_alone() -> None:
-    inspector = ClipInspector("miniature", VOCABULARY, patience=0)
+    inspector = ClipInspector(ClipSettings(), VOCABULARY, patience=0)
     images, rows = [scene.image for scene in SCENES], [labelled(("dog", "car"))] * len(SCENES)
     together = inspector.inspect(images, rows)
     alone = [inspector.inspect([image], [row])[0] for image, row in zip(images, rows, strict=True)]
@@ -113,7 +114,7 @@ def test_a_set_without_doubts_has_no_sheet(tiny_run: TinyRun) -> None:
 
 
 def test_findings_are_of_numbers_of_the_right_shape() -> None:
-    inspector = ClipInspector("miniature", VOCABULARY)
+    inspector = ClipInspector(ClipSettings(), VOCABULARY)
     assert inspector.inspect([], []) == []
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     from PIL import Image

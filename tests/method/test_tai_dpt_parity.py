@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.class_prompts import class_tokens, text_encoder
+from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.method.build import build_head
 from t2ipal.method.head import Scores, T2IPALHead
 from t2ipal.method.items import ItemSet
@@ -166,7 +167,13 @@ def backbone() -> Backbone:
     tokenizer = open_clip.get_tokenizer("RN50")
     config = open_clip.get_model_config("RN50")
     pool = METHOD.pool_positions
-    return Backbone(model, tokenizer, spec="RN50", config=config, device="cpu", pool_positions=pool)
+    return Backbone(
+        model,
+        tokenizer,
+        ClipSettings(clip="RN50", device="cpu"),
+        config=config,
+        pool_positions=pool,
+    )
 
 
 @pytest.fixture(scope="module")

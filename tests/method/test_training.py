@@ -34,9 +34,10 @@ def trained(
     config: TrainConfig = QUICK,
     head_config: HeadConfig = HEAD,
     train: list[ItemSet] | None = None,
+    seed: int = 0,
 ) -> tuple[T2IPALHead, FitResult]:
     head = WORLD.head(head_config)
-    return head, fit(head, TRAIN if train is None else train, VALID, config)
+    return head, fit(head, TRAIN if train is None else train, VALID, config, seed=seed)
 
 
 def map_on_test(head: T2IPALHead) -> float:
@@ -57,7 +58,7 @@ def test_training_beats_zero_shot_and_captions_alone() -> None:
 def test_same_seed_same_bytes_other_seed_other_bytes() -> None:
     first, second = (trained()[0].tuned_state() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    other = trained(replace(QUICK, seed=1))[0].tuned_state()
+    other = trained(QUICK, seed=1)[0].tuned_state()
     assert not torch.equal(first["prompts.local_context"], other["prompts.local_context"])
 
 
@@ -96,7 +97,9 @@ def test_only_tuned_tensors_change_and_the_tower_sees_no_gradient() -> None:
             {"prompts", "prototypes"},
         ),
         (
-            replace(HEAD, prompts=PromptConfig(kind="fixed"), adapter=AdapterConfig("bottleneck")),
+            replace(
+                HEAD, prompts=PromptConfig(kind="fixed"), adapter=AdapterConfig(kind="bottleneck")
+            ),
             QUICK,
             {"prototypes", "adapter"},
         ),
@@ -173,7 +176,7 @@ def test_a_run_that_only_harms_keeps_the_start() -> None:
 
 
 def test_last_epoch_average_and_sparse_judging() -> None:
-    _, result = trained(replace(QUICK, epochs=5, select="last", judge_every=2))
+    _, result = trained(replace(QUICK, epochs=5, select="last", evaluate_every=2))
     assert result.best_epoch == 5
     assert [row.valid_map is not None for row in result.history] == [1, 0, 1, 0, 1, 1]
     last, _ = trained(replace(QUICK, select="last"))

@@ -46,13 +46,13 @@ SCORES = torch.tensor([[9.0, 0, 5, 6], [3, 1, 8, 2], [7, 0, 5, 5], [0, 3, 2, 1]]
 
 
 def test_what_is_doubtful_becomes_unknown_and_what_has_no_label_goes() -> None:
-    found = verified(items(TARGETS), SCORES, VerifyConfig("unknown", patience=1))
+    found = verified(items(TARGETS), SCORES, VerifyConfig(kind="unknown", patience=1))
     assert found.targets.tolist() == [[1, -1, 0, 0], [1, 0, -1, 0], [0, 1, 1, 1]]
     assert torch.equal(found.global_, items(TARGETS).global_[[0, 1, 3]])
 
 
 def test_images_that_lack_a_label_are_dropped() -> None:
-    found = verified(items(TARGETS), SCORES, VerifyConfig("drop", patience=1))
+    found = verified(items(TARGETS), SCORES, VerifyConfig(kind="drop", patience=1))
     assert found.targets.tolist() == [[1, 0, -1, 0], [0, 1, 1, 1]]
 
 
@@ -60,14 +60,14 @@ def test_no_class_loses_its_last_image() -> None:
     unseen = items([[1, 0, 0], [1, 0, 0], [0, 1, 1]])
     scores = torch.tensor([[0.0, 5, 6], [0, 5, 6], [0, 5, 6]])
     for kind in ("unknown", "drop"):
-        found = verified(unseen, scores, VerifyConfig(kind, patience=0))
+        found = verified(unseen, scores, VerifyConfig(kind=kind, patience=0))
         assert (found.targets == 1).any(dim=0).all()
     # the only image of the second class lacks the first one, and stays for the second one's sake
     mixed = items([[1, 1], [1, 0]])
     scores = torch.tensor([[0.0, 5], [5, 0]])
     mixed_targets = mixed.targets.clone()
     mixed_targets[0, 1] = 1
-    found = verified(mixed, scores, VerifyConfig("drop", patience=0))
+    found = verified(mixed, scores, VerifyConfig(kind="drop", patience=0))
     assert (found.targets == 1).any(dim=0).all()
 
 

@@ -20,6 +20,7 @@ from small_disk import small_disk
 from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.clip import features
 from t2ipal.clip.backbone import Backbone
+from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.clip.features import FeatureCache
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_file
@@ -103,7 +104,7 @@ def test_features_are_those_of_one_process_though_a_worker_is_killed(
     hashes = [sha256_file(file) for file in files]
     texts = [f"a dog and {n} cats" for n in range(9)]
     monkeypatch.setattr(features, "_SHARD_ITEMS", 4)
-    backbone = Backbone.load(str(clip), device="cpu")
+    backbone = Backbone.load(ClipSettings(clip=str(clip), device="cpu"))
     one = FeatureCache(tmp_path / "one", backbone)
     one.embed_images(files, hashes, batch_size=2)
     one.captions(texts)

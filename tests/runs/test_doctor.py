@@ -43,9 +43,9 @@ def test_sizes_are_those_of_the_run_and_nothing_is_written(
 
 
 def _backbone(config: RunConfig) -> Any:
-    from t2ipal.runs.fitting import backbone_of
+    from t2ipal.clip.backbone import Backbone
 
-    return backbone_of(config, config.clip)
+    return Backbone.load(config)
 
 
 def test_times_are_measured(tiny_run: TinyRun, tmp_path: Path) -> None:

@@ -41,8 +41,8 @@ def test_every_switch_changes_its_settings_and_no_other() -> None:
         assert method.train is not None and DEFAULT.train is not None
         before, after = (
             {
-                **_flat(method.head.to_dict()),
-                **_flat(method.train.to_dict(), "train."),
+                **_flat(asdict(method.head)),
+                **_flat(asdict(method.train), "train."),
                 **_flat(asdict(images), "images."),
             }
             for method, images in ((DEFAULT, ablation.Images()), (method, images))

@@ -5,36 +5,28 @@ Exit status: 0 done, 1 something went wrong inside, 2 a mistake in what was aske
 
 from __future__ import annotations
 
-import itertools
+import importlib
 import logging
 import os
 import sys
-from typing import Any
 
-import tyro
-
-from t2ipal.cli.benchmarking import Benchmark
-from t2ipal.cli.exchanging import Import, Pack
 from t2ipal.cli.speech import complain
-from t2ipal.cli.stages import Embed, Generate, Label, Train
-from t2ipal.cli.tagging import Eval, Predict
-from t2ipal.cli.whole import Compare, Doctor, Run
 from t2ipal.errors import UserError, nearest
-from t2ipal.runs.config import RunConfig
 
-_VERBS: dict[str, tuple[type, str]] = {
-    "run": (Run, "label, generate, embed, train and compare in one go, in one folder"),
-    "label": (Label, "captions -> the classes they name"),
-    "generate": (Generate, "labelled captions -> drawn images"),
-    "import": (Import, "images with captions that were made elsewhere -> a set like a drawn one"),
-    "pack": (Pack, "a set of images -> webdataset shards"),
-    "embed": (Embed, "images and captions -> cached CLIP features"),
-    "train": (Train, "labelled captions and drawn images -> a tagger"),
-    "eval": (Eval, "measure a tagger on labelled images"),
-    "compare": (Compare, "table of methods and ablations on labelled images"),
-    "benchmark": (Benchmark, "a published setting on VOC2007, MS-COCO or NUS-WIDE, or a rehearsal"),
-    "predict": (Predict, "tag images"),
-    "doctor": (Doctor, "what is here, what a run still needs, how long and large it would be"),
+# Verb: module and class that do it, imported when it is asked for, and what it does.
+_VERBS = {
+    "run": ("whole", "Run", "label, generate, embed, train and compare in one go, in one folder"),
+    "label": ("stages", "Label", "captions -> the classes they name"),
+    "generate": ("stages", "Generate", "labelled captions -> generated images"),
+    "import": ("exchanging", "Import", "images with captions from elsewhere -> a generated set"),
+    "pack": ("exchanging", "Pack", "a set of images -> webdataset shards"),
+    "embed": ("stages", "Embed", "images and captions -> cached CLIP features"),
+    "train": ("stages", "Train", "labelled captions and generated images -> a tagger"),
+    "eval": ("tagging", "Eval", "measure a tagger on labelled images"),
+    "compare": ("whole", "Compare", "table of methods and ablations on labelled images"),
+    "benchmark": ("benchmarking", "Benchmark", "a published setting on its data, or a rehearsal"),
+    "predict": ("tagging", "Predict", "tag images"),
+    "doctor": ("whole", "Doctor", "what is here, what a run needs, how long and large it would be"),
 }
 
 
@@ -51,26 +43,35 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        complain("interrupted; start it again to go on where it was.")
+        complain("interrupted; the same command resumes.")
         return 130
 
 
 def _run(arguments: list[str]) -> int:
-    verb = arguments[0] if arguments else "--help"
-    if verb in ("-h", "--help", "help"):
-        print(_usage())
-        return 0
-    if verb == "--version":
-        import importlib.metadata
+    name, *rest = arguments or ["help"]
+    if name in ("help", "-h", "--help"):
+        if not rest or rest[0].startswith("-"):
+            print(_usage())
+            return 0
+        name, rest = rest[0], ["--help"]
+    if name in ("version", "-V", "--version"):
+        from importlib.metadata import version
 
-        print(importlib.metadata.version("t2ipal"))
+        print(version("t2ipal"))
         return 0
-    if verb not in _VERBS:
+    if name not in _VERBS:
         raise UserError(
-            f"there is no command {verb!r}{nearest(verb, _VERBS)}; see 't2ipal --help'."
+            f"there is no command {name!r}{nearest(name, _VERBS)}; see 't2ipal --help'."
         )
+    from t2ipal.cli.options import help_text, parse
+
+    module, verb, _ = _VERBS[name]
+    made = getattr(importlib.import_module(f"t2ipal.cli.{module}"), verb)
+    if {"-h", "--help", "--help-all"} & set(rest):
+        print(help_text(name, made, everything="--help-all" in rest))
+        return 0
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    return _parse(verb, arguments[1:]).run()
+    return parse(name, made, rest).run()
 
 
 def _usage() -> str:
@@ -80,29 +81,9 @@ def _usage() -> str:
         "",
         "Class names and captions in, a multi-label image tagger out (T2I-PAL).",
         "",
-        *(f"  {verb:<{width}}  {text}" for verb, (_, text) in _VERBS.items()),
+        *(f"  {verb:<{width}}  {text}" for verb, (_, _, text) in _VERBS.items()),
         "",
-        "'t2ipal COMMAND --help' shows a command's options.",
+        "'t2ipal COMMAND --help' (or 't2ipal help COMMAND') shows a command's options.",
         "The first thing to try: t2ipal run --classes voc2007 --compose 200 --out runs/first",
     ]
     return "\n".join(lines)
-
-
-def _parse(verb: str, arguments: list[str]) -> Any:
-    kwargs: dict[str, Any] = {}
-    # Flags win over the file, the file over the defaults.
-    if verb == "run":
-        kwargs["default"] = Run(out=tyro.MISSING, settings=_defaults(arguments))
-    if verb == "doctor":
-        kwargs["default"] = Doctor(settings=_defaults(arguments))
-    return tyro.cli(_VERBS[verb][0], prog=f"t2ipal {verb}", args=arguments, **kwargs)
-
-
-def _defaults(arguments: list[str]) -> Any:
-    """The run's settings before flags: those of ``--config FILE``, or the built-in ones."""
-    for option, value in itertools.pairwise([*arguments, ""]):
-        if option == "--config":
-            return RunConfig.read(value)
-        if option.startswith("--config="):
-            return RunConfig.read(option.partition("=")[2])
-    return RunConfig()

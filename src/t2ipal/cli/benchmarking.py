@@ -2,52 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional
-
+from t2ipal.cli.options import Verb
 from t2ipal.cli.speech import say
-from t2ipal.errors import UserError
+from t2ipal.errors import Count, UserError, settings
 
 
-@dataclass(frozen=True)
-class Benchmark:
+@settings
+class Benchmark(Verb):
     """Run a published setting on VOC2007, MS-COCO 2014 or NUS-WIDE, or rehearse it."""
 
-    config: Positional[str | None] = None
-    """configuration: a YAML file, such as configs/voc2007/rn50-t2i-pal.yaml, or its name"""
-    data: str | None = None
-    """the benchmark's folder in its authors' layout: VOCdevkit, COCO or NUS-WIDE; options of the
+    positional = ("setting",)
+    examples = (
+        "t2ipal benchmark voc2007/rn50-t2i-pal --data VOCdevkit",
+        "t2ipal benchmark --rehearse voc2007",
+    )
+    _: KW_ONLY
+    setting: str | None = None
+    """published setting: a YAML file, such as configs/voc2007/rn50-t2i-pal.yaml, or its name"""
+    data: Annotated[str, "DIR"] | None = None
+    """folder of the benchmark in its authors' layout: VOCdevkit, COCO or NUS-WIDE; options of the
     reader may follow (DIR?images=labelled)"""
-    captions: Path | None = None
-    """captions file, where it lies neither in DIR, nor beside it, nor in annotations/ there"""
-    out: Path | None = None
-    """folder of the run; runs/benchmarks/NAME where not given"""
+    captions: Annotated[Path, "FILE"] | None = None
+    """captions, where they lie neither in the folder, nor beside it, nor in annotations/ there"""
+    out: Annotated[Path, "DIR"] | None = None
+    """folder of the run; runs/benchmarks/SETTING if omitted"""
     rehearse: Literal["voc2007", "coco2014", "nuswide"] | None = None
-    """make a small data set of this layout from the miniature's world, and run the configuration
-    (T2I-PAL on RN50 where none is given) on it with the miniature models"""
-    batch_size: int | None = None
-    """drawings made together; does not change them"""
-    device: str | None = None
-    """auto, cpu, cuda, mps; auto where not given"""
+    """make a small data set of this layout from the miniature's world, and run the setting (T2I-PAL
+    on RN50 if omitted) on it with the miniature models"""
+    batch_size: Count | None = None
+    """images processed together; the setting's if omitted"""
+    device: Annotated[str, "DEVICE"] | None = None
+    """where models compute: auto, cpu, cuda, cuda:N or mps; the setting's if omitted"""
 
     def run(self) -> int:
-        from dataclasses import replace
-
         from t2ipal.miniature import official_layouts as rehearsal
         from t2ipal.runs.benchmark.identity import REHEARSED_DATA, refuse_foreign
         from t2ipal.runs.benchmark.rehearsal import find_configuration, rehearsed
         from t2ipal.runs.benchmark.run import benchmark
         from t2ipal.runs.benchmark.setting import BenchmarkConfig
 
-        if self.config is None and self.rehearse is None:
-            raise UserError(
-                "name a configuration, such as configs/voc2007/rn50-t2i-pal.yaml, or what to "
-                "--rehearse."
-            )
-        name = self.config or f"{self.rehearse}/rn50-t2i-pal"
+        if self.setting is None and self.rehearse is None:
+            raise UserError("name a setting, such as voc2007/rn50-t2i-pal, or what to --rehearse.")
+        name = self.setting or f"{self.rehearse}/rn50-t2i-pal"
         config = BenchmarkConfig.read(find_configuration(name))
         given: dict[str, Any] = {"batch_size": self.batch_size, "device": self.device}
         given = {key: value for key, value in given.items() if value is not None}

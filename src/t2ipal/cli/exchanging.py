@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
-
+from t2ipal.cli.options import Verb
 from t2ipal.cli.speech import say
+from t2ipal.errors import Count, settings
+from t2ipal.runs.config import ClassSettings
 
 
-@dataclass(frozen=True)
-class Import:
-    """Take images with captions that were made elsewhere, as if they had been drawn here."""
+@settings
+class Import(ClassSettings, Verb):
+    """Take images with captions that were made elsewhere, as if they had been generated here."""
 
-    source: Positional[str]
+    positional = ("source",)
+    needed = ("classes",)
+    examples = (
+        "t2ipal import generated/ --classes voc2007 --out images",
+        "t2ipal import 'hf:ORG/NAME?split=train&caption=text' --classes voc2007 --out images",
+    )
+    _: KW_ONLY
+    source: str
     """a folder of images with a metadata.jsonl, a metadata.csv or a .txt beside each image; a
-    webdataset shard (.tar), or a folder of them; or hf:NAME[?split=train&image=COLUMN&
-    caption=COLUMN&revision=REV], a data set on the Hugging Face hub, a folder that save_to_disk
-    made or a folder of parquet files"""
-    classes: str
-    """voc2007, coco2014, nuswide, or a YAML file of class names"""
-    out: Path
+    webdataset shard (.tar), or a folder of them; or
+    hf:NAME[?split=train&image=COLUMN&caption=COLUMN&revision=REV], a data set on the Hugging Face
+    hub, a folder that save_to_disk made, or a folder of parquet files"""
+    out: Annotated[Path, "DIR"]
     """folder for images/, images.jsonl and captions.jsonl"""
 
     def run(self) -> int:
@@ -38,16 +45,19 @@ class Import:
         return 0
 
 
-@dataclass(frozen=True)
-class Pack:
+@settings
+class Pack(Verb):
     """Write a generated set as webdataset shards: image, caption and manifest row of each."""
 
-    folder: Positional[Path]
+    positional = ("folder",)
+    examples = ("t2ipal pack runs/mine --out shards",)
+    _: KW_ONLY
+    folder: Path
     """folder of a generated set (images.jsonl and images/)"""
-    out: Path
+    out: Annotated[Path, "DIR"]
     """folder for 000000.tar, 000001.tar, ..."""
-    per_shard: int = 1000
-    """images a shard"""
+    per_shard: Count = 1000
+    """images per shard"""
 
     def run(self) -> int:
         from t2ipal.generation.exchange import pack

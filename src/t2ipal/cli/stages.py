@@ -2,55 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
+from t2ipal.cli.options import Verb
 from t2ipal.cli.speech import say
-from t2ipal.errors import UserError
-from t2ipal.runs.config import RunConfig
+from t2ipal.clip.clip_settings import ClipSettings
+from t2ipal.errors import Count, UserError, settings, settings_of
+from t2ipal.generation.diffusion.settings import GenerationSettings
+from t2ipal.runs.config import (
+    CaptionSettings,
+    ClassSettings,
+    RunConfig,
+    SeedSettings,
+    TrainingSettings,
+)
 
 
-@dataclass(frozen=True)
-class Label:
+@settings
+class Label(CaptionSettings, Verb):
     """Find the classes that captions name."""
 
-    classes: str
-    """voc2007, coco2014, nuswide, or a YAML file of class names"""
-    out: Path
+    needed = ("classes",)
+    examples = (
+        "t2ipal label --classes voc2007 --captions captions.txt --out captions.jsonl",
+        "t2ipal label --classes classes.yaml --compose 200 --out captions.jsonl",
+    )
+    _: KW_ONLY
+    out: Annotated[Path, "FILE"]
     """JSONL file to write: id, caption, labels, unknown, matches"""
-    captions: Path | None = None
-    """captions: text, JSONL, CSV, COCO captions JSON, or Localized Narratives JSONL"""
-    compose: int | None = None
-    """make this many captions from the class names instead"""
-    limit: int | None = None
-    """use at most this many captions"""
-    per_class: int | None = None
-    """keep at most this many captions a class, each filed under the rarest class it names"""
-    spread: str = "chance"
-    """which ones: chance, or co-occurrence (some that name the class alone, the rest spread over
-    the sets of classes named together)"""
-    seed: int = 0
-    """of the composed captions and of the choice per class"""
 
     def run(self) -> int:
         from t2ipal.captions.labelled import LabelSummary, write_labelled
         from t2ipal.runs.labelling import labelled_captions
         from t2ipal.vocabulary import Vocabulary
 
-        config = RunConfig(
-            classes=self.classes,
-            captions=None if self.captions is None else str(self.captions),
-            compose=self.compose,
-            limit=self.limit,
-            per_class=self.per_class,
-            spread=self.spread,
-            seed=self.seed,
-        )
-        config.require()
+        self.require()
         vocabulary = Vocabulary.load(self.classes)
-        rows = labelled_captions(config, vocabulary)
+        rows = labelled_captions(self, vocabulary)
         write_labelled(self.out, rows)
         for line in LabelSummary.of(rows, vocabulary).lines():
             say(line)
@@ -58,66 +49,37 @@ class Label:
         return 0
 
 
-@dataclass(frozen=True)
-class Generate:
-    """Draw the captions that name a class."""
+@settings
+class SharedWork:
+    """Over which processes the work is spread."""
 
-    captions: Path
-    """labelled captions, as 't2ipal label' writes them"""
-    out: Path
+    shard: Annotated[str, "I/N"] | None = None
+    """do the I-th of N parts (from 0), beside other processes that write to the same folder"""
+    engine: Literal["local", "ray"] = "local"
+    """local (this process) or ray (the workers of a Ray cluster, which share the folders)"""
+    workers: Count | None = None
+    """workers of --engine ray; if omitted one per GPU, or one per node without GPUs"""
+
+
+@settings
+class Generate(GenerationSettings, ClipSettings, ClassSettings, SharedWork, SeedSettings, Verb):
+    """Generate images for the captions that name a class."""
+
+    examples = (
+        "t2ipal generate --labelled-captions captions.jsonl --preset fast --out images",
+        "t2ipal generate --labelled-captions captions.jsonl --preset fast --inspect \\",
+        "    --clip ViT-B-16:openai --classes voc2007 --out images",
+    )
+    _: KW_ONLY
+    labelled_captions: Annotated[Path, "FILE"]
+    """captions with their labels, as 't2ipal label' writes them"""
+    out: Annotated[Path, "DIR"]
     """folder for images/ and images.jsonl"""
-    generator: str | None = None
-    """diffusers text-to-image pipeline: a hub id, a folder, or miniature"""
-    preset: str | None = None
-    """a generator with steps, guidance and size for what is not given: paper (Stable Diffusion
-    1.5), fast (SD-Turbo), sdxl-turbo, sdxl, sd3, pixart, sana, flux"""
-    images_per_caption: int = 1
-    """drawings of each caption"""
-    seed: int = 0
-    """of the run; each image has its own seed from it, the caption's id and its number"""
-    batch_size: int = 8
-    """drawings made together; does not change them"""
-    steps: int | None = None
-    """denoising steps; the pipeline's own number where not given"""
-    guidance: float | None = None
-    """guidance scale; the pipeline's own where not given"""
-    negative_prompt: str | None = None
-    """what the drawings should not show"""
-    height: int | None = None
-    """pixels"""
-    width: int | None = None
-    """pixels"""
-    revision: str | None = None
-    """of the generator on the hub"""
-    precision: str = "auto"
-    """auto, fp32, bf16, fp16"""
-    device: str = "auto"
-    """auto, cpu, cuda, mps"""
-    exact: bool = True
-    """the same bytes whatever the batch size; on a GPU that draws one image at a time"""
-    ancestral: bool = False
-    """keep a scheduler that adds noise in every step; else its sibling without draws"""
-    max_redraws: int = 3
-    """attempts beyond the first at a drawing that is black, flat, flagged or unseen"""
-    inspect: str | None = None
-    """a CLIP (NAME:PRETRAINED, hf-hub:ORG/NAME, a folder, miniature) to ask whether each drawing
-    shows its labels: what it does not see becomes unknown, a drawing without any is drawn again"""
-    classes: str | None = None
-    """the classes to ask it about: voc2007, coco2014, nuswide, or a YAML file"""
-    patience: int = 3
-    """a label is seen unless more than so many absent classes look likelier"""
     overwrite: bool = False
-    """replace images in OUT that belong to another job"""
-    shard: str | None = None
-    """I/N: draw the I-th of N parts (from 0), beside other processes with the same OUT"""
-    engine: str = "local"
-    """local (this process) or ray (the workers of a Ray cluster, which share OUT)"""
-    workers: int | None = None
-    """how many with --engine ray; one a GPU, or else one a node where not given"""
+    """replace images in the folder that belong to another job"""
 
     def run(self) -> int:
         from t2ipal.captions.labelled import read_labelled
-        from t2ipal.generation.diffusion.settings import settings_of
         from t2ipal.generation.generate import generate
         from t2ipal.parallel.cluster import choose_engine
         from t2ipal.parallel.sharding import Shard
@@ -125,28 +87,28 @@ class Generate:
         if self.generator is None and self.preset is None:
             raise UserError("name a --generator (a hub id, a folder, or miniature) or a --preset.")
         cluster = choose_engine(self.engine, self.workers, self.shard)
-        drawn = RunConfig(
-            generator=self.generator or "miniature", preset=self.preset, **settings_of(self)
-        ).with_preset()
+        chosen = self.with_preset()
+        assert chosen.generator is not None, "with_preset names one"
         inspector = None
-        if self.inspect is not None:
-            if self.classes is None:
+        if self.inspect:
+            if not self.classes:
                 raise UserError("--inspect asks about classes: name them with --classes.")
             from t2ipal.generation.inspector import ClipInspector
             from t2ipal.vocabulary import Vocabulary
 
-            vocabulary = Vocabulary.load(self.classes)
-            inspector = ClipInspector(self.inspect, vocabulary, self.patience, device=self.device)
+            inspector = ClipInspector(
+                settings_of(ClipSettings, self), Vocabulary.load(self.classes), self.patience
+            )
         summary = generate(
-            read_labelled(self.captions),
-            drawn.generator,
+            read_labelled(self.labelled_captions),
+            chosen.generator,
             self.out,
             images_per_caption=self.images_per_caption,
             seed=self.seed,
             batch_size=self.batch_size,
-            settings=drawn.drawing(),
+            settings=settings_of(GenerationSettings, chosen),
             revision=self.revision,
-            max_redraws=self.max_redraws,
+            max_redraws=self.max_retries,
             inspector=inspector,
             overwrite=self.overwrite,
             shard=None if self.shard is None else Shard.parse(self.shard),
@@ -158,43 +120,29 @@ class Generate:
             from t2ipal.report.inspected import write_inspected
 
             if sheet := write_inspected(self.out):
-                say(f"doubtful drawings are shown in {sheet}")
+                say(f"doubtful images are shown in {sheet}")
         return 0
 
 
-@dataclass(frozen=True)
-class Embed:
-    """Bring drawn images and captions through a frozen CLIP into the feature cache."""
+@settings
+class Embed(ClipSettings, SharedWork, Verb):
+    """Bring generated images and captions through a frozen CLIP into the feature cache."""
 
-    images: Path
+    needed = ("clip",)
+    examples = (
+        "t2ipal embed --images images --labelled-captions captions.jsonl --clip ViT-B-16:openai",
+    )
+    _: KW_ONLY
+    images: Annotated[Path, "DIR"]
     """folder of a generated set (images.jsonl and images/)"""
-    clip: str
-    """open_clip model: NAME:PRETRAINED, hf-hub:ORG/NAME, a folder, or miniature"""
-    captions: Path | None = None
-    """labelled captions to embed too"""
-    out: Path | None = None
-    """folder of the feature cache; IMAGES/features where not given"""
-    batch_size: int = 32
-    """images that go through CLIP together"""
-    shard: str | None = None
-    """I/N: embed the I-th of N parts (from 0), beside other processes with the same OUT"""
-    engine: str = "local"
-    """local (this process) or ray (the workers of a Ray cluster, which share IMAGES and OUT)"""
-    workers: int | None = None
-    """how many with --engine ray; one a GPU, or else one a node where not given"""
-    image_size: int | None = None
-    """input size; the model's own where not given"""
-    resize_mode: str | None = None
-    """shortest (cut the centre out), squash, longest (borders); the model's own where not given"""
-    local_grid: int | None = None
-    """average local features on so many cells a side, where they are finer"""
-    device: str = "auto"
-    """auto, cpu, cuda, mps"""
-    precision: str = "auto"
-    """auto, fp32, bf16, fp16"""
+    labelled_captions: Annotated[Path, "FILE"] | None = None
+    """captions to embed too, as 't2ipal label' writes them"""
+    features: Annotated[Path, "DIR"] | None = None
+    """folder of the feature cache; IMAGES/features if omitted"""
+    batch_size: Count = 32
+    """images processed together"""
     verify: bool = False
-    """read what is in the cache and compare it with its checksums; what has changed is embedded
-    again"""
+    """compare what is in the cache with its checksums, and embed again what has changed"""
 
     def run(self) -> int:
         from t2ipal.captions.labelled import read_labelled
@@ -207,22 +155,16 @@ class Embed:
 
         cluster = choose_engine(self.engine, self.workers, self.shard)
         rows = read_manifest(self.images)
-        captions = [] if self.captions is None else read_labelled(self.captions)
+        file = self.labelled_captions
+        captions = [] if file is None else read_labelled(file)
         if self.shard is not None:
             shard = Shard.parse(self.shard)
             rows = [row for row in rows if shard.takes(row.sha256)]
             captions = [row for row in captions if shard.takes(sha256_text(row.caption))]
-        load = partial(
-            Backbone.load,
-            self.clip,
-            device=self.device,
-            precision=self.precision,
-            image_size=self.image_size,
-            resize_mode=self.resize_mode,
-            local_grid=self.local_grid,
-        )
+        load = partial(Backbone.load, settings_of(ClipSettings, self))
         backbone = load()
-        cache = FeatureCache(self.out or self.images / "features", backbone, verify=self.verify)
+        folder = self.features or self.images / "features"
+        cache = FeatureCache(folder, backbone, verify=self.verify)
         files = [self.images / row.file for row in rows]
         size, (height, width) = backbone.cost
         say(
@@ -243,68 +185,61 @@ class Embed:
         return 0
 
 
-@dataclass(frozen=True)
-class Train:
-    """Tune one method on labelled captions and the images drawn from them."""
+@settings
+class Train(TrainingSettings, ClassSettings, Verb):
+    """Tune one method on labelled captions and the images generated from them."""
 
-    classes: str
-    """voc2007, coco2014, nuswide, or a YAML file of class names"""
-    captions: Path
-    """labelled captions, as 't2ipal label' writes them"""
-    images: Path
+    needed = ("classes",)
+    common = (
+        "classes",
+        "labelled_captions",
+        "images",
+        "out",
+        "method",
+        "features",
+        "config",
+        "clip",
+        "data",
+        "real_images",
+        "shots",
+        "label_fraction",
+        "seed",
+        "device",
+        "train.train_on",
+        "train.epochs",
+    )
+    examples = (
+        "t2ipal train --classes voc2007 --labelled-captions captions.jsonl --images images \\",
+        "    --clip ViT-B-16:openai --out model",
+        "t2ipal train --config RUN/config.yaml --labelled-captions RUN/captions.jsonl \\",
+        "    --images RUN --method tai-dpt --out tai-dpt",
+    )
+    _: KW_ONLY
+    labelled_captions: Annotated[Path, "FILE"]
+    """captions with their labels, as 't2ipal label' writes them"""
+    images: Annotated[Path, "DIR"]
     """folder of a generated set (images.jsonl and images/)"""
-    out: Path
+    out: Annotated[Path, "DIR"]
     """model folder to write"""
-    clip: str = "miniature"
-    """open_clip model: NAME:PRETRAINED, hf-hub:ORG/NAME, a folder, or miniature"""
     method: str = "t2i-pal"
-    """t2i-pal, tai-dpt, tai-dpt-original, dualcoop, clip-dpt, zero-shot, or an ablation, say
+    """t2i-pal, tai-dpt, tai-dpt-original, dualcoop, clip-dpt, zero-shot, or an ablation, such as
     t2i-pal/no-adapter"""
-    features: Path | None = None
-    """folder of the feature cache; IMAGES/features where not given"""
-    config: Path | None = None
-    """YAML file with settings of head and training"""
-    data: str | None = None
-    """test images; only tai-dpt-original/best-on-test looks at them, to choose its epoch"""
-    seed: int = 0
-    """of the start, of the order of the items and of the choice of the shots"""
-    real_images: str | None = None
-    """labelled real images to train on too: a folder with labels.csv or of folders named by
-    class (DIR?others=unknown if they may show several), a COCO-format JSON, or
-    miniature[:test|known][:N]"""
-    real_folder: Path | None = None
-    """folder of the images of a COCO JSON in --real-images, where it cannot be guessed"""
-    shots: int | None = None
-    """take so few of them that each class has just this many or a few more; all where not given"""
-    label_fraction: float | None = None
-    """keep each of their labels with this probability, as in partial-label papers (0.1 to 0.9)"""
-    mask_seed: int | None = None
-    """of the labels that are kept; 0 where not given"""
+    features: Annotated[Path, "DIR"] | None = None
+    """folder of the feature cache; IMAGES/features if omitted"""
+    config: Annotated[Path, "FILE"] | None = None
+    """YAML file of settings, such as a run's config.yaml; options win over it"""
 
     def run(self) -> int:
-        from dataclasses import replace
-
         from t2ipal.runs.fitting import train
 
-        config = RunConfig() if self.config is None else RunConfig.read(self.config)
-        given: dict[str, Any] = {
-            "data": self.data,
-            "real_images": self.real_images,
-            "real_folder": None if self.real_folder is None else str(self.real_folder),
-            "shots": self.shots,
-            "label_fraction": self.label_fraction,
-            "mask_seed": self.mask_seed,
-        }
-        config = replace(config, **{k: v for k, v in given.items() if v is not None})
         tagger = train(
             self.classes,
-            self.captions,
+            self.labelled_captions,
             self.images,
             self.out,
-            clip=self.clip,
             method=self.method,
             features=self.features,
-            config=replace(config, seed=self.seed),
+            config=settings_of(RunConfig, self),
             say=say,
         )
         valid = tagger.about.get("held_out_map")

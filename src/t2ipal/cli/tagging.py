@@ -6,15 +6,16 @@ import csv
 import itertools
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import KW_ONLY
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from tyro.conf import Positional
-
+from t2ipal.cli.options import Verb
 from t2ipal.cli.speech import complain, say
-from t2ipal.datasets.image_files import find_images
-from t2ipal.errors import UserError
+from t2ipal.clip.clip_settings import InputSettings
+from t2ipal.datasets.image_files import IMAGE_SUFFIXES, find_images
+from t2ipal.errors import Count, UserError, settings
+from t2ipal.runs.config import Crops, EvaluationSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,39 +23,44 @@ if TYPE_CHECKING:
     from t2ipal.tagger.tagger import Tagged, Tagger
 
 
-@dataclass(frozen=True)
-class Eval:
+@settings
+class ModelSettings(InputSettings):
+    """How a saved model looks at images."""
+
+    crops: Crops | None = None
+    """also score images by N x N overlapping crops; the model's own number if omitted"""
+
+
+@settings
+class Eval(ModelSettings, EvaluationSettings, Verb):
     """Measure a tagger on labelled images."""
 
-    model: Positional[Path]
+    positional = ("model",)
+    needed = ("data",)
+    examples = (
+        "t2ipal eval runs/mine/model --data photos/",
+        "t2ipal eval runs/mine/model --data coco2014:COCO --out eval.json",
+    )
+    _: KW_ONLY
+    model: Path
     """model folder, such as RUN/model"""
-    data: str
-    """a folder with labels.csv or of folders named by class, a COCO-format JSON, voc2007:DIR,
-    coco2014:DIR or nuswide:DIR (each perhaps with ?split=NAME), or
-    miniature[:test|hard|known][:N]"""
-    images: Path | None = None
-    """folder of the images of a COCO JSON, where it cannot be guessed"""
-    cache: Path | None = None
-    """folder of the feature cache; beside the model where not given"""
-    out: Path | None = None
+    features: Annotated[Path, "DIR"] | None = None
+    """folder of the feature cache; beside the model if omitted"""
+    out: Annotated[Path, "FILE"] | None = None
     """JSON file to write the figures to"""
-    image_size: int | None = None
-    """input size of CLIP, where another than the model was tuned with"""
-    crops: int | None = None
-    """see each image through so many windows a side too; the model's own number if left out"""
-    device: str = "auto"
-    """auto, cpu, cuda, mps"""
 
     def run(self) -> int:
         from t2ipal.files import write_text
         from t2ipal.tagger.scoring import score
 
+        assert self.data is not None, "it is needed"
         scored = score(
             self.model,
             self.data,
-            images=self.images,
-            cache=self.cache,
+            images=self.data_folder,
+            cache=self.features,
             device=self.device,
+            precision=self.precision,
             image_size=self.image_size,
             crops=self.crops,
         )
@@ -75,40 +81,53 @@ class Eval:
         return 0
 
 
-@dataclass(frozen=True)
-class Predict:
+@settings
+class Predict(ModelSettings, Verb):
     """Tag images: files, folders and globs."""
 
-    model: Positional[str]
+    positional = ("model", "images")
+    examples = (
+        "t2ipal predict runs/mine/model photo.jpg",
+        "t2ipal predict runs/mine/model photos/ --top 3 --format csv > tags.csv",
+        "t2ipal predict runs/mine/model 'photos/*.jpg' --heatmaps overlays",
+    )
+    _: KW_ONLY
+    model: str
     """model folder, such as RUN/model, or ORG/NAME on the Hugging Face hub"""
-    paths: Positional[tuple[str, ...]]
+    images: tuple[str, ...]
     """image files, folders (searched through) and glob patterns"""
-    top: int | None = None
-    """show the K most probable classes; those above their thresholds where not given"""
+    top: Count | None = None
+    """show the N most probable classes; those above their thresholds if omitted"""
     format: Literal["table", "jsonl", "csv"] = "table"
     """how to print"""
-    heatmaps: Path | None = None
-    """folder for one overlay a shown tag"""
-    batch_size: int = 16
-    """images that go through CLIP together"""
-    image_size: int | None = None
-    """input size of CLIP, where another than the model was tuned with"""
-    crops: int | None = None
-    """see each image through so many windows a side too; the model's own number if left out"""
-    device: str = "auto"
-    """auto, cpu, cuda, mps"""
+    heatmaps: Annotated[Path, "DIR"] | None = None
+    """folder for one overlay per shown tag"""
+    batch_size: Count = 16
+    """images processed together"""
 
     def run(self) -> int:
+        if Path(self.model).suffix.lower() in IMAGE_SUFFIXES and Path(self.model).is_file():
+            raise UserError(
+                f"{self.model} is an image: name the model folder first, as in 't2ipal predict "
+                f"MODEL {self.model}'."
+            )
+        if not self.images:
+            raise UserError(
+                f"no images: name files, folders or patterns after the model, as in 't2ipal "
+                f"predict {self.model} photo.jpg'."
+            )
         from t2ipal.tagger.tagger import Tagger
 
-        if self.top is not None and self.top < 1:
-            raise UserError(f"--top must be at least 1, not {self.top}.")
-        files = find_images(self.paths)
+        files = find_images(self.images)
         first = next(files, None)
         if first is None:
-            raise UserError(f"no image among {', '.join(self.paths)}; check the paths.")
+            raise UserError(f"no image among {', '.join(self.images)}; check the paths.")
         tagger = Tagger.from_pretrained(
-            self.model, device=self.device, image_size=self.image_size, crops=self.crops
+            self.model,
+            device=self.device,
+            precision=self.precision,
+            image_size=self.image_size,
+            crops=self.crops,
         )
         writer = csv.writer(sys.stdout, lineterminator="\n")
         if self.format == "csv":

@@ -2,90 +2,131 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import tyro
-from tyro.conf import Positional
-
+from t2ipal.cli.options import Verb
 from t2ipal.cli.speech import say
-from t2ipal.errors import UserError
-from t2ipal.runs.config import RunConfig
+from t2ipal.errors import UserError, settings, settings_of
+from t2ipal.runs.config import CompareSettings, RunConfig
+
+# What people choose in a run. The rest is fine tuning, which --help-all shows.
+_COMMON = (
+    "out",
+    "config",
+    "classes",
+    "captions",
+    "compose",
+    "per_class",
+    "preset",
+    "generator",
+    "images_per_caption",
+    "steps",
+    "inspect",
+    "exact",
+    "batch_size",
+    "clip",
+    "image_size",
+    "crops",
+    "train.train_on",
+    "train.epochs",
+    "data",
+    "data_folder",
+    "real_images",
+    "shots",
+    "label_fraction",
+    "real_data",
+    "seeds",
+    "ablations",
+    "seed",
+    "device",
+    "precision",
+)
 
 
-@dataclass(frozen=True)
-class Run:
-    """Label, generate, embed, train and compare in one folder; a second start goes on."""
+@settings
+class Run(RunConfig, Verb):
+    """Label, generate, embed, train and compare in one folder; started again, it resumes."""
 
-    out: Path
+    needed = ("classes",)
+    common = _COMMON
+    examples = (
+        "t2ipal run --classes voc2007 --compose 200 --out runs/first",
+        "t2ipal run --classes classes.yaml --captions captions.txt --preset fast \\",
+        "    --clip ViT-B-16:openai --data photos/ --out runs/mine",
+        "t2ipal run --config runs/mine/config.yaml --seed 1 --out runs/again",
+    )
+    _: KW_ONLY
+    out: Annotated[Path, "DIR"]
     """folder of the run"""
-    config: Path | None = None
-    """YAML file of settings, such as another run's config.yaml; flags win over it"""
-    settings: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
+    config: Annotated[Path, "FILE"] | None = None
+    """YAML file of settings, such as another run's config.yaml; options win over it"""
 
     def run(self) -> int:
         from t2ipal.runs.pipeline import run
 
-        run(self.settings, self.out, say=say)
+        run(settings_of(RunConfig, self), self.out, say=say)
         return 0
 
 
-@dataclass(frozen=True)
-class Compare:
-    """Fit and judge every method and ablation on a run's features."""
+@settings
+class Compare(CompareSettings, Verb):
+    """Fit and evaluate every method and ablation on the features of a run."""
 
-    run_folder: Positional[Path]
+    positional = ("run_folder",)
+    examples = (
+        "t2ipal compare runs/mine --data photos/",
+        "t2ipal compare runs/mine --data coco2014:COCO --seeds 0 1 2 3 4",
+    )
+    _: KW_ONLY
+    run_folder: Annotated[Path, "RUN"]
     """folder of a run"""
-    data: str | None = None
-    """test images: a folder with labels.csv, a COCO-format JSON, voc2007:DIR, coco2014:DIR,
-    nuswide:DIR, or miniature; the run's own if left out"""
-    real_data: str | None = None
-    """labelled real training images for the ceiling row, like data"""
-    images: Path | None = None
-    """folder of the images of a COCO JSON, where it cannot be guessed"""
-    seeds: tuple[int, ...] | None = None
-    """seeds of the methods; the run's own if left out"""
+
+    @classmethod
+    def file(cls, given: Mapping[str, Any]) -> Path | None:
+        if "run_folder" not in given:
+            return None
+        path = Path(given["run_folder"]) / "config.yaml"
+        if not path.exists():
+            raise UserError(f"{path.parent}: holds no run; make one with 't2ipal run'.")
+        return path
 
     def run(self) -> int:
-        from dataclasses import replace
-
         from t2ipal.runs.pipeline import run
 
-        path = self.run_folder / "config.yaml"
-        if not path.exists():
-            raise UserError(f"{self.run_folder}: holds no run; make one with 't2ipal run'.")
-        config = RunConfig.read(path)
-        given: dict[str, Any] = {
-            "data": self.data,
-            "real_data": self.real_data,
-            "images": None if self.images is None else str(self.images),
-            "seeds": self.seeds,
-        }
-        config = replace(config, **{k: v for k, v in given.items() if v is not None})
-        if config.data is None:
+        if self.data is None:
             raise UserError("no test images: give --data FOLDER, a COCO-format JSON, or miniature.")
-        run(config, self.run_folder, say=say)
+        config = RunConfig.read(self.run_folder / "config.yaml")
+        chosen = {field.name: getattr(self, field.name) for field in fields(CompareSettings)}
+        run(replace(config, **chosen), self.run_folder, say=say)
         return 0
 
 
-@dataclass(frozen=True)
-class Doctor:
+@settings
+class Doctor(RunConfig, Verb):
     """Tell what is here, what a run still needs, and how long and large it would be."""
 
-    out: Path = Path("runs")
-    """folder in which the run would be"""
-    config: Path | None = None
-    """YAML file of settings, such as another run's config.yaml; flags win over it"""
+    common = ("measure", *_COMMON)
+    examples = (
+        "t2ipal doctor",
+        "t2ipal doctor --classes voc2007 --compose 20000 --preset fast --measure",
+        "t2ipal doctor --data voc2007:VOCdevkit",
+    )
+    _: KW_ONLY
+    out: Annotated[Path, "DIR"] = Path("runs")
+    """folder of the run"""
+    config: Annotated[Path, "FILE"] | None = None
+    """YAML file of settings, such as another run's config.yaml; options win over it"""
     measure: bool = False
-    """draw and embed a few images to tell how long it would take"""
-    settings: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)
+    """generate and embed a few images to tell how long a run would take"""
 
     def run(self) -> int:
         from t2ipal.runs.doctor import examine
 
         missing = False
-        for finding in examine(self.settings, self.out, measure=self.measure):
+        for finding in examine(settings_of(RunConfig, self), self.out, measure=self.measure):
             say(str(finding))
             missing |= finding.missing
         return 1 if missing else 0

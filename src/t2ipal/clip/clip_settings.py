@@ -63,13 +63,19 @@ class DeviceSettings:
 
 
 @settings
-class ClipSettings(DeviceSettings):
+class InputSettings(DeviceSettings):
+    """At which size CLIP sees an image."""
+
+    image_size: Annotated[Count, "PIXELS"] | None = None
+    """input size of CLIP; if omitted its own, or the one a saved model was tuned with"""
+
+
+@settings
+class ClipSettings(InputSettings):
     """Which CLIP, and how it sees an image."""
 
     clip: str = "miniature"
     """the frozen CLIP: open_clip's NAME:PRETRAINED, hf-hub:ORG/NAME, a folder, or miniature"""
-    image_size: Annotated[Count, "PIXELS"] | None = None
-    """input size of CLIP; its own if omitted"""
     resize_mode: ResizeMode | None = None
     """how an image becomes a square: shortest (resize, cut the center out), squash (nothing is
     cut) or longest (add borders); CLIP's own if omitted"""

@@ -43,11 +43,17 @@ class SeedSettings:
 
 
 @settings
-class CaptionSettings(SeedSettings):
-    """Which captions, and the classes that they name."""
+class ClassSettings:
+    """Which classes to look for."""
 
     classes: Annotated[str, "CLASSES"] = ""
     """voc2007, coco2014, nuswide, or a YAML file of class names"""
+
+
+@settings
+class CaptionSettings(ClassSettings, SeedSettings):
+    """Which captions to take."""
+
     captions: Annotated[str, "FILE"] | None = None
     """captions: text, JSONL, CSV, COCO captions JSON, or Localized Narratives JSONL"""
     compose: Count | None = None

@@ -184,9 +184,7 @@ def _time(config: RunConfig, backbone: Any, captions: Any, images: int) -> Itera
     from t2ipal.generation.diffusion.text_to_image import TextToImage
 
     assert config.generator is not None, "with_preset names one"
-    painter = TextToImage.load(
-        config.generator, revision=config.revision, settings=config
-    )
+    painter = TextToImage.load(config.generator, revision=config.revision, settings=config)
     prompts = [row.caption for row in captions[:MEASURED_IMAGES]]
     seeds = list(range(len(prompts)))
     painter.draw(prompts, seeds)  # the first call also compares batches and warms caches

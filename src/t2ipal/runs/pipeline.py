@@ -43,7 +43,16 @@ from t2ipal.vocabulary import Vocabulary
 log = logging.getLogger(__name__)
 
 # Settings that change no stored result, so that a finished run may be started with others.
-_FREE = {"batch_size", "device", "data", "data_folder", "real_data", "real_folder", "seeds", "ablations"}
+_FREE = {
+    "batch_size",
+    "device",
+    "data",
+    "data_folder",
+    "real_data",
+    "real_folder",
+    "seeds",
+    "ablations",
+}
 
 
 @dataclass(frozen=True)
@@ -147,9 +156,7 @@ def generate_stage(
     started = time.monotonic()
     inspector = None
     if config.inspect:
-        inspector = ClipInspector(
-            settings_of(ClipSettings, config), vocabulary, config.train.verify.patience
-        )
+        inspector = ClipInspector(settings_of(ClipSettings, config), vocabulary, config.patience)
     assert config.generator is not None, "with_preset names one"
     summary = generate(
         captions,

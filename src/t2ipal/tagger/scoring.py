@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from t2ipal.clip.clip_settings import Precision
 from t2ipal.clip.features import FeatureCache, image_items
 from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError
@@ -49,6 +50,7 @@ def evaluate(
     images: str | Path | None = None,
     cache: str | Path | None = None,
     device: str = "auto",
+    precision: Precision = "auto",
     image_size: int | None = None,
     crops: int | None = None,
     progress: bool = True,
@@ -60,6 +62,7 @@ def evaluate(
         images=images,
         cache=cache,
         device=device,
+        precision=precision,
         image_size=image_size,
         crops=crops,
         progress=progress,
@@ -73,6 +76,7 @@ def score(
     images: str | Path | None = None,
     cache: str | Path | None = None,
     device: str = "auto",
+    precision: Precision = "auto",
     image_size: int | None = None,
     crops: int | None = None,
     progress: bool = True,
@@ -93,7 +97,9 @@ def score(
     """
     tagger = model
     if not isinstance(tagger, Tagger):
-        tagger = Tagger.from_pretrained(tagger, device=device, image_size=image_size, crops=crops)
+        tagger = Tagger.from_pretrained(
+            tagger, device=device, precision=precision, image_size=image_size, crops=crops
+        )
     if cache is None:
         beside = Path(model).parent if isinstance(model, (str, Path)) else Path(".")
         cache = beside / "features"

@@ -19,7 +19,7 @@ Pixels = Annotated[int, Ge(8), MultipleOf(8), "PIXELS"]
 
 @settings
 class Settings(DeviceSettings):
-    """How a pipeline generates; None leaves the choice to the pipeline."""
+    """How images are generated."""
 
     steps: Count | None = None
     """denoising steps; the pipeline's own number if omitted"""
@@ -56,7 +56,7 @@ class Settings(DeviceSettings):
 
 @settings
 class GenerationSettings(Settings):
-    """Which generator makes the images, how many, and which are kept."""
+    """Which generator, and which of its images are kept."""
 
     generator: str | None = None
     """diffusers text-to-image pipeline: a hub id, a folder, or miniature; the preset's if omitted,
@@ -73,6 +73,8 @@ class GenerationSettings(Settings):
     inspect: bool = False
     """let CLIP look at each image while it is generated: labels that it does not find become
     unknown, so do classes that it finds unasked, and an image without any label left is rejected"""
+    patience: Whole = 3
+    """with --inspect, a label is found unless more than N absent classes look likelier"""
     max_retries: Whole = 3
     """further attempts at an image that is rejected: black, flat, flagged, or without its labels"""
 

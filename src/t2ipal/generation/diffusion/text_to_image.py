@@ -21,7 +21,7 @@ from t2ipal.generation.diffusion.settings import PRECISIONS, Settings
 from t2ipal.generation.diffusion.source import Source, load_pipeline, locate
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 log = logging.getLogger(__name__)
 
