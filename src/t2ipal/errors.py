@@ -221,11 +221,9 @@ _LIMITS = (Ge, Gt, Le, Lt, MultipleOf)
 def _user_error(cls: Any, error: ValidationError, named: Callable[[str], str]) -> UserError:
     """The first mistake as one sentence."""
     found = error.errors(include_url=False)[0]
-    *groups, last = [str(step) for step in found["loc"]] or [""]
-    key, own = "", cls
-    fields: dict[str, Any] = {}
-    option: Option | None = None
-    for step in (*groups, last):
+    steps = [str(step) for step in found["loc"]]
+    key, own, option = "", cls, None
+    for step in steps:
         fields = {field.name: field for field in dataclasses.fields(own)}
         if step not in fields:
             break
@@ -234,27 +232,23 @@ def _user_error(cls: Any, error: ValidationError, named: Callable[[str], str]) -
         if not dataclasses.is_dataclass(option.type):
             break
         own = option.type
-    if found["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        key = ".".join((*groups, last))
-        return UserError(_sentence(named, key, f"unknown key {key!r}{nearest(last, fields)}"))
-    cause = found.get("ctx", {}).get("error")
-    if option is None or (cause is not None and dataclasses.is_dataclass(option.type)):
-        return UserError(_sentence(named, "", str(cause or found["msg"]).rstrip(".")))
-    if found["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
-        return UserError(_sentence(named, key, "is missing", subject=True))
-    if cause is not None:
-        return UserError(_sentence(named, key, str(cause).rstrip("."), subject=True))
-    value = found["input"]
-    allowed = option.allowed
-    if option.several and not isinstance(found["loc"][-1], int):
-        allowed = "a list"
-    hint = nearest(value, option.choices) if isinstance(value, str) else ""
-    instead = f"; {option.instead}" if option.instead else ""
-    text = f"must be {allowed}, not {value!r}{hint}{instead}"
-    return UserError(_sentence(named, key, text, subject=True))
-
-
-def _sentence(named: Callable[[str], str], key: str, text: str, *, subject: bool = False) -> str:
-    """``text`` about ``key``, which is its subject or stands in it already."""
-    where, colon, name = named(key).rpartition(": ")
-    return f"{where}{colon}{name} {text}." if subject else f"{where}{colon}{text}."
+    kind, cause = found["type"], found.get("ctx", {}).get("error")
+    unknown = kind in ("unexpected_keyword_argument", "extra_forbidden")
+    where, colon, name = named(".".join(steps) if unknown else key).rpartition(": ")
+    if unknown:
+        hint = nearest(steps[-1], [field.name for field in dataclasses.fields(own)])
+        text = f"unknown key {name!r}{hint}"
+    elif option is None or (cause is not None and dataclasses.is_dataclass(option.type)):
+        text = str(cause or found["msg"]).rstrip(".")  # of a group's _check
+    elif kind.startswith("missing"):
+        text = f"{name} is missing"
+    elif cause is not None:
+        text = f"{name} {cause}".rstrip(".")
+    else:
+        value, allowed = found["input"], option.allowed
+        if option.several and not isinstance(found["loc"][-1], int):
+            allowed = "a list"
+        hint = nearest(value, option.choices) if isinstance(value, str) else ""
+        instead = f"; {option.instead}" if option.instead else ""
+        text = f"{name} must be {allowed}, not {value!r}{hint}{instead}"
+    return UserError(f"{where}{colon}{text}.")

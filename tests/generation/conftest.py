@@ -36,11 +36,12 @@ class NoiseGenerator:
         spoil: Callable[[int], str | None] = lambda seed: None,
         settings: Settings | None = None,
         revision: str = "abc",
+        exact: bool = True,
     ) -> None:
         self.spec = "noise"
         self.revision = revision
         self.settings = settings or Settings()
-        self.drawn_on = {"device": "cpu", "dtype": "float32"}
+        self.drawn_on = {"device": "cpu", "dtype": "float32", "exact": exact}
         self.spoil = spoil
         self.calls: list[tuple[tuple[str, ...], tuple[int, ...]]] = []
 

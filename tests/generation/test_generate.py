@@ -37,7 +37,8 @@ def test_manifest_follows_the_captions(tmp_path: Path, captions: Any, noise: Any
     for row in rows:
         assert row.sha256 == sha256_file(tmp_path / row.file)
         assert row.seed == Identity("", None, {}, 4).image_seed(row.caption_id, row.copy, 0)
-        assert row.settings == {**Settings().asked(), "device": "cpu", "dtype": "float32"}
+        used = {"device": "cpu", "dtype": "float32", "exact": True}
+        assert row.settings == {**Settings().asked(), **used}
     assert len({row.seed for row in rows}) == len({row.sha256 for row in rows}) == 20
     assert (summary.images, summary.drawn, summary.kept, summary.failed) == (20, 20, 0, 0)
     assert not summary.nothing_to_do
@@ -239,7 +240,6 @@ def test_a_generator_that_draws_nothing_usable_stops_early(
         (dict(seed=1), "drawn with seed"),
         (dict(painter=dict(settings=Settings(steps=9))), "drawn with steps None, not 9"),
         (dict(painter=dict(settings=Settings(guidance=2.0))), "guidance None, not 2.0"),
-        (dict(painter=dict(settings=Settings(exact=False))), "exact True, not False"),
         (dict(painter=dict(revision="abd")), "revision 'abc', not 'abd'"),
         (dict(spec="other"), "generator 'noise', not 'other'"),
         (dict(caption="a wolf"), "caption 'a dog on the grass', not 'a wolf'"),
@@ -279,6 +279,21 @@ def test_overwrite_keeps_what_belongs(tmp_path: Path, captions: Any, noise: Any)
 def test_the_device_does_not_make_another_job(tmp_path: Path, captions: Any, noise: Any) -> None:
     run(captions, noise(settings=Settings(device="cuda")), tmp_path)
     assert run(captions, noise(settings=Settings(device="cpu")), tmp_path).nothing_to_do
+
+
+def test_exact_images_serve_all_and_others_only_where_that_is_not_asked(
+    tmp_path: Path, captions: Any, noise: Any
+) -> None:
+    """On a CPU all are exact, so that asking for it makes no other job there."""
+    asked = Settings(exact=True)
+    run(captions, noise(), tmp_path / "cpu")
+    assert run(captions, noise(settings=asked), tmp_path / "cpu").nothing_to_do
+    run(captions, noise(settings=asked), tmp_path / "asked")
+    assert run(captions, noise(), tmp_path / "asked").nothing_to_do
+    run(captions, noise(exact=False), tmp_path / "gpu")
+    assert run(captions, noise(exact=False), tmp_path / "gpu").nothing_to_do
+    with pytest.raises(UserError, match="drawn with exact False, not True"):
+        run(captions, noise(settings=asked), tmp_path / "gpu")
 
 
 @pytest.mark.parametrize(

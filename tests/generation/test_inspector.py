@@ -14,7 +14,7 @@ from t2ipal.cli import main
 from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.generation.inspector import ClipInspector
 from t2ipal.generation.store import read_manifest
-from t2ipal.method.head_config import TrainConfig, VerifyConfig
+from t2ipal.method.head_config import TrainConfig
 from t2ipal.miniature.scenes import random_scene, scene_rng
 from t2ipal.report.inspected import write_inspected
 from t2ipal.runs.config import RunConfig
@@ -75,9 +75,15 @@ def test_doubts_become_unknown_but_no_class_loses_all_its_drawings(tiny_run: Tin
 
 def test_a_run_with_inspection_redraws_and_shows_it(tiny_run: TinyRun, tmp_path: Path) -> None:
     assert isinstance(tiny_run.config, RunConfig)
-    train = TrainConfig(epochs=1, batch_size=16, verify=VerifyConfig(patience=1))
+    train = TrainConfig(epochs=1, batch_size=16)
     config = replace(
-        tiny_run.config, inspect=True, data=None, real_data=None, max_redraws=1, train=train
+        tiny_run.config,
+        inspect=True,
+        data=None,
+        real_data=None,
+        max_retries=1,
+        patience=1,
+        train=train,
     )
     said: list[str] = []
     run(config, tmp_path / "run", say=said.append, progress=False)
@@ -96,15 +102,15 @@ def test_generate_inspects_on_the_command_line(
 ) -> None:
     assert isinstance(tiny_run.config, RunConfig)
     arguments = [
-        "generate", "--captions", str(tiny_run.folder / "captions.jsonl"), "--generator",
+        "generate", "--labelled-captions", str(tiny_run.folder / "captions.jsonl"), "--generator",
         tiny_run.config.generator, "--steps", "1", "--out", str(tmp_path / "out"),
-        "--inspect", tiny_run.config.clip,
+        "--inspect", "--clip", tiny_run.config.clip,
     ]  # fmt: skip
     assert main(arguments) == 2
     assert "name them with --classes" in capsys.readouterr().err
     classes = str(tiny_run.folder / "vocabulary.yaml")
-    assert main([*arguments, "--classes", classes, "--patience", "1", "--max-redraws", "1"]) == 0
-    assert "doubtful drawings are shown in" in capsys.readouterr().out
+    assert main([*arguments, "--classes", classes, "--patience", "1", "--max-retries", "1"]) == 0
+    assert "doubtful images are shown in" in capsys.readouterr().out
     assert (tmp_path / "out" / "inspected.png").exists()
 
 

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import asdict
 
 import pytest
 
-from t2ipal.errors import UserError
+from t2ipal.errors import UserError, read_settings
 from t2ipal.method.head_config import (
     AdapterConfig,
     FusionConfig,
@@ -22,23 +23,23 @@ from t2ipal.method.methods import METHOD_NAMES, method_config
 @pytest.mark.parametrize("name", METHOD_NAMES)
 def test_survives_json(name: str) -> None:
     method = method_config(name)
-    assert HeadConfig.from_dict(json.loads(json.dumps(method.head.to_dict()))) == method.head
+    assert read_settings(HeadConfig, json.loads(json.dumps(asdict(method.head)))) == method.head
     if method.train is not None:
-        read = TrainConfig.from_dict(json.loads(json.dumps(method.train.to_dict())))
+        read = read_settings(TrainConfig, json.loads(json.dumps(asdict(method.train))))
         assert read == method.train
 
 
 def test_partial_mappings_keep_the_defaults() -> None:
-    head = HeadConfig.from_dict({"adapter": {"alpha": 2}})
+    head = read_settings(HeadConfig, {"adapter": {"alpha": 2}})
     assert head == HeadConfig(adapter=AdapterConfig(alpha=2))
-    assert TrainConfig.from_dict({"loss": {"kind": "bce"}}).loss.pointwise
+    assert read_settings(TrainConfig, {"loss": {"kind": "bce"}}).loss.pointwise
 
 
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [
-        ({"adaptor": {}}, r"head has no setting 'adaptor' \(did you mean 'adapter'\?\)"),
-        ({"adapter": {"alfa": 1}}, r"head\.adapter has no setting 'alfa' \(did you mean 'alpha'"),
+        ({"adaptor": {}}, r"unknown key 'head.adaptor' \(did you mean 'adapter'\?\)"),
+        ({"adapter": {"alfa": 1}}, r"unknown key 'head\.adapter\.alfa' \(did you mean 'alpha'"),
         ({"adapter": "cache"}, r"head\.adapter must be a group of settings, not 'cache'"),
         ({"adapter": {"kind": "cash"}}, r"adapter\.kind must be one of none, cache, bottleneck"),
         ({"prompts": {"context_tokens": 2.5}}, "whole number"),
@@ -46,23 +47,35 @@ def test_partial_mappings_keep_the_defaults() -> None:
 )
 def test_mappings_are_read_strictly(mapping: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        HeadConfig.from_dict(mapping)
+        read_settings(HeadConfig, mapping, "head.{}".format)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: HeatmapConfig(image_temperature=-1.0), "heatmap.image_temperature .* above 0"),
-        (lambda: HeatmapConfig(caption_temperature=0.0), "heatmap.caption_temperature .* above 0"),
+        (
+            lambda: HeatmapConfig(image_temperature=-1.0),
+            "image_temperature .* above 0",
+        ),
+        (
+            lambda: HeatmapConfig(caption_temperature=0.0),
+            "caption_temperature .* above 0",
+        ),
         (lambda: HeatmapConfig(enabled="yes"), "true or false"),
         (lambda: PrototypeConfig(per_class=0), "at least 1, not 0; to leave prototypes out set"),
         (lambda: PrototypeConfig(temperature=float("nan")), "above 0"),
-        (lambda: PrototypeConfig(temperature=-0.1), "prototypes.temperature .* above 0, not -0.1"),
-        (lambda: PrototypeConfig(start="kmeans"), r"prototypes.start .*did you mean 'k-means'"),
+        (
+            lambda: PrototypeConfig(temperature=-0.1),
+            "Config.temperature .* above 0, not -0.1",
+        ),
+        (
+            lambda: PrototypeConfig(start="kmeans"),
+            r"Config.start .*did you mean 'k-means'",
+        ),
         (lambda: PrototypeConfig(aggregation="soft-max"), "did you mean 'smooth-max'"),
         (lambda: AdapterConfig(selection="typicl"), "did you mean 'typical'"),
-        (lambda: AdapterConfig(alpha=-1.0), "adapter.alpha .* at least 0"),
-        (lambda: AdapterConfig(reduction=0), "adapter.reduction .* at least 1"),
+        (lambda: AdapterConfig(alpha=-1.0), "AdapterConfig.alpha .* at least 0"),
+        (lambda: AdapterConfig(reduction=0), "AdapterConfig.reduction .* at least 1"),
         (lambda: AdapterConfig(per_class=0), "to leave the adapter out set adapter.kind to none"),
         (lambda: AdapterConfig(ratio=1.5), "from 0 to 1"),
         (lambda: AdapterConfig(beta="5"), "above 0, not '5'"),
@@ -77,8 +90,8 @@ def test_mappings_are_read_strictly(mapping: dict[str, object], message: str) ->
         ),
         (lambda: HeadConfig(logit_scale=0), "logit_scale .* above 0"),
         (lambda: LossConfig(kind="hinges"), "did you mean 'hinge'"),
-        (lambda: LossConfig(margin=-1.0), "loss.margin .* at least 0"),
-        (lambda: LossConfig(negative_focus=-1.0), "loss.negative_focus .* at least 0"),
+        (lambda: LossConfig(margin=-1.0), "LossConfig.margin .* at least 0"),
+        (lambda: LossConfig(negative_focus=-1.0), "LossConfig.negative_focus .* at least 0"),
         (lambda: TrainConfig(train_on="photos"), "captions, images, both"),
         (lambda: TrainConfig(caption_weight=1.5), "caption_weight .* from 0 to 1"),
         (lambda: TrainConfig(schedule="epoch"), "did you mean 'epochs'"),
@@ -86,7 +99,7 @@ def test_mappings_are_read_strictly(mapping: dict[str, object], message: str) ->
         (lambda: TrainConfig(epochs=0), "epochs .* at least 1"),
         (lambda: TrainConfig(ema=1.0), "ema .* below 1"),
         (lambda: TrainConfig(lr_prompts=-1e-3), "lr_prompts .* at least 0"),
-        (lambda: TrainConfig(seed=-1), "seed .* at least 0"),
+        (lambda: TrainConfig(seed=1), "unknown key 'TrainConfig.seed'"),  # it is the run's
     ],
 )
 def test_bad_values_say_what_is_wrong(make: object, message: str) -> None:

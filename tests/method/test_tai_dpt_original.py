@@ -98,7 +98,7 @@ def test_train_and_eval(
     folder, out = tiny_run.folder, tmp_path / "model"
     arguments = [
         *("train", "--classes", folder / "vocabulary.yaml", "--images", folder, "--out", out),
-        *("--captions", folder / "captions.jsonl", "--clip", clip),
+        *("--labelled-captions", folder / "captions.jsonl", "--clip", clip),
         *("--features", tmp_path / "features", "--config", tmp_path / "config.yaml"),
         *("--method", f"{NAME}/best-on-test" if flawed else NAME),
         *(("--data", "miniature:24") if flawed else ()),
@@ -109,7 +109,7 @@ def test_train_and_eval(
     assert config["about"]["method"].endswith("best-on-test") == flawed
     assert Tagger.from_pretrained(out).backbone.pool_positions is False
     capsys.readouterr()
-    data = ("--data", "miniature:24", "--cache", str(folder / "scenes"))
+    data = ("--data", "miniature:24", "--features", str(folder / "scenes"))
     assert main(["eval", str(out), *data]) == 0
     assert "mAP" in capsys.readouterr().out
 

@@ -181,7 +181,14 @@ def test_train_takes_shots_with_some_labels_known(
     folder, out = tiny_run.folder, tmp_path / "model"
     arguments = [
         *("train", "--classes", folder / "vocabulary.yaml", "--images", folder, "--out", out),
-        *("--captions", folder / "captions.jsonl", "--clip", config.clip, "--method", method),
+        *(
+            "--labelled-captions",
+            folder / "captions.jsonl",
+            "--clip",
+            config.clip,
+            "--method",
+            method,
+        ),
         *("--config", tmp_path / "config.yaml", "--real-images", KNOWN, "--shots", 2),
         *("--label-fraction", 0.7, "--mask-seed", 1),
     ]
@@ -200,7 +207,8 @@ def test_train_takes_shots_with_some_labels_known(
     card = (out / "README.md").read_text()
     assert "Labelled real images were trained on too." in card and "No annotated" not in card
     assert (
-        main(["eval", str(out), "--data", "miniature:24", "--cache", str(folder / "scenes")]) == 0
+        main(["eval", str(out), "--data", "miniature:24", "--features", str(folder / "scenes")])
+        == 0
     )
     assert "mAP" in capsys.readouterr().out
 
@@ -311,7 +319,7 @@ def test_bad_input_gets_one_sentence(
             "train",
             "--classes",
             folder / "vocabulary.yaml",
-            "--captions",
+            "--labelled-captions",
             folder / "captions.jsonl",
         ),
         *("--images", folder, "--out", tmp_path / "model", "--clip", config.clip),

@@ -11,7 +11,7 @@ from t2ipal.generation.diffusion.settings import Settings
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (dict(steps=0), "steps must be at least 1"),
+        (dict(steps=0), "steps must be a whole number of at least 1"),
         (dict(guidance=-1.0), "guidance must be"),
         (dict(guidance=float("nan")), "guidance must be"),
         (dict(height=64), "height and width go together"),
@@ -19,11 +19,17 @@ from t2ipal.generation.diffusion.settings import Settings
         (dict(height=-8, width=64), "height must be a positive multiple of 8"),
         (dict(precision="fp61"), "did you mean 'fp16'"),
         (dict(device="cdua"), "did you mean 'cuda'"),
+        (dict(device="cpu:x"), "device must be one of auto, cpu, cuda, cuda:N, mps, not 'cpu:x'"),
+        (dict(device="xpu"), "device must be one of auto, cpu, cuda, cuda:N, mps, not 'xpu'"),
     ],
 )
 def test_bad_settings(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         Settings(**options)
+
+
+def test_what_a_gpu_does_otherwise_is_asked_where_it_is_wanted() -> None:
+    assert Settings(exact=True).asked()["exact"] is True
 
 
 def test_all_but_the_device_is_asked() -> None:
@@ -35,5 +41,4 @@ def test_all_but_the_device_is_asked() -> None:
         "height": None,
         "width": None,
         "precision": "auto",
-        "exact": True,
     }
