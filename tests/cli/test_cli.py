@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 import shutil
@@ -13,9 +14,14 @@ from pathlib import Path
 import pytest
 
 from conftest import TinyRun
-from t2ipal.cli import main
+from t2ipal.cli import _VERBS, main
+from t2ipal.cli.options import parse
+from t2ipal.cli.whole import Run
 from t2ipal.datasets.image_files import find_images
+from t2ipal.errors import options_of
 from t2ipal.generation.store import read_manifest
+from t2ipal.method.head_config import AdapterConfig, HeadConfig
+from t2ipal.runs.config import RunConfig
 
 
 def failing(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
@@ -64,6 +70,118 @@ def test_a_misspelt_command_and_option_are_mistakes(capsys: pytest.CaptureFixtur
     assert "'--clases' (did you mean '--classes'?)" in failing(
         capsys, "label", "--clases", "voc2007"
     )
+
+
+VERBS = ("run", "label", "generate", "import", "pack", "embed", "train", "eval", "compare")
+VERBS += ("benchmark", "predict", "doctor")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_a_verb_is_complete_and_plain(
+    verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main([verb, "--help-all"]) == 0
+    everything = capsys.readouterr().out
+    assert main(["help", verb]) == 0
+    shown = capsys.readouterr().out
+    assert f"usage: t2ipal {verb} " in shown and "[OPTIONS]" in shown
+    assert f"\nexamples:\n  t2ipal {verb}" in shown
+    assert len(shown.splitlines()) <= 100 and max(map(len, everything.splitlines())) <= 100
+    assert "``" not in everything and ":mod:" not in everything and "None" not in everything
+    module, name, _ = _VERBS[verb]
+    options = list(options_of(getattr(importlib.import_module(f"t2ipal.cli.{module}"), name)))
+    assert len({option.key for option in options}) == len(options)
+    for option in options:
+        assert option.help, option.key
+        assert f"--{option.key.replace('_', '-')}" in everything or option.key.upper() in everything
+
+
+def test_an_option_means_the_same_in_every_verb() -> None:
+    helps: dict[str, set[str]] = {}
+    for module, name, _ in _VERBS.values():
+        verb = getattr(importlib.import_module(f"t2ipal.cli.{module}"), name)
+        for option in options_of(verb):
+            if option.key not in verb.positional:
+                helps.setdefault(option.key, set()).add(option.help)
+    # What is written, and a default that comes from a model or a published setting, differ.
+    differ = {key for key, texts in helps.items() if len(texts) > 1}
+    assert differ == {"out", "crops", "data", "captions", "batch_size", "device", "features",
+                      "labelled_captions"}  # fmt: skip
+
+
+def test_help_shows_what_people_need_and_says_where_the_rest_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main(["run", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert 25 <= shown.count("\n  --") <= 35
+    assert "'t2ipal run --help-all' shows" in shown and "--head.adapter.alpha" not in shown
+    assert main(["run", "--help-all"]) == 0
+    everything = capsys.readouterr().out
+    assert (
+        "--head.adapter.alpha X" in everything and "--spread {chance,co-occurrence}" in everything
+    )
+    assert "--classes CLASSES" in shown and "(required)" in shown
+
+
+@pytest.mark.parametrize("arguments", [["-V"], ["--version"], ["version"]])
+def test_the_version(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.count(".") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("label --classes voc2007 --compose abc --out x",
+         "--compose must be a whole number of at least 1, not 'abc'."),
+        ("label --classes voc2007 --compose", "--compose: expected one argument; see"),
+        ("label --classes voc2007 --compose 3", "--out is missing (JSONL file to write); see"),
+        ("label more --classes voc2007 --compose 3 --out x", "unexpected argument 'more'; see"),
+        ("run --classes voc2007 --compose 3 --out x --preset fst",
+         "--preset must be one of paper, fast, sdxl-turbo, sdxl, sd3, pixart, sana, flux, not "
+         "'fst' (did you mean 'fast'?)."),
+        ("run --classes voc2007 --compose 3 --out x --seeds 1 1",
+         "--seeds must be different numbers, at least one, not [1, 1]."),
+        ("run --train.seed 3", "there is no option '--train.seed'"),
+        ("predict", "MODEL is missing"),
+        ("predict MODEL", "IMAGES is missing (image files, folders"),
+        ("predict photo.jpg MODEL", "photo.jpg is an image, not a model: the model comes first, as "
+         "in 't2ipal predict MODEL photo.jpg'."),
+        ("predict MODEL photo.jpg --device xpu",
+         "--device must be one of auto, cpu, cuda, cuda:N, mps, not 'xpu' (did you mean 'cpu'?)."),
+        ("eval MODEL", "--data is missing (labelled test images); see 't2ipal eval --help'."),
+    ],
+)  # fmt: skip
+def test_a_mistake_gets_one_clear_sentence(
+    arguments: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert failing(capsys, *arguments.split()).startswith(f"t2ipal: {sentence}")
+
+
+def test_options_win_over_the_file_and_what_they_replace(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    RunConfig(
+        classes="voc2007", captions="a.txt", preset="paper", data="x.json", data_folder="images",
+        seeds=(4, 5), head=HeadConfig(adapter=AdapterConfig(alpha=0.5, beta=2.0)),
+    ).with_preset().write(file)  # fmt: skip
+    options = ["--config", str(file), "--out", "x", "--head.adapter.beta", "3"]
+    kept = parse("run", Run, options)
+    assert (kept.captions, kept.steps, kept.seeds) == ("a.txt", 50, (4, 5))
+    assert (kept.head.adapter.alpha, kept.head.adapter.beta) == (0.5, 3.0)
+    options += ["--compose", "5", "--preset", "fast", "--data", "photos", "--seeds", "7"]
+    changed = parse("run", Run, [*options, "--no-ablations"])
+    assert (changed.captions, changed.compose, changed.data_folder) == (None, 5, None)
+    assert changed.with_preset().generator == "stabilityai/sd-turbo" and changed.seeds == (7,)
+    assert changed.with_preset().steps == 2 and not changed.ablations
+
+
+def test_a_preset_keeps_the_generator_that_is_given() -> None:
+    options = ["--classes", "voc2007", "--compose", "3", "--out", "x", "--preset", "fast"]
+    made = parse("run", Run, [*options, "--generator", "miniature"]).with_preset()
+    assert (made.generator, made.steps, made.height) == ("miniature", 2, 512)
 
 
 def test_label_writes_rows_and_a_summary(

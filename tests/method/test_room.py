@@ -32,5 +32,5 @@ def test_imports() -> None:
 def test_methods_and_settings_are_known_without_torch() -> None:
     """The command line names them in its help, which must not wait for torch."""
     folder = Path(t2ipal.method.__file__).parent
-    for name in ("__init__.py", "methods.py", "checks.py", "head_config.py", "train_config.py"):
+    for name in ("__init__.py", "methods.py", "head_config.py", "train_config.py"):
         assert "torch" not in (folder / name).read_text().replace("t2ipal", "")

@@ -44,7 +44,7 @@ def handed_over(
 ) -> tuple[list[Any], Any, Any]:
     seen: list[Any] = []
     with monkeypatch.context() as patch:
-        patch.setattr(t2ipal.runs.workbench, "fit", lambda *given, log: seen.extend(given))
+        patch.setattr(t2ipal.runs.workbench, "fit", lambda *given, seed, log: seen.extend(given))
         bench.fit(method_config(method), 0)
     _, train, valid, config = seen
     return train, valid, config
@@ -120,14 +120,13 @@ def test_test_images_may_not_be_trained_on_where_they_choose_the_epoch(
     assert isinstance(tiny_run.config, RunConfig)
     write_test_set(tmp_path / "photos", 30)
     photos = str(tmp_path / "photos")
-    config = replace(tiny_run.config, data=photos, real_images=photos)
+    config = replace(tiny_run.config, clip=clip, data=photos, real_images=photos)
     with pytest.raises(UserError, match=r"^30 of the 30 real images to train on are test images"):
         train(
             Vocabulary.load("voc2007"),
             tiny_run.folder / "captions.jsonl",
             tiny_run.folder,
             tmp_path / "model",
-            clip=clip,
             method=f"{NAME}/best-on-test",
             features=tmp_path / "features",
             config=config,

@@ -110,9 +110,9 @@ def test_evidence_ranks_the_class_an_image_is_made_of() -> None:
 
 
 def test_bad_values_are_named() -> None:
-    with pytest.raises(UserError, match=r"verify\.kind"):
+    with pytest.raises(UserError, match=r"VerifyConfig\.kind must be one of"):
         VerifyConfig(kind="delete")  # type: ignore[arg-type]
-    with pytest.raises(UserError, match=r"verify\.patience must be a whole number"):
+    with pytest.raises(UserError, match=r"VerifyConfig\.patience must be a whole number"):
         VerifyConfig(patience=-1)
     with pytest.raises(UserError, match=r"verify\.patience must be at least 1 for"):
         VerifyConfig(kind="soft", patience=0)

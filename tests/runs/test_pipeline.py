@@ -131,7 +131,6 @@ def test_a_run_with_crops_keeps_them_in_its_model(tiny_run: TinyRun, tmp_path: P
         tiny_run.folder / "captions.jsonl",
         tiny_run.folder,
         tmp_path / "model",
-        clip=config.clip,
         config=config,
         progress=False,
     )
@@ -161,7 +160,6 @@ def test_train_alone_equals_the_run(tiny_run: TinyRun, tmp_path: Path) -> None:
         tiny_run.folder / "captions.jsonl",
         tiny_run.folder,
         tmp_path / "model",
-        clip=config.clip,
         config=config,
         progress=False,
     )

@@ -221,7 +221,6 @@ def test_real_images_change_the_model(tiny_run: TinyRun, config: RunConfig, tmp_
             tiny_run.folder / "captions.jsonl",
             tiny_run.folder,
             tmp_path / str(number),
-            clip=config.clip,
             config=replace(settings, train=replace(config.train, select="last", epochs=1)),
             progress=False,
         )
@@ -291,7 +290,10 @@ def test_a_test_image_to_train_on_is_refused(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--real-images", KNOWN, "--shots", "0"), "shots must be at least 1, not 0"),
+        (
+            ("--real-images", KNOWN, "--shots", "0"),
+            "--shots must be a whole number",
+        ),
         (("--real-images", KNOWN, "--shots", "121"), "fewer than the 121 shots asked for"),
         (("--real-images", KNOWN, "--label-fraction", "1.5"), "at most 1, not 1.5"),
         (("--real-images", KNOWN, "--label-fraction", "0"), "above 0 and at most 1, not 0"),
@@ -354,8 +356,8 @@ def test_settings_survive_the_file_and_wrong_ones_are_named(tmp_path: Path) -> N
     config.write(tmp_path / "config.yaml")
     assert RunConfig.read(tmp_path / "config.yaml") == config
     for change, message in (
-        ({"shots": 0}, "shots must be at least 1"),
-        ({"label_fraction": 1.01}, r"label_fraction must be above 0 and at most 1"),
+        ({"shots": 0}, "shots must be a whole number of at least 1"),
+        ({"label_fraction": 1.01}, r"label_fraction must be a number above 0 and at most 1"),
         ({"real_images": None}, "shots is about labelled real images"),
     ):
         with pytest.raises(UserError, match=message):

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import shutil
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, TypeVar
+from typing import Annotated, Any, ClassVar, NoReturn, TypeVar
 
-from t2ipal.errors import Option, UserError, nearest, options_of, read_settings
+from t2ipal.errors import Option, UserError, nearest, options_of, read_settings, settings
 from t2ipal.files import read_yaml
 from t2ipal.runs.config import RunConfig
 
@@ -47,8 +48,8 @@ class Verb:
 
     @classmethod
     def file(cls, given: Mapping[str, Any]) -> Path | None:
-        """The YAML file of a run's settings that stand for those not given."""
-        return Path(given["config"]) if "config" in given else None
+        """A YAML file of a run's settings, which stand for those not given."""
+        return None
 
     def run(self) -> int:
         """Do it, and return the exit status."""
@@ -56,6 +57,18 @@ class Verb:
 
 
 AnyVerb = TypeVar("AnyVerb", bound=Verb)
+
+
+@settings
+class ConfigFile(Verb):
+    """Settings from a file."""
+
+    config: Annotated[Path, "FILE"] | None = None
+    """YAML file of settings, such as a run's config.yaml; options win over it"""
+
+    @classmethod
+    def file(cls, given: Mapping[str, Any]) -> Path | None:
+        return Path(given["config"]) if "config" in given else None
 
 
 def parse(name: str, verb: type[AnyVerb], arguments: list[str]) -> AnyVerb:
@@ -82,9 +95,8 @@ def parse(name: str, verb: type[AnyVerb], arguments: list[str]) -> AnyVerb:
     required = [key for key, option in options.items() if option.default is dataclasses.MISSING]
     for key in (*verb.needed, *required):
         if key not in values:
-            raise UserError(
-                f"{_named(verb, key)} is missing ({options[key].help}); see 't2ipal {name} --help'."
-            )
+            what = re.split("[:;]", options[key].help)[0]
+            raise UserError(f"{_named(verb, key)} is missing ({what}); see 't2ipal {name} --help'.")
     return read_settings(verb, values, lambda key: _named(verb, key))
 
 
@@ -97,7 +109,7 @@ def help_text(name: str, verb: type[Verb], everything: bool) -> str:
         shown = [by_key[key] for key in verb.common]
     parser = _parser(name, verb, shown)
     left = len(options) - len(shown)
-    more = f"\n{left} more options: t2ipal {name} --help-all\n" if left else ""
+    more = f"\n't2ipal {name} --help-all' shows {left} more options.\n" if left else ""
     examples = "".join(f"  {line}\n" for line in verb.examples)
     return f"{parser.format_help()}{more}\nexamples:\n{examples}".rstrip()
 
@@ -184,7 +196,8 @@ def _title(verb: type[Verb], option: Option) -> str:
     """The heading of an option: what the docstring of its group says first."""
     if option.group is verb:
         return "options"
-    sentence = " ".join(str(option.group.__doc__).split()).partition(". ")[0].rstrip(".")
+    text = " ".join(str(option.group.__doc__).split()).replace("``", "")
+    sentence = text.partition(". ")[0].rstrip(".")
     within = option.key.rpartition(".")[0]
     return f"{within}: {sentence}" if within else sentence
 

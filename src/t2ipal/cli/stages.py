@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from t2ipal.cli.options import Verb
+from t2ipal.cli.options import ConfigFile, Verb
 from t2ipal.cli.speech import say
 from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.errors import Count, UserError, settings, settings_of
@@ -186,7 +186,7 @@ class Embed(ClipSettings, SharedWork, Verb):
 
 
 @settings
-class Train(TrainingSettings, ClassSettings, Verb):
+class Train(TrainingSettings, ClassSettings, ConfigFile):
     """Tune one method on labelled captions and the images generated from them."""
 
     needed = ("classes",)
@@ -226,8 +226,6 @@ class Train(TrainingSettings, ClassSettings, Verb):
     t2i-pal/no-adapter"""
     features: Annotated[Path, "DIR"] | None = None
     """folder of the feature cache; IMAGES/features if omitted"""
-    config: Annotated[Path, "FILE"] | None = None
-    """YAML file of settings, such as a run's config.yaml; options win over it"""
 
     def run(self) -> int:
         from t2ipal.runs.fitting import train

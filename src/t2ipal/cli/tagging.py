@@ -106,15 +106,10 @@ class Predict(ModelSettings, Verb):
     """images processed together"""
 
     def run(self) -> int:
-        if Path(self.model).suffix.lower() in IMAGE_SUFFIXES and Path(self.model).is_file():
+        if Path(self.model).suffix.lower() in IMAGE_SUFFIXES and not Path(self.model).is_dir():
             raise UserError(
-                f"{self.model} is an image: name the model folder first, as in 't2ipal predict "
-                f"MODEL {self.model}'."
-            )
-        if not self.images:
-            raise UserError(
-                f"no images: name files, folders or patterns after the model, as in 't2ipal "
-                f"predict {self.model} photo.jpg'."
+                f"{self.model} is an image, not a model: the model comes first, as in 't2ipal "
+                f"predict {self.images[-1]} {self.model}'."
             )
         from t2ipal.tagger.tagger import Tagger
 

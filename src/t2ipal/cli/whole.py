@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from t2ipal.cli.options import Verb
+from t2ipal.cli.options import ConfigFile, Verb
 from t2ipal.cli.speech import say
 from t2ipal.errors import UserError, settings, settings_of
 from t2ipal.runs.config import CompareSettings, RunConfig
@@ -47,7 +47,7 @@ _COMMON = (
 
 
 @settings
-class Run(RunConfig, Verb):
+class Run(RunConfig, ConfigFile):
     """Label, generate, embed, train and compare in one folder; started again, it resumes."""
 
     needed = ("classes",)
@@ -61,8 +61,6 @@ class Run(RunConfig, Verb):
     _: KW_ONLY
     out: Annotated[Path, "DIR"]
     """folder of the run"""
-    config: Annotated[Path, "FILE"] | None = None
-    """YAML file of settings, such as another run's config.yaml; options win over it"""
 
     def run(self) -> int:
         from t2ipal.runs.pipeline import run
@@ -105,7 +103,7 @@ class Compare(CompareSettings, Verb):
 
 
 @settings
-class Doctor(RunConfig, Verb):
+class Doctor(RunConfig, ConfigFile):
     """Tell what is here, what a run still needs, and how long and large it would be."""
 
     common = ("measure", *_COMMON)
@@ -117,8 +115,6 @@ class Doctor(RunConfig, Verb):
     _: KW_ONLY
     out: Annotated[Path, "DIR"] = Path("runs")
     """folder of the run"""
-    config: Annotated[Path, "FILE"] | None = None
-    """YAML file of settings, such as another run's config.yaml; options win over it"""
     measure: bool = False
     """generate and embed a few images to tell how long a run would take"""
 

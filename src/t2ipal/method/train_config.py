@@ -21,7 +21,7 @@ TrainOn = Literal["captions", "images", "both"]
 
 @settings
 class LossConfig:
-    """The loss of every branch (:mod:`t2ipal.method.losses`)."""
+    """The loss of every branch. See :mod:`t2ipal.method.losses`."""
 
     kind: Literal["hinge", "pair-hinge", "log-sum-exp", "asymmetric", "bce"] = "hinge"
     """loss of every branch"""

@@ -108,6 +108,7 @@ def test_record_and_identity(tiny: Path, tiny_generator: TextToImage) -> None:
     assert tiny_generator.drawn_on == {
         "device": "cpu",
         "dtype": "float32",
+        "exact": True,
         "scheduler": "DDIMScheduler",
     }
 

@@ -62,8 +62,8 @@ class GenerationSettings(Settings):
     """diffusers text-to-image pipeline: a hub id, a folder, or miniature; the preset's if omitted,
     and miniature without a preset"""
     preset: PresetName | None = None
-    """a generator with its steps, guidance and size: paper is Stable Diffusion 1.5, fast SD-Turbo;
-    options that are given win over it"""
+    """a generator with its steps, guidance and size: paper is Stable Diffusion 1.5, fast
+    is SD-Turbo; options that are given win over it"""
     revision: str | None = None
     """revision of the generator on the hub"""
     images_per_caption: Count = 1
