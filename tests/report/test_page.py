@@ -221,13 +221,13 @@ def test_a_report_without_test_images_still_shows_the_thresholds():
     assert "Threshold per class" in page.text and "Average precision" not in page.text
     widths = [rect["width"] for rect in page.all("rect") if rect.get("class") == "fill"]
     assert widths == ["25.00%", "50.00%"]
-    assert "dog 0.25" in page.text and "cat 0.50" in page.text
+    assert "dog ≥ 0.25" in page.text and "cat ≥ 0.50" in page.text
 
 
 def test_thresholds_stand_beside_the_class_that_they_are_of(content):
     chart = Page(render(content)).text
-    assert "cat 84.0 0.42" in chart and "dog 70.0 0.31" in chart
-    assert f"{NASTY} \N{EN DASH} 0.53" in chart
+    assert "cat 84.0 ≥ 0.42" in chart and "dog 70.0 ≥ 0.31" in chart
+    assert f"{NASTY} \N{EN DASH} ≥ 0.53" in chart
 
 
 def test_a_series_keeps_its_colour_where_another_is_undefined():

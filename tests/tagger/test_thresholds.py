@@ -159,7 +159,7 @@ def test_nothing_but_a_fit_loads_scikit_learn():
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert not {"sklearn", "jinja2"} & set(loaded.stdout.split())
+    assert "sklearn" not in loaded.stdout.split()
 
 
 def test_bad_input_is_refused():

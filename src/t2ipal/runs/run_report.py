@@ -82,8 +82,8 @@ def write_report(
     content = ReportContent(
         title=f"{vocabulary.title}: a tagger from {len(captions)} captions",
         summary=(
-            f"{config.generator} generated {len(images)} images from captions; a few thousand "
-            f"parameters around a frozen CLIP ({config.clip}) were tuned on them. "
+            f"{len(images)} images were generated from captions by {config.generator}, and a few "
+            f"thousand parameters around a frozen CLIP ({config.clip}) were tuned on them. "
             f"{photos_used(tagger.about)}"
         ),
         command=shlex.join(
@@ -92,7 +92,7 @@ def write_report(
         classes=vocabulary.names,
         methods=comparison.rows if comparison else (),
         focus=METHOD if comparison else "",
-        tested_on="" if test is None else f"{len(test)} images: {test.source}",
+        tested_on="" if test is None else f"{test.source} ({len(test)} images)",
         facts=_facts(tagger, captions, images, comparison),
         next_steps=_next_steps(out / "model"),
         thresholds=tuple(tagger.thresholds.as_probabilities().tolist()),
@@ -161,7 +161,7 @@ def _next_steps(model: Path) -> tuple[tuple[str, str], ...]:
             "The same in Python:",
             "from t2ipal import Tagger\n\n"
             f"tagger = Tagger.from_pretrained({json.dumps(str(model), ensure_ascii=False)})\n"
-            'tagger.tags("photo.jpg")      # the classes above their thresholds\n'
+            'tagger.tags("photo.jpg")      # above their thresholds\n'
             'tagger.predict("photo.jpg")   # {class: probability}\n'
             'tagger.heatmaps("photo.jpg")  # {class: where it was found}',
         ),
@@ -225,11 +225,9 @@ def _readable(value: Any) -> str:
 
 def _made(tagger: Tagger) -> tuple[tuple[str, str], ...]:
     backbone = tagger.backbone
-    rows = [
-        ("CLIP", f"{backbone.spec}, images of {backbone.image_size} pixels ({backbone.digest})"),
-    ]
-    rows += [(key, str(value)) for key, value in tagger.about.get("versions", {}).items()]
-    return tuple(rows)
+    clip = f"{backbone.spec}, images of {backbone.image_size} pixels (weights {backbone.digest})"
+    versions = [f"{name} {version}" for name, version in tagger.about.get("versions", {}).items()]
+    return (("CLIP", clip), ("versions", ", ".join(versions)))
 
 
 def _spread_out(rows: Sequence[Row], count: int) -> list[Row]:

@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from t2ipal.tagger.tagger import Tagger
 
 _FIGURES = ("mAP", "CF1", "OF1")
+_READABLE = {
+    "held_out_map": "mAP on held-out images, percent",
+    "epoch": "epoch kept, by held-out mAP",
+}
 
 
 def photos_used(about: dict[str, Any]) -> str:
@@ -63,7 +67,7 @@ def model_card(tagger: Tagger) -> str:
         figures=figures,
         scores=scores,
         made={
-            key.replace("_", " "): value
+            _READABLE.get(key, key.replace("_", " ")): value
             for key, value in about.items()
             if key not in ("scores", "versions") and value not in (None, "")
         },
