@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -110,7 +110,12 @@ class Vocabulary:
     """
 
     title: str
-    classes: tuple[ClassName, ...] = field(repr=False)
+    classes: tuple[ClassName, ...]
+
+    def __repr__(self) -> str:
+        names = [item.name for item in self.classes[:3]]
+        dots = ["..."] if len(self) > 3 else []
+        return f"Vocabulary({self.title!r}, {len(self)} classes: {', '.join(names + dots)})"
 
     def __post_init__(self) -> None:
         if not self.classes:

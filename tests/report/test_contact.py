@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFont
 
-from t2ipal.report.contact import contact_sheet, fit, wrap, write_contact_sheet
+from t2ipal.report.contact import _fit, _wrap, contact_sheet, write_contact_sheet
 
 relaxed = settings(deadline=None, max_examples=50)  # a busy machine is no failure
 
@@ -19,7 +19,7 @@ ITEMS = [(Image.new("RGB", (30, 30), colour), f"caption {i}") for i, colour in e
 @relaxed
 @given(st.text(st.characters(codec="utf-8"), max_size=80), st.integers(30, 200), st.integers(1, 4))
 def test_lines_fit_and_are_few(text, width, most):
-    lines = wrap(text, FONT, width, most)
+    lines = _wrap(text, FONT, width, most)
     assert 1 <= len(lines) <= most
     assert all(FONT.getlength(line) <= width for line in lines)
 
@@ -27,12 +27,12 @@ def test_lines_fit_and_are_few(text, width, most):
 @relaxed
 @given(st.lists(st.sampled_from(["a", "dog", "kennel", "umbrella"]), max_size=12))
 def test_a_text_that_fits_is_kept_word_for_word(words):
-    assert " ".join(wrap(" ".join(words), FONT, 90, 99)).split() == words
+    assert " ".join(_wrap(" ".join(words), FONT, 90, 99)).split() == words
 
 
 def test_a_long_text_ends_in_an_ellipsis_and_a_long_word_is_cut():
-    assert wrap("many words " * 20, FONT, 80, 2)[-1].endswith("...")
-    lines = wrap("w" * 40, FONT, 80, 99)
+    assert _wrap("many words " * 20, FONT, 80, 2)[-1].endswith("...")
+    lines = _wrap("w" * 40, FONT, 80, 99)
     assert len(lines) > 1 and "".join(lines) == "w" * 40
 
 
@@ -51,17 +51,17 @@ def test_images_stand_in_rows_in_their_order():
 def test_few_images_make_a_narrow_sheet_and_a_title_makes_room():
     narrow = contact_sheet(ITEMS[:2], columns=6, cell=48)
     assert narrow.width == 2 * 24 + 2 * 48 + 16
-    assert contact_sheet(ITEMS[:2], cell=48, title="Drawings").height > narrow.height
+    assert contact_sheet(ITEMS[:2], cell=48, title="Generated images").height > narrow.height
 
 
 def test_fit_keeps_the_shape():
-    assert fit(Image.new("L", (40, 20)), 100).size == (100, 50)
-    assert fit(Image.new("RGB", (300, 1)), 30).size == (30, 1)
+    assert _fit(Image.new("L", (40, 20)), 100).size == (100, 50)
+    assert _fit(Image.new("RGB", (300, 1)), 30).size == (30, 1)
 
 
 def test_the_file_is_a_png_and_the_same_each_time(tmp_path):
-    write_contact_sheet(tmp_path / "one.png", ITEMS, title="Drawings")
-    write_contact_sheet(tmp_path / "two.png", ITEMS, title="Drawings")
+    write_contact_sheet(tmp_path / "one.png", ITEMS, title="Generated images")
+    write_contact_sheet(tmp_path / "two.png", ITEMS, title="Generated images")
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     with Image.open(tmp_path / "one.png") as image:
         assert image.format == "PNG"

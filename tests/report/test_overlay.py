@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from t2ipal.report.overlay import heat_colours, heat_overlay
+from t2ipal.report.overlay import _heat_colours, heat_overlay
 
 
 def one_hot_heat(row: int, column: int, size: int = 8) -> np.ndarray:
@@ -53,7 +53,7 @@ def test_a_heatmap_without_contrast_is_cold_and_a_common_scale_is_kept():
 
 
 def test_the_colours_run_from_yellow_to_red():
-    colours = heat_colours(np.linspace(0, 1, 50))
+    colours = _heat_colours(np.linspace(0, 1, 50))
     assert colours.shape == (50, 3)
     assert (np.diff(colours[:, 1]) < 0).all()  # green falls steadily
     assert colours[-1, 0] > 200 and colours[-1, 1:].max() < 40

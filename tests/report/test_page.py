@@ -14,8 +14,8 @@ from PIL import Image
 from t2ipal.metrics.evaluation import evaluate
 from t2ipal.metrics.gap import ModalityGap, PairGap
 from t2ipal.report.content import (
+    CaptionCard,
     ClassCount,
-    DrawnCaption,
     MethodResult,
     Prediction,
     ReportContent,
@@ -23,8 +23,7 @@ from t2ipal.report.content import (
     mean,
     spread,
 )
-from t2ipal.report.html import over_seeds, percent, picture, signed
-from t2ipal.report.page import build_report, render
+from t2ipal.report.page import _inlined, _percent, _signed, build_report, render
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 NASTY = "<script>alert('x')</script> \"dog\" & cat"
@@ -94,8 +93,10 @@ def content() -> ReportContent:
         ),
         tested_on="12 scenes",
         facts=(("76.9", "mAP"),),
+        next_steps=((f"Tag {NASTY}:", f"t2ipal predict {NASTY}"),),
+        thresholds=(0.31, 0.42, 0.53),
         counts=(ClassCount("dog", 1200, 40), ClassCount("cat", 0, 0)),
-        captions=(DrawnCaption(NASTY, ("dog",), (image(), image()), unknown=("cat",), rejected=2),),
+        captions=(CaptionCard(NASTY, ("dog",), (image(), image()), unknown=("cat",), rejected=2),),
         scenes=(
             TaggedScene(
                 image(size=200),
@@ -111,7 +112,9 @@ def content() -> ReportContent:
         ),
         gap=ModalityGap((PairGap("captions", "real", 0.98765, 0.999, 50),)),
         warnings=(f"No caption names {NASTY}.",),
-        made=(("seeds", "0, 1, 2"),),
+        settings=(("train.epochs", "7", "20"), ("captions", NASTY, "")),
+        config="config.yaml",
+        made=(("torch", "9.8.7"),),
     )
 
 
@@ -131,7 +134,13 @@ def test_the_page_is_well_formed_and_says_everything(content):
         "dog 0.91",
         "0.988",
         "99.9",
-        "0, 1, 2",
+        "9.8.7",
+        "train.epochs 7 20",
+        "t2ipal predict <script>",
+        "Last column: the probability from which the model gives the class as a tag.",
+        "Mean average precision. Per class",
+        "a rare class counts as much",
+        "a common class counts more",
     ):
         assert words in page.text, words
 
@@ -140,7 +149,7 @@ def test_what_is_typed_is_escaped_and_nothing_runs(content):
     source = render(content)
     page = Page(source)
     assert "<script" not in source
-    assert page.text.count("<script>alert('x')</script>") >= 5  # shown as text
+    assert page.text.count("<script>alert('x')</script>") >= 9  # shown as text
     assert not page.all("script")
     assert not [a for _, attributes in page.tags for a in attributes if a.startswith("on")]
 
@@ -149,8 +158,11 @@ def test_nothing_comes_from_outside(content):
     source = render(content)
     page = Page(source)
     for _, attributes in page.tags:
-        for name in ("src", "href", "srcset", "data", "poster", "action"):
+        for name in ("src", "srcset", "data", "poster", "action"):
             assert attributes.get(name, "data:image/").startswith("data:image/")
+    sections = {f"#{attributes['id']}" for attributes in page.all("section")}
+    links = [attributes["href"] for _, attributes in page.tags if "href" in attributes]
+    assert set(links) == {*sections, "config.yaml"} and len(sections) == 8
     assert "http:" not in source and "https:" not in source
     assert "@import" not in source and "url(" not in source
     assert not page.all("link") and not page.all("iframe")
@@ -158,7 +170,7 @@ def test_nothing_comes_from_outside(content):
 
 def test_every_image_is_inlined_has_words_and_opens(content):
     images = Page(render(content)).all("img")
-    assert len(images) == 2 + 1 + 2  # drawings, scene, overlays
+    assert len(images) == 2 + 1 + 2  # generated images, scene, overlays
     for attributes in images:
         assert attributes["alt"]
         data = base64.b64decode(attributes["src"].split(",", 1)[1])
@@ -166,7 +178,7 @@ def test_every_image_is_inlined_has_words_and_opens(content):
             assert opened.size == (int(attributes["width"]), int(attributes["height"]))
 
 
-def test_tags_are_judged(content):
+def test_tags_are_marked_right_wrong_or_missed(content):
     source = render(content)
     assert '<span class="chip hit" title="right">dog 0.91</span>' in source
     assert '<span class="chip wrong" title="wrong">cat 0.62</span>' in source
@@ -177,7 +189,7 @@ def test_tags_are_judged(content):
 
 def test_classes_are_ordered_by_ap_and_the_undefined_comes_last(content):
     source = render(content)
-    chart = source[source.index("Average precision of each class") :]
+    chart = source[source.index("<h2>Average precision per class") :]
     places = [chart.index(f'<span class="key">{name}') for name in ("cat", "dog", "&lt;script")]
     assert places == sorted(places)
     assert "mAP leaves it out" in chart
@@ -198,9 +210,35 @@ def test_the_difference_is_against_the_focus(content):
 
 
 def test_an_empty_report_is_a_page_without_sections():
-    page = Page(render(ReportContent("Nothing yet", "t2ipal report", ("dog",))))
-    assert not page.all("section") and not page.all("aside")
+    page = Page(render(ReportContent("Nothing yet", "", ("dog",))))
+    assert not page.all("section") and not page.all("aside") and not page.all("nav")
     assert "Nothing yet" in page.text
+
+
+def test_a_report_without_test_images_still_shows_the_thresholds():
+    source = render(ReportContent("Own", "", ("dog", "cat"), thresholds=(0.25, 0.5)))
+    page = Page(source)
+    assert "Threshold per class" in page.text and "Average precision" not in page.text
+    widths = [rect["width"] for rect in page.all("rect") if rect.get("class") == "fill"]
+    assert widths == ["25.00%", "50.00%"]
+    assert "dog ≥ 0.25" in page.text and "cat ≥ 0.50" in page.text
+
+
+def test_thresholds_stand_beside_the_class_that_they_are_of(content):
+    chart = Page(render(content)).text
+    assert "cat 84.0 ≥ 0.42" in chart and "dog 70.0 ≥ 0.31" in chart
+    assert f"{NASTY} \N{EN DASH} ≥ 0.53" in chart
+
+
+def test_a_series_keeps_its_colour_where_another_is_undefined():
+    methods = [
+        MethodResult("zero-shot", (0.5,), class_ap=(math.nan,)),
+        MethodResult("tai-dpt", (0.5,), class_ap=(0.25,)),
+        MethodResult("t2i-pal", (0.5,), class_ap=(0.5,)),
+    ]
+    page = Page(render(ReportContent("t", "", ("dog",), methods=tuple(methods))))
+    dots = [circle["class"] for circle in page.all("circle") if "%" in circle["cx"]]
+    assert dots == ["s2"]
 
 
 def test_the_file_is_written_whole_and_the_same_each_time(content, tmp_path):
@@ -214,20 +252,23 @@ def test_the_file_is_written_whole_and_the_same_each_time(content, tmp_path):
 def test_photos_are_scaled_down_and_light():
     random = np.random.default_rng(0)
     noise = Image.fromarray(random.integers(0, 255, (900, 1200, 3), dtype=np.uint8))
-    tag = picture(noise, "noise")
-    assert 'width="256" height="192"' in tag and len(tag) < 120_000
+    content = ReportContent("t", "", ("dog",), captions=(CaptionCard("noise", (), (noise,)),))
+    (tag,) = Page(render(content)).all("img")
+    assert (tag["width"], tag["height"]) == ("256", "192") and len(tag["src"]) < 120_000
     assert noise.size == (1200, 900)  # the caller's image is left alone
     small = Image.fromarray(random.integers(0, 255, (20, 20, 3), dtype=np.uint8))
-    data = base64.b64decode(picture(small, "small").split('"')[1].split(",", 1)[1])
+    data = base64.b64decode(_inlined(small).address.split(",", 1)[1])
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), np.asarray(small))
 
 
 def test_figures_are_formatted():
-    assert percent(0.76349) == "76.3" and percent(math.nan) == "\N{EN DASH}"
-    assert signed(0.0341) == "+3.4" and signed(-0.007) == "\N{MINUS SIGN}0.7"
-    assert signed(-0.00001) == "0.0"
-    assert over_seeds((0.5,)) == "<b>50.0</b>"
-    assert "± 1.0" in over_seeds((0.49, 0.50, 0.51))
+    assert _percent(0.76349) == "76.3" and _percent(math.nan) == "\N{EN DASH}"
+    assert _signed(0.0341) == "+3.4" and _signed(-0.007) == "\N{MINUS SIGN}0.7"
+    assert _signed(-0.00001) == "0.0" and _signed(math.nan) == "\N{EN DASH}"
+    methods = (MethodResult("one", (0.5,)), MethodResult("three", (0.49, 0.50, 0.51)))
+    source = render(ReportContent("t", "", ("dog",), methods=methods))
+    assert '<td class="figure" title="by seed: 50.0"><b>50.0</b></td>' in source
+    assert 'title="by seed: 49.0, 50.0, 51.0"><b>50.0</b> <span class="spread">± 1.0<' in source
     assert math.isnan(mean(())) and math.isnan(spread((0.3,)))
     assert spread((1.0, 2.0, 4.0)) == pytest.approx(np.std([1, 2, 4], ddof=1))
 
@@ -252,5 +293,7 @@ def test_content_that_contradicts_itself_is_refused():
     row = MethodResult("zero-shot", (0.5,), class_ap=(0.5,))
     with pytest.raises(ValueError, match="1 AP figures for 2 classes"):
         ReportContent("t", "c", ("dog", "cat"), methods=(row,))
+    with pytest.raises(ValueError, match="1 thresholds for 2 classes"):
+        ReportContent("t", "c", ("dog", "cat"), thresholds=(0.5,))
     with pytest.raises(ValueError, match="focus"):
         ReportContent("t", "c", ("dog",), methods=(row,), focus="tai-dpt")

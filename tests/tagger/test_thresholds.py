@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from t2ipal.errors import UserError
-from t2ipal.tagger.thresholds import Thresholds, best_threshold, fit_thresholds, platt
+from t2ipal.tagger.thresholds import Thresholds, _best_threshold, _platt, fit_thresholds
 
 relaxed = settings(deadline=None, max_examples=50)  # a busy machine is no failure
 
@@ -50,22 +52,22 @@ def test_no_threshold_has_a_better_f1(pairs):
     scores, truth = np.array([s for s, _ in pairs]), np.array([t for _, t in pairs])
     if not truth.any():
         truth[0] = True
-    found = f1_score(truth, scores >= best_threshold(scores, truth))
+    found = f1_score(truth, scores >= _best_threshold(scores, truth))
     others = [f1_score(truth, scores >= limit) for limit in set(scores.tolist())]
     assert found == pytest.approx(max(others))
 
 
 def test_the_threshold_lies_between_neighbours_even_between_adjacent_floats():
-    assert best_threshold(np.array([1.0, 3.0]), np.array([False, True])) == 2.0
+    assert _best_threshold(np.array([1.0, 3.0]), np.array([False, True])) == 2.0
     low = 1.0
     high = math.nextafter(low, 2)
-    limit = best_threshold(np.array([low, high]), np.array([False, True]))
+    limit = _best_threshold(np.array([low, high]), np.array([False, True]))
     assert low < limit <= high
 
 
 def test_separable_scores_give_a_finite_slope_and_keep_their_order():
     scores = np.linspace(-1, 1, 20)
-    slope, intercept = platt(scores, scores > 0)
+    slope, intercept = _platt(scores, scores > 0)
     assert 0 < slope < 100 and math.isfinite(intercept)
     # Platt's smoothed targets: a perfect class does not become certain.
     top = 1 / (1 + math.exp(-(slope + intercept)))
@@ -78,8 +80,8 @@ def test_platt_follows_a_change_of_units(offset, unit):
     random = np.random.default_rng(3)
     scores = random.normal(size=200)
     truth = random.random(200) < 1 / (1 + np.exp(-2 * scores))
-    slope, intercept = platt(scores, truth)
-    other_slope, other_intercept = platt(scores * unit + offset, truth)
+    slope, intercept = _platt(scores, truth)
+    other_slope, other_intercept = _platt(scores * unit + offset, truth)
     np.testing.assert_allclose(
         other_slope * (scores * unit + offset) + other_intercept,
         slope * scores + intercept,
@@ -119,6 +121,12 @@ def test_json_keeps_every_digit_and_decisions():
     fitted = fit_thresholds(scores, targets, NAMES)
     again = Thresholds.from_json(json.loads(json.dumps(fitted.to_json())))
     assert again == fitted
+    assert fitted.to_json()["dog"] == {
+        "threshold": fitted.thresholds[1],
+        "slope": fitted.slopes[1],
+        "intercept": fitted.intercepts[1],
+        "shared": False,
+    }
     np.testing.assert_array_equal(again.decide(scores), scores >= np.array(fitted.thresholds))
     assert fitted.probabilities(np.array([1e6, -1e6, 0.0])).tolist()[:2] == [1.0, 0.0]
 
@@ -132,6 +140,28 @@ def test_probabilities_keep_the_order_of_scores(column):
     assert (np.diff(probabilities) >= 0).all()
 
 
+def test_thresholds_are_probabilities_too():
+    scores, targets = held_out(500)
+    fitted = fit_thresholds(scores, targets, NAMES)
+    limits = fitted.as_probabilities()
+    assert limits.shape == (3,) and ((limits > 0) & (limits < 1)).all()
+    found = fitted.probabilities(scores) >= limits
+    np.testing.assert_array_equal(found, fitted.decide(scores))
+
+
+def test_nothing_but_a_fit_loads_scikit_learn():
+    code = (
+        "import sys, t2ipal.tagger.tagger as _; from t2ipal.tagger.thresholds import Thresholds; "
+        "row = dict(threshold=0.5, slope=1.0, intercept=0.0, shared=False); "
+        "Thresholds.from_json({'cat': row}).as_probabilities(); "
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert "sklearn" not in loaded.stdout.split()
+
+
 def test_bad_input_is_refused():
     with pytest.raises(UserError, match="hold out more"):
         fit_thresholds(np.zeros((4, 3)), np.zeros((4, 3), np.int8), NAMES)
@@ -143,6 +173,11 @@ def test_bad_input_is_refused():
         Thresholds.from_json({"cat": {"threshold": 0.1}})
     with pytest.raises(UserError, match="damaged"):
         Thresholds.from_json({"cat": 3})
+    row = {"threshold": 0.1, "slope": -1.0, "intercept": 0.0, "shared": True}
+    with pytest.raises(UserError, match=r"damaged \(a negative slope"):
+        Thresholds.from_json({"cat": row})
+    with pytest.raises(UserError, match=r"damaged \(cat.slope: .*number"):
+        Thresholds.from_json({"cat": {**row, "slope": "steep"}})
     with pytest.raises(ValueError, match="order"):
         Thresholds(("cat",), (0.0,), (-1.0,), (0.0,), (False,))
     with pytest.raises(ValueError, match="names"):

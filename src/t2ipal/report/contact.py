@@ -41,21 +41,22 @@ def contact_sheet(
     text_size, title_size = max(11, cell // 13), max(14, cell // 8)  # pixels
     font, heading = ImageFont.load_default(text_size), ImageFont.load_default(title_size)
     line = math.ceil(1.3 * text_size)
-    captions = [wrap(text, font, cell, _TEXT_LINES) for _, text in items]
+    captions = [_wrap(text, font, cell, _TEXT_LINES) for _, text in items]
     top = _MARGIN + (math.ceil(1.8 * title_size) if title else 0)
-    rows = [range(start, min(start + columns, len(items))) for start in _starts(items, columns)]
+    starts = range(0, len(items), columns)
+    rows = [range(start, min(start + columns, len(items))) for start in starts]
     heights = [cell + 6 + line * max(len(captions[i]) for i in row) + _GUTTER for row in rows]
     width = 2 * _MARGIN + columns * cell + (columns - 1) * _GUTTER
     sheet = Image.new("RGB", (width, top + sum(heights) - _GUTTER + _MARGIN), _PAPER)
     draw = ImageDraw.Draw(sheet)
     if title:
-        text = wrap(title, heading, width - 2 * _MARGIN, 1)[0]
+        text = _wrap(title, heading, width - 2 * _MARGIN, 1)[0]
         draw.text((_MARGIN, _MARGIN - 4), text, _INK, heading)
     y = top
     for row, height in zip(rows, heights, strict=True):
         for place, i in enumerate(row):
             x = _MARGIN + place * (cell + _GUTTER)
-            picture = fit(items[i][0], cell)
+            picture = _fit(items[i][0], cell)
             draw.rectangle((x, y, x + cell - 1, y + cell - 1), _FAINT)
             sheet.paste(
                 picture, (x + (cell - picture.width) // 2, y + (cell - picture.height) // 2)
@@ -74,14 +75,14 @@ def write_contact_sheet(
         contact_sheet(items, columns=columns, title=title).save(temporary, format="PNG")
 
 
-def fit(image: Image.Image, edge: int) -> Image.Image:
+def _fit(image: Image.Image, edge: int) -> Image.Image:
     """Scale an image up or down, shape kept, until its longer side is ``edge`` pixels; RGB."""
     scale = edge / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
 
 
-def wrap(
+def _wrap(
     text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, most: int
 ) -> list[str]:
     """Break ``text`` into at most ``most`` lines no wider than ``width`` pixels.
@@ -118,7 +119,3 @@ def _fitting(word: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, widt
     while count and font.getlength(word[:count]) > width:
         count -= 1
     return count
-
-
-def _starts(items: Sequence[object], columns: int) -> range:
-    return range(0, len(items), columns)

@@ -23,9 +23,8 @@ class MethodResult:
 
     Attributes:
         name: as on the command line, for example ``"tai-dpt"``.
-        mean_ap, cf1, of1: one figure a seed, in [0, 1]; CF1 and OF1 at top-3 may be empty.
-        class_ap: AP of each class of the report, mean over seeds, nan where undefined; may be
-            empty.
+        mean_ap, cf1, of1: one figure per seed, in [0, 1]; CF1 and OF1 at top-3 may be empty.
+        class_ap: AP per class of the report, mean over seeds, nan where undefined; may be empty.
         note: what distinguishes it, in a few words.
         group: where it stands in the table.
     """
@@ -53,7 +52,7 @@ class MethodResult:
         note: str = "",
         group: Group = "method",
     ) -> MethodResult:
-        """The row of one evaluation a seed, all of the same images and classes."""
+        """The row of one evaluation per seed, all of the same images and classes."""
         class_ap = np.array([evaluation.average_precision for evaluation in evaluations])  # [S, C]
         return cls(
             name=name,
@@ -81,7 +80,7 @@ def spread(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class ClassCount:
-    """How often a class is named by captions, and shown by the images drawn from them."""
+    """How many captions name a class, and how many of their generated images show it."""
 
     name: str
     captions: int
@@ -89,11 +88,11 @@ class ClassCount:
 
 
 @dataclass(frozen=True)
-class DrawnCaption:
-    """A caption, what it names, and the images drawn from it.
+class CaptionCard:
+    """A caption, its labels, and the images generated from it.
 
     Attributes:
-        rejected: drawings thrown away (black, flat or flagged) before the ones shown.
+        rejected: attempts that were rejected (black, flat or flagged) before the images shown.
     """
 
     caption: str
@@ -105,7 +104,7 @@ class DrawnCaption:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A class with its score as shown to the reader, best first in a scene.
+    """A class with its probability, best first in a scene.
 
     Attributes:
         chosen: whether the tagger gives this tag, by threshold or by rank.
@@ -134,13 +133,17 @@ class ReportContent:
 
     Attributes:
         title, summary: the head of the page, a sentence or two.
-        command: what was typed.
+        command: what makes the run again.
         classes: names of the C classes, in the order of every ``class_ap``.
         methods: rows of the table.
         focus: name of the method that the page is about; default the last of group "method".
         tested_on: the test images, in a few words.
         facts: a few (figure, what it is) pairs for the head of the page.
-        made: (key, value) pairs: versions, seeds, settings.
+        next_steps: (what it does, shell or Python lines) pairs for the reader to copy.
+        thresholds: per class the probability from which it is a tag; C of them, or none.
+        settings: (option, value, default) of the options that differ from their defaults.
+        config: the file of all settings, relative to the page.
+        made: (key, value) pairs: models and versions.
     """
 
     title: str
@@ -151,11 +154,15 @@ class ReportContent:
     focus: str = ""
     tested_on: str = ""
     facts: tuple[tuple[str, str], ...] = ()
+    next_steps: tuple[tuple[str, str], ...] = ()
+    thresholds: tuple[float, ...] = ()
     counts: tuple[ClassCount, ...] = ()
-    captions: tuple[DrawnCaption, ...] = ()
+    captions: tuple[CaptionCard, ...] = ()
     scenes: tuple[TaggedScene, ...] = ()
     gap: ModalityGap | None = None
     warnings: tuple[str, ...] = ()
+    settings: tuple[tuple[str, str, str], ...] = ()
+    config: str = ""
     made: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
@@ -168,6 +175,8 @@ class ReportContent:
                     f"method {method.name!r} has {len(method.class_ap)} AP figures "
                     f"for {len(self.classes)} classes"
                 )
+        if self.thresholds and len(self.thresholds) != len(self.classes):
+            raise ValueError(f"{len(self.thresholds)} thresholds for {len(self.classes)} classes")
 
     @property
     def focus_method(self) -> MethodResult | None:

@@ -1,4 +1,4 @@
-"""The contact sheet of doubtful drawings: thrown away beside kept, near-duplicates side by side."""
+"""The contact sheet of doubtful images: rejected beside kept, near-duplicates side by side."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from t2ipal.generation.duplicates import near_duplicates
 from t2ipal.generation.store import ImageRow, ImageStore
 from t2ipal.report.contact import write_contact_sheet
 
-SHEET = "inspected.png"
-MOST = 60  # doubtful images on a sheet
-MOST_PAIRS = 20
+_SHEET = "inspected.png"
+_MOST = 60  # doubtful images on a sheet
+_MOST_PAIRS = 20
 
 
 def write_inspected(folder: Path) -> Path | None:
     """Write ``inspected.png`` into the folder of a generated set; None if nothing is doubtful.
 
-    Of each drawing with a doubt its rejected attempts come first, then the kept one; then follow
-    the near-duplicates, each behind the drawing that it repeats.
+    The rejected attempts at each doubtful image come first, then the kept one; then follow the
+    near-duplicates, each behind the image that it repeats.
     """
     rows = list(ImageStore(folder).rows().values())
     doubtful = [
@@ -30,32 +30,32 @@ def write_inspected(folder: Path) -> Path | None:
     pairs = near_duplicates(rows)
     if not doubtful and not pairs:
         return None
-    # Those that were drawn again first: that is what the sheet is for.
+    # Those with most retries first: they are what the sheet is for.
     doubtful.sort(key=lambda row: -sum(bool(entry.file) for entry in row.rejected))
     items: list[tuple[Image.Image, str]] = []
     for row in doubtful:
         items += _attempts(folder, row)
-        if len(items) >= MOST:
+        if len(items) >= _MOST:
             break
-    items = items[:MOST]
-    for first, again in pairs[:MOST_PAIRS]:
+    items = items[:_MOST]
+    for first, again in pairs[:_MOST_PAIRS]:
         for row, what in ((first, "first"), (again, "NEARLY THE SAME")):
             items.append((load_image(folder / row.file), f"{what}: {', '.join(row.labels)}"))
     write_contact_sheet(
-        folder / SHEET,
+        folder / _SHEET,
         items,
         columns=10,
-        title=f"{len(doubtful)} captions with a doubtful drawing; - not seen, + seen unasked; "
+        title=f"{len(doubtful)} captions with a doubtful image; - not seen, + seen unasked; "
         f"{len(pairs)} near-duplicates",
     )
-    return folder / SHEET
+    return folder / _SHEET
 
 
 def _attempts(folder: Path, row: ImageRow) -> Iterator[tuple[Image.Image, str]]:
     names = ", ".join(row.labels)
     for entry in row.rejected:
         if entry.file:
-            yield load_image(folder / entry.file), f"THROWN AWAY, unseen: {names}"
+            yield load_image(folder / entry.file), f"REJECTED, not seen: {names}"
     if not row.failed:
         doubts = [*(f"-{name}" for name in row.missing), *(f"+{name}" for name in row.added)]
         seen = ", ".join(row.seen)

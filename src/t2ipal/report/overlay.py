@@ -13,7 +13,7 @@ _STRENGTH = 0.66  # opacity of full heat
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 
-def heat_colours(values: np.ndarray) -> np.ndarray:
+def _heat_colours(values: np.ndarray) -> np.ndarray:
     """Heat [...] in [0, 1] -> RGB [..., 3] float in [0, 255]."""
     return np.stack([np.interp(values, _STOPS, _COLOURS[:, k]) for k in range(3)], axis=-1)
 
@@ -48,5 +48,5 @@ def heat_overlay(
     grey = (base @ _LUMA)[..., None]
     cold = base + _GREY * (1 - values[..., None]) * (grey - base)
     opacity = _STRENGTH * (values * values * (3 - 2 * values))[..., None]  # smooth step
-    mixed = cold + opacity * (heat_colours(values) - cold)
+    mixed = cold + opacity * (_heat_colours(values) - cold)
     return Image.fromarray(np.round(mixed).astype(np.uint8))

@@ -1,37 +1,27 @@
-"""One HTML page of a run: figures, drawings, tagged scenes. Self-contained, without scripts."""
+"""One HTML page of a run: figures, generated images, tagged scenes. Self-contained, no scripts.
+
+``page.html.j2`` is the page and ``style.css`` its style sheet; this module fills them in.
+"""
 
 from __future__ import annotations
 
+import base64
+import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
 
 from t2ipal.files import write_text
-from t2ipal.report.content import (
-    ClassCount,
-    DrawnCaption,
-    MethodResult,
-    Prediction,
-    ReportContent,
-    TaggedScene,
-    mean,
-)
-from t2ipal.report.html import (
-    MISSING,
-    bar,
-    chip,
-    chips,
-    over_seeds,
-    percent,
-    picture,
-    section,
-    signed,
-    text,
-)
+from t2ipal.report.content import MethodResult, ReportContent, mean, spread
 from t2ipal.report.overlay import heat_overlay
-from t2ipal.report.style import CSS
 
-_GROUP_TITLES = {"method": "", "ablation": "Ablations", "ceiling": "Ceiling"}
+_MISSING = "–"  # noqa: RUF001 - an en dash, as tables print an undefined figure
 _MOST_SERIES = 4  # methods marked beside the focus in the chart of classes
+_LONGEST = 256  # pixels of the longer side of an inlined image
+_LOSSLESS = 128  # up to this a PNG is small; a photo above it is ten times smaller as JPEG
 
 
 def build_report(path: str | Path, content: ReportContent) -> None:
@@ -40,250 +30,120 @@ def build_report(path: str | Path, content: ReportContent) -> None:
 
 
 def render(content: ReportContent) -> str:
-    """The page as text: valid HTML5, every image inlined, the same for the same content."""
-    parts = [
-        _header(content),
-        _warnings(content.warnings),
-        _methods(content),
-        _class_chart(content),
-        _captions(content.captions),
-        _scenes(content.scenes),
-        _gap(content),
-        _counts(content.counts),
-        _made(content.made),
-    ]
-    body = "\n".join(part for part in parts if part)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{text(content.title)}</title>\n<style>{CSS}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}\n"
-        "<footer>Written by t2ipal.</footer>\n</main>\n</body>\n</html>\n"
+    """The page as text: valid HTML5, every image inlined, the same for the same content.
+
+    All text is escaped by Jinja's autoescaping; the template marks nothing as safe.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    jinja = Environment(
+        loader=PackageLoader("t2ipal", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-
-
-def _header(content: ReportContent) -> str:
-    summary = f'<p class="summary">{text(content.summary)}</p>' if content.summary else ""
-    facts = "".join(
-        f"<div><dt>{text(what)}</dt><dd>{text(figure)}</dd></div>" for figure, what in content.facts
+    jinja.filters.update(
+        percent=_percent, signed=_signed, mean=mean, spread=spread, inlined=_inlined
     )
-    return (
-        f"<header>\n<h1>{text(content.title)}</h1>\n{summary}\n"
-        + (f'<dl class="facts">{facts}</dl>\n' if facts else "")
-        + f"<pre><code>{text(content.command)}</code></pre>\n</header>"
-    )
-
-
-def _warnings(warnings: tuple[str, ...]) -> str:
-    if not warnings:
-        return ""
-    items = "".join(f"<li>{text(warning)}</li>" for warning in warnings)
-    return f'<aside class="warnings" aria-label="Warnings"><ul>{items}</ul></aside>'
-
-
-def _methods(content: ReportContent) -> str:
-    if not content.methods:
-        return ""
     focus = content.focus_method
-    bodies = []
-    for group, title in _GROUP_TITLES.items():
-        rows = [_method_row(m, focus) for m in content.methods if m.group == group]
-        if rows and title:
-            rows.insert(0, f'<tr class="group"><th colspan="6" scope="rowgroup">{title}</th></tr>')
-        if rows:
-            bodies.append("<tbody>" + "\n".join(rows) + "</tbody>")
-    seeds = max(len(method.mean_ap) for method in content.methods)
-    lead = "Mean average precision, and F1 with the three best classes of every image as its tags"
-    lead += f", in percent, on {text(content.tested_on)}." if content.tested_on else ", in percent."
-    if seeds > 1:
-        lead += f" Mean ± standard deviation over {seeds} seeds."
-    against = f"against {text(focus.name)}" if focus else ""
-    table = (
-        '<div class="scroll"><table>\n<thead><tr><th scope="col">Method</th>'
-        '<th class="meter"></th><th scope="col">mAP</th>'
-        f'<th scope="col">{against}</th><th scope="col">CF1</th><th scope="col">OF1</th></tr>'
-        "</thead>\n" + "\n".join(bodies) + "\n</table></div>"
-    )
-    return section("Methods", table, lead)
-
-
-def _method_row(method: MethodResult, focus: MethodResult | None) -> str:
-    figure = mean(method.mean_ap)
-    note = f"<small>{text(method.note)}</small>" if method.note else ""
-    is_focus = method is focus
-    apart = "" if focus is None or is_focus else signed(figure - mean(focus.mean_ap))
-    seeds = ", ".join(percent(value) for value in method.mean_ap)
-    return (
-        f'<tr class="{"focus" if is_focus else "other"}">'
-        f'<td class="name"><span>{text(method.name)}</span>{note}</td>'
-        f'<td class="meter">{bar(figure, f"{method.name}: mAP {percent(figure)}")}</td>'
-        f'<td class="figure" title="by seed: {seeds}">{over_seeds(method.mean_ap)}</td>'
-        f'<td class="figure">{apart}</td>'
-        f'<td class="figure">{percent(mean(method.cf1))}</td>'
-        f'<td class="figure">{percent(mean(method.of1))}</td></tr>'
+    rows = _class_rows(content, focus)
+    measured = focus is not None and bool(focus.class_ap)
+    sections = {
+        "methods": ("Methods", content.methods),
+        "classes": ("Average precision per class" if measured else "Threshold per class", rows),
+        "scenes": ("Test images", content.scenes),
+        "next": ("What to do next", content.next_steps),
+        "captions": ("Captions and their generated images", content.captions),
+        "counts": ("Labels", content.counts),
+        "gap": ("Modality gap", content.gap),
+        "made": ("How it was made", content.command or content.settings or content.made),
+    }
+    return jinja.get_template("page.html.j2").render(
+        report=content,
+        sections={name: title for name, (title, shown) in sections.items() if shown},
+        focus=focus,
+        others=_others(content, focus),
+        class_rows=rows,
+        groups={"method": "", "ablation": "Ablations", "ceiling": "Ceiling"},
+        missing=_MISSING,
+        overlay=heat_overlay,
     )
 
 
-def _class_chart(content: ReportContent) -> str:
-    focus = content.focus_method
+class _ClassRow(NamedTuple):
+    """A class in the chart: its average precision (or None), the other methods', its threshold."""
+
+    name: str
+    value: float | None
+    others: tuple[float, ...]
+    threshold: float | None
+
+
+def _others(content: ReportContent, focus: MethodResult | None) -> list[MethodResult]:
+    """The whole methods that the chart of classes marks beside the focus."""
     if focus is None or not focus.class_ap:
-        return ""
-    others = [
-        method
-        for method in content.methods
-        if method.group == "method" and method is not focus and method.class_ap
-    ][:_MOST_SERIES]
-    legend = (
-        '<span><svg aria-hidden="true"><rect class="swatch" y="1" width="12" height="10" rx="3"/>'
-        f"</svg>{text(focus.name)}</span>"
-    ) + "".join(
-        f'<span><svg aria-hidden="true"><circle class="s{series}" cx="6" cy="6" r="4"/></svg>'
-        f"{text(method.name)}</span>"
-        for series, method in enumerate(others, start=1)
-    )
-    best_first = sorted(
-        range(len(content.classes)),
-        key=lambda c: -1.0 if math.isnan(focus.class_ap[c]) else focus.class_ap[c],
-        reverse=True,
-    )
-    rows = []
-    for c in best_first:
-        name, value = content.classes[c], focus.class_ap[c]
-        said = ", ".join(f"{m.name} {percent(m.class_ap[c])}" for m in (focus, *others))
-        dots = [(m.class_ap[c], series) for series, m in enumerate(others, start=1)]
-        rows.append(
-            f'<div title="{text(said)}"><span class="key">{text(name)}</span>'
-            f"{bar(value, f'{name}: {said}', dots)}"
-            f'<span class="value">{percent(value)}</span></div>'
+        return []
+    whole = [method for method in content.methods if method.group == "method" and method.class_ap]
+    return [method for method in whole if method is not focus][:_MOST_SERIES]
+
+
+def _class_rows(content: ReportContent, focus: MethodResult | None) -> list[_ClassRow]:
+    """The rows of the chart, best first and undefined last; none if nothing is known per class."""
+    values: Sequence[float | None] = focus.class_ap if focus else ()
+    if not values and not content.thresholds:
+        return []
+    others = _others(content, focus)
+    rows = [
+        _ClassRow(
+            name,
+            values[c] if values else None,
+            tuple(method.class_ap[c] for method in others),
+            content.thresholds[c] if content.thresholds else None,
         )
-    lead = "In percent, best first."
-    if any(math.isnan(value) for value in focus.class_ap):
-        lead += f" {MISSING}: no test image shows the class, so mAP leaves it out."
-    body = (
-        f'<div class="legend">{legend}</div>\n<div class="bars">\n' + "\n".join(rows) + "\n</div>"
-    )
-    return section("Average precision of each class", body, lead)
+        for c, name in enumerate(content.classes)
+    ]
+
+    def rank(row: _ClassRow) -> float:
+        return 1 if row.value is None or math.isnan(row.value) else -row.value
+
+    return sorted(rows, key=rank)
 
 
-def _captions(captions: tuple[DrawnCaption, ...]) -> str:
-    if not captions:
-        return ""
-    lead = (
-        f"What the generator drew. {chip('class')} labels taken from the caption; "
-        f"{chip('class', 'unknown')} a word that may or may not name the class, left out of every "
-        "loss."
-    )
-    cards = "\n".join(map(_caption_card, captions))
-    return section("Captions and their drawings", f'<div class="grid">\n{cards}\n</div>', lead)
+def _percent(value: float) -> str:
+    """A fraction as a percentage with one decimal, without the sign: 0.7631 -> ``76.3``."""
+    return _MISSING if math.isnan(value) else f"{100 * value:.1f}"
 
 
-def _caption_card(drawn: DrawnCaption) -> str:
-    images = "".join(picture(image, drawn.caption) for image in drawn.images)
-    across = 1 if len(drawn.images) <= 1 else math.ceil(math.sqrt(len(drawn.images)))
-    labels = chips(
-        [chip(label) for label in drawn.labels]
-        + [chip(label, "unknown", "unknown") for label in drawn.unknown]
-    )
-    rejected = f'<p class="note">{drawn.rejected} rejected</p>' if drawn.rejected else ""
-    return (
-        f'<article class="card"><div class="gallery" style="--across: {across}">{images}</div>'
-        f'<div class="words"><p>{text(drawn.caption)}</p>{labels}{rejected}</div></article>'
-    )
+def _signed(value: float) -> str:
+    """A difference of fractions in percent points with a sign: ``+3.4``; 0.0 has none."""
+    if math.isnan(value):
+        return _MISSING
+    figure = f"{abs(100 * value):.1f}"
+    if figure == "0.0":
+        return figure
+    return f"+{figure}" if value > 0 else f"\N{MINUS SIGN}{figure}"
 
 
-def _scenes(scenes: tuple[TaggedScene, ...]) -> str:
-    if not scenes:
-        return ""
-    lead = (
-        "Predicted tags with their scores, and where the heatmap of a class finds it. "
-        f"{chip('class', 'hit')} right, {chip('class', 'wrong')} wrong, "
-        f"{chip('class', 'missed')} missed, {chip('class', 'unknown')} truth unknown, "
-        f"{chip('class', 'below')} scored, but not given as a tag."
-    )
-    cards = "\n".join(map(_scene_card, scenes))
-    return section("Test scenes", f'<div class="grid wide">\n{cards}\n</div>', lead)
+class _Inlined(NamedTuple):
+    """An image as a ``data:`` address, with its size in pixels."""
+
+    address: str
+    width: int
+    height: int
 
 
-def _scene_card(scene: TaggedScene) -> str:
-    figures = [_figure(picture(scene.image, "shows " + ", ".join(scene.true)), "image")]
-    for prediction in scene.predictions:
-        if prediction.heat is not None:
-            overlay = heat_overlay(scene.image, prediction.heat)
-            alt = f"heatmap of {prediction.name}"
-            figures.append(_figure(picture(overlay, alt), prediction.name))
-    tagged = {prediction.name for prediction in scene.predictions if prediction.chosen}
-    true = [
-        chip(name) if name in tagged else chip(name, "missed", "missed") for name in scene.true
-    ] + [chip(name, "unknown", "unknown") for name in scene.unknown]
-    given = [_prediction_chip(prediction, scene) for prediction in scene.predictions]
-    return (
-        f'<article class="card"><div class="strip">{"".join(figures)}</div><div class="words">'
-        f'<dl class="tags"><dt>shows</dt><dd>{chips(true) or MISSING}</dd>'
-        f"<dt>predicted</dt><dd>{chips(given) or MISSING}</dd></dl></div></article>"
-    )
-
-
-def _figure(image: str, caption: str) -> str:
-    return f"<figure>{image}<figcaption>{text(caption)}</figcaption></figure>"
-
-
-def _prediction_chip(prediction: Prediction, scene: TaggedScene) -> str:
-    label = f"{prediction.name} {prediction.score:.2f}"
-    if not prediction.chosen:
-        return chip(label, "below", "not given as a tag")
-    if prediction.name in scene.unknown:
-        return chip(label, "unknown", "truth unknown")
-    if prediction.name in scene.true:
-        return chip(label, "hit", "right")
-    return chip(label, "wrong", "wrong")
-
-
-def _gap(content: ReportContent) -> str:
-    if content.gap is None:
-        return ""
-    rows = "\n".join(
-        f"<tr><td>{text(pair.first)} – {text(pair.second)}</td>"  # noqa: RUF001
-        f'<td class="figure">{pair.distance:.3f}</td>'
-        f'<td class="figure">{percent(pair.probe_accuracy)}</td></tr>'
-        for pair in content.gap.pairs
-    )
-    table = (
-        '<div class="scroll"><table>\n<thead><tr><th scope="col">Between</th>'
-        '<th scope="col">distance of centroids</th><th scope="col">told apart, %</th></tr></thead>'
-        f"\n<tbody>{rows}</tbody>\n</table></div>"
-    )
-    lead = (
-        "Distance of the centroids of normalised features, and how often a linear probe tells the "
-        "two kinds apart (50 is chance). The smaller, the closer."
-    )
-    return section("Modality gap", table, lead)
-
-
-def _counts(counts: tuple[ClassCount, ...]) -> str:
-    if not counts:
-        return ""
-    most = max(1, *(max(count.captions, count.images) for count in counts))
-    rows = []
-    for count in sorted(counts, key=lambda count: -count.captions):
-        said = f"{count.captions:,} captions, {count.images:,} images"
-        absent = "" if count.captions else " none"
-        rows.append(
-            f'<div title="{text(said)}"><span class="key{absent}">{text(count.name)}</span>'
-            f"{bar(count.captions / most, f'{count.name}: {said}', [(count.images / most, 2)])}"
-            f'<span class="value{absent}">{count.captions:,} · {count.images:,}</span></div>'
-        )
-    legend = (
-        '<div class="legend"><span><svg aria-hidden="true">'
-        '<rect class="swatch" y="1" width="12" height="10" rx="3"/></svg>captions</span>'
-        '<span><svg aria-hidden="true"><circle class="s2" cx="6" cy="6" r="4"/></svg>'
-        "images</span></div>"
-    )
-    body = f'{legend}\n<div class="bars counts">\n' + "\n".join(rows) + "\n</div>"
-    return section("Labels", body, "Captions that name a class, and images drawn from them.")
-
-
-def _made(made: tuple[tuple[str, str], ...]) -> str:
-    if not made:
-        return ""
-    rows = "".join(f"<dt>{text(key)}</dt><dd>{text(value)}</dd>" for key, value in made)
-    return section("How it was made", f'<dl class="made">{rows}</dl>')
+def _inlined(image: Image.Image) -> _Inlined:
+    """PNG, or JPEG where a PNG would weigh too much, at most 256 pixels on the longer side."""
+    image = image.convert("RGB")
+    image.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    if max(image.size) <= _LOSSLESS:
+        kind = "png"
+        image.save(buffer, format="PNG", optimize=True)
+    else:
+        kind = "jpeg"
+        image.save(buffer, format="JPEG", quality=88, optimize=True)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return _Inlined(f"data:image/{kind};base64,{data}", image.width, image.height)

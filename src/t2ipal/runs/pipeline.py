@@ -103,7 +103,7 @@ def run(
         images=read_manifest(out),
         test=test,
         comparison=comparison,
-        drawing=summary,
+        summary=summary,
     )
     say(f"model   {out / 'model'}")
     say(f"report  {report}")

@@ -1,77 +1,77 @@
-"""The model card: a saved tagger's README.md, written from its own configuration."""
+"""The model card: a saved tagger's README.md, filled in from the tagger itself."""
 
 from __future__ import annotations
 
-from typing import Any
+from importlib import resources
+from typing import TYPE_CHECKING, Any
 
-from t2ipal.vocabulary import Vocabulary
+if TYPE_CHECKING:
+    from t2ipal.tagger.tagger import Tagger
+
+_FIGURES = ("mAP", "CF1", "OF1")
+_READABLE = {
+    "held_out_map": "mAP on held-out images, percent",
+    "epoch": "epoch kept, by held-out mAP",
+}
 
 
-def photos_used(real_images: bool) -> str:
+def photos_used(about: dict[str, Any]) -> str:
     """The sentence about annotated photos that card and report share."""
-    if real_images:
+    if about.get("real_images"):
         return "Labelled real images were trained on too."
     return "No annotated photo was used."
 
 
-def model_card(config: dict[str, Any]) -> str:
-    """Markdown for the configuration that ``Tagger.save_pretrained`` writes.
+def model_card(tagger: Tagger) -> str:
+    """The card as Markdown, with the metadata that the Hugging Face hub reads at its head.
 
-    The card states what is known and leaves out what is not: a model saved without measurements
-    has no figure in its card.
+    It states what is known and leaves out what is not: a model without ``about["scores"]`` has no
+    figure in its card. These are fractions in [0, 1] under ``source``, ``images``, ``mAP``,
+    ``CF1``, ``OF1`` and, per class, ``classes: {name: {"AP": fraction or None}}``, as
+    :meth:`Evaluation.to_json` gives them; all but ``source`` and ``mAP`` may be absent.
     """
-    about: dict[str, Any] = config["about"]
-    vocabulary = Vocabulary.from_dict(config["vocabulary"], "config.json")
-    classes = vocabulary.readable
-    photos = photos_used(bool(about.get("real_images")))
-    lines = [
-        "---",
-        "library_name: t2ipal",
-        "pipeline_tag: image-classification",
-        "tags: [multi-label, clip, t2i-pal]",
-        "---",
-        "",
-        f"# Multi-label tagger: {vocabulary.title}",
-        "",
-        f"Tags images with {len(classes)} classes: {', '.join(classes)}.",
-        "",
-        f"A head tuned on a frozen CLIP (`{config['backbone']['spec']}`, images of "
-        f"{config['backbone']['image_size']} pixels). This folder holds the tuned tensors alone; "
-        "CLIP is loaded by name.",
-        "",
-        "```python",
-        "from t2ipal import Tagger",
-        "",
-        'Tagger.from_pretrained("THIS FOLDER").predict("photo.jpg")  # {class: probability}',
-        "```",
-        "",
-        "## How it was made",
-        "",
+    from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+    about = tagger.about
+    scores: dict[str, Any] = about.get("scores") or {}
+    figures = {key: scores[key] for key in _FIGURES if scores.get(key) is not None}
+    results = [
+        EvalResult(
+            task_type="image-classification",
+            dataset_type="images",
+            dataset_name=scores["source"],
+            metric_type=key,
+            metric_value=round(100 * value, 1),
+        )
+        for key, value in figures.items()
     ]
-    lines += [f"- {key}: {value}" for key, value in about.items() if key != "scores"]
-    lines += [
-        "",
-        f"{photos} Images were drawn by a text-to-image model from captions, "
-        "and their labels read from the captions. Probabilities and thresholds are calibrated on "
-        "held-out drawn images, not on photos.",
-    ]
-    scores: dict[str, Any] | None = about.get("scores")
-    if scores:
-        lines += [
-            "",
-            f"## Measured on {scores['data']}",
-            "",
-            f"mAP {100 * scores['map']:.1f}.",
-            "",
-            "| class | AP | threshold |",
-            "| --- | ---: | ---: |",
-        ]
-        for name, value in scores["ap"].items():
-            shown = "-" if value is None else f"{100 * value:.1f}"
-            lines.append(f"| {name} | {shown} | {config['thresholds'][name]['threshold']:.3f} |")
-    lines += [
-        "",
-        "Method: T2I-PAL (Feng et al., IEEE TPAMI 2025, arXiv 2506.10575).",
-        "",
-    ]
-    return "\n".join(lines)
+    data = ModelCardData(
+        library_name="t2ipal",
+        pipeline_tag="image-classification",
+        tags=["multi-label", "clip", "t2i-pal"],
+        model_name=f"{tagger.vocabulary.title} tagger" if results else None,
+        eval_results=results or None,
+    )
+    per_class: dict[str, dict[str, Any]] = scores.get("classes", {})
+    classes = zip(
+        tagger.vocabulary.classes, tagger.thresholds.as_probabilities().tolist(), strict=True
+    )
+    card: ModelCard = ModelCard.from_template(
+        data,
+        template_str=resources.files("t2ipal").joinpath("tagger", "card.md.j2").read_text("utf-8"),
+        tagger=tagger,
+        classes=[
+            (item, threshold, per_class.get(item.name, {}).get("AP")) for item, threshold in classes
+        ],
+        measured=bool(per_class),
+        figures=figures,
+        scores=scores,
+        made={
+            _READABLE.get(key, key.replace("_", " ")): value
+            for key, value in about.items()
+            if key not in ("scores", "versions") and value not in (None, "")
+        },
+        versions=about.get("versions", {}),
+        photos=photos_used(about),
+    )
+    return str(card)

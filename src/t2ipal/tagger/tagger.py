@@ -39,18 +39,34 @@ class Tagged:
     """What a tagger says of one image.
 
     Attributes:
+        names: the C classes.
         image: the file, or None for an image in memory.
         error: why it could not be read, or None.
-        probabilities: [C], calibrated on held-out drawn images; empty after an error.
-        chosen: [C] bool, whether each class reaches its threshold.
-        heatmaps: [h, w, C] weight of each place for each class; empty where not asked for.
+        probabilities: [C], calibrated on held-out generated images; empty after an error.
+        chosen: [C] bool, whether each class reaches its threshold; empty after an error.
+        heatmaps: [h, w, C] weight of each place for each class; empty if not asked for.
     """
 
+    names: tuple[str, ...]
     image: Path | None
     error: str | None
     probabilities: np.ndarray
     chosen: np.ndarray
     heatmaps: np.ndarray
+
+    @property
+    def tags(self) -> list[str]:
+        """The classes that reach their thresholds, most probable first."""
+        order = np.argsort(-self.probabilities, kind="stable")
+        return [self.names[i] for i in order if self.chosen[i]]
+
+    def __repr__(self) -> str:
+        what = "image" if self.image is None else str(self.image)
+        if self.error is not None:
+            return f"Tagged({what}: {self.error})"
+        found = dict(zip(self.names, self.probabilities.tolist(), strict=True))
+        tags = ", ".join(f"{name} {found[name]:.2f}" for name in self.tags)
+        return f"Tagged({what}: {tags or 'no tag'})"
 
 
 class Tagger:
@@ -58,8 +74,9 @@ class Tagger:
 
     Attributes:
         vocabulary: the C classes.
-        about: how it was made: method, captions, generator, seeds, versions.
-        crops: windows a side through which images are seen too; 0 for none.
+        about: how it was made: method, captions, generator, seed, versions, and the scores that
+            were measured (:func:`t2ipal.tagger.card.model_card`).
+        crops: each image is scored on this many crops per side too; 0 for none.
     """
 
     def __init__(
@@ -79,6 +96,14 @@ class Tagger:
         self.crops = crops
         self._windows = windows(crops)
 
+    def __repr__(self) -> str:
+        method = self.about.get("method", "tuned")
+        crops = f", {self.crops} x {self.crops} crops" if self.crops else ""
+        return (
+            f"Tagger({method}, {len(self.names)} classes, CLIP {self.backbone.spec} at "
+            f"{self.backbone.image_size} px{crops}, {self.backbone.device})"
+        )
+
     # --- on disk ---------------------------------------------------------------------------------
 
     @classmethod
@@ -94,8 +119,11 @@ class Tagger:
         """Load a model folder, or ``org/name`` from the Hugging Face hub; CLIP is found by name.
 
         Args:
-            image_size, crops: how to look at images, other than the model was tuned and its
-                thresholds were fitted: input size of CLIP, and windows a side.
+            path: the folder, or a name on the hub.
+            device: auto, cpu, cuda or mps.
+            precision: auto, fp32, bf16 or fp16.
+            image_size: input size of CLIP in pixels; if omitted, the one the model was tuned with.
+            crops: crops per side; if omitted, the number its thresholds were fitted with.
 
         Raises:
             UserError: no such model, a damaged file, or a CLIP other than the one it was tuned on.
@@ -153,7 +181,7 @@ class Tagger:
 
         The configuration stands in the safetensors metadata too, so the file describes itself.
         """
-        from t2ipal.tagger.card import model_card
+        from t2ipal.tagger.card import model_card  # loads huggingface_hub and Jinja
 
         folder = Path(path)
         config = {
@@ -176,7 +204,7 @@ class Tagger:
         text = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
         with atomic_path(folder / WEIGHTS) as temporary:
             save_file(self.head.tuned_state(), temporary, {"config": json.dumps(config)})
-        write_text(folder / CARD, model_card(config))
+        write_text(folder / CARD, model_card(self))
         write_text(folder / CONFIG, text)  # last: a folder with it is complete
         return folder
 
@@ -214,15 +242,22 @@ class Tagger:
         return found
 
     def tags(self, image: ImageLike) -> list[str]:
-        """The classes that reach their thresholds, most probable first."""
+        """The classes that reach their thresholds, most probable first.
+
+        Raises:
+            UserError: the image cannot be read.
+        """
         (tagged,) = self.stream([image])
         if tagged.error is not None:
             raise UserError(tagged.error)
-        order = np.argsort(-tagged.probabilities, kind="stable")
-        return [self.names[i] for i in order if tagged.chosen[i]]
+        return tagged.tags
 
     def heatmaps(self, image: ImageLike) -> dict[str, np.ndarray]:
-        """Class name to its heatmap [h, w], which sums to one over the image."""
+        """Class name to its heatmap [h, w], which sums to one over the image.
+
+        Raises:
+            UserError: the image cannot be read.
+        """
         (tagged,) = self.stream([image], heatmaps=True)
         if tagged.error is not None:
             raise UserError(tagged.error)
@@ -231,7 +266,16 @@ class Tagger:
     def stream(
         self, images: Iterable[ImageLike], *, batch_size: int = 16, heatmaps: bool = False
     ) -> Iterator[Tagged]:
-        """Tag any number of images in constant memory; unreadable ones are told, not raised."""
+        """Tag any number of images in constant memory.
+
+        Args:
+            images: files, PIL images or uint8 arrays [H, W, 3].
+            batch_size: images that go through CLIP together.
+            heatmaps: give the heatmaps too.
+
+        Yields:
+            One result per image, in order; an unreadable image yields a result with an error.
+        """
         none = np.zeros(0)
         source = iter(images)
         while batch := list(itertools.islice(source, batch_size)):
@@ -250,11 +294,11 @@ class Tagger:
             for i, image in enumerate(batch):
                 file = Path(image) if isinstance(image, (str, Path)) else None
                 if i in failed:
-                    yield Tagged(file, failed[i], none, none.astype(bool), none)
+                    yield Tagged(self.names, file, failed[i], none, none.astype(bool), none)
                     continue
                 row = place[i]
                 shown = maps[row] if heatmaps else none
-                yield Tagged(file, None, probabilities[row], chosen[row], shown)
+                yield Tagged(self.names, file, None, probabilities[row], chosen[row], shown)
 
     @torch.no_grad()
     def _score(

@@ -1,14 +1,15 @@
-"""Scores -> probabilities -> decisions, fitted on held-out synthetic images.
+"""Scores -> probabilities -> decisions, fitted on held-out generated images.
 
 Each class gets a sigmoid of its score (Platt, "Probabilistic outputs for support vector machines",
 1999, with his smoothed targets) and the threshold with the best F1. A class with too few held-out
 images takes the sigmoid and the threshold fitted on all classes pooled. The probabilities are
 calibrated for images like the held-out ones: on photos they order and compare tags, but their
-absolute level is only as right as the synthetic images are real.
+absolute level is only as right as the generated images are real.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Sequence
@@ -16,13 +17,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
+from pydantic import TypeAdapter, ValidationError
 
 from t2ipal.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 MIN_EXAMPLES = 5  # positives, and negatives, that a class needs for a fit of its own
+
+
+@dataclass(frozen=True)
+class _Row:
+    """The numbers of one class on disk."""
+
+    threshold: float
+    slope: float
+    intercept: float
+    shared: bool
+
+
+_ROWS = TypeAdapter(dict[str, _Row])
 
 
 @dataclass(frozen=True)
@@ -54,19 +68,22 @@ class Thresholds:
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
         """Scores [..., C] -> probabilities [..., C] in [0, 1], one class at a time in order."""
         logits = np.asarray(scores, np.float64) * np.array(self.slopes) + np.array(self.intercepts)
-        return 0.5 * (1 + np.tanh(0.5 * logits))  # the sigmoid, without overflow
+        return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))  # the sigmoid, without overflow
 
     def decide(self, scores: np.ndarray) -> np.ndarray:
         """Scores [..., C] -> bool [..., C]: the score reaches the threshold of its class."""
         return np.asarray(scores, dtype=np.float64) >= np.array(self.thresholds)
 
+    def as_probabilities(self) -> np.ndarray:
+        """The thresholds as probabilities [C]: what a class has to reach to be a tag."""
+        return self.probabilities(np.array(self.thresholds))
+
     def to_json(self) -> dict[str, Any]:
         """A JSON object: class name -> its numbers."""
-        rows = zip(self.thresholds, self.slopes, self.intercepts, self.shared, strict=True)
-        return {
-            name: {"threshold": threshold, "slope": slope, "intercept": intercept, "shared": shared}
-            for name, (threshold, slope, intercept, shared) in zip(self.names, rows, strict=True)
-        }
+        columns = (self.thresholds, self.slopes, self.intercepts, self.shared)
+        rows = itertools.starmap(_Row, zip(*columns, strict=True))
+        plain: dict[str, Any] = _ROWS.dump_python(dict(zip(self.names, rows, strict=True)))
+        return plain
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Thresholds:
@@ -76,17 +93,23 @@ class Thresholds:
             UserError: an entry lacks a field or holds something else than numbers.
         """
         try:
+            rows = _ROWS.validate_python(row)
             return cls(
-                names=tuple(row),
-                thresholds=tuple(float(entry["threshold"]) for entry in row.values()),
-                slopes=tuple(float(entry["slope"]) for entry in row.values()),
-                intercepts=tuple(float(entry["intercept"]) for entry in row.values()),
-                shared=tuple(bool(entry["shared"]) for entry in row.values()),
+                names=tuple(rows),
+                thresholds=tuple(entry.threshold for entry in rows.values()),
+                slopes=tuple(entry.slope for entry in rows.values()),
+                intercepts=tuple(entry.intercept for entry in rows.values()),
+                shared=tuple(entry.shared for entry in rows.values()),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(
-                f"the thresholds of the model are damaged ({error}); fit or save the model again."
-            ) from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            reason = f"{where}: {first['msg']}" if where else first["msg"]
+        except ValueError as error:
+            reason = str(error)
+        raise UserError(
+            f"the thresholds of the model are damaged ({reason}); fit or save the model again."
+        )
 
 
 def fit_thresholds(
@@ -117,30 +140,32 @@ def fit_thresholds(
             "thresholds need held-out images that show a class and others that do not; "
             "hold out more images."
         )
-    pooled_slope, pooled_intercept = platt(pooled_scores, pooled_truth)
+    pooled_slope, pooled_intercept = _platt(pooled_scores, pooled_truth)
     if pooled_slope < 0:
         logger.warning("scores fall where classes are present; probabilities are the base rate")
         pooled_slope, pooled_intercept = 0.0, _logit(pooled_truth.mean())
-    pooled = (best_threshold(pooled_scores, pooled_truth), pooled_slope, pooled_intercept, True)
+    pooled = (_best_threshold(pooled_scores, pooled_truth), pooled_slope, pooled_intercept, True)
     rows = []
     for c in range(len(names)):
         score, truth = scores[known[:, c], c], targets[known[:, c], c] == 1
         row = pooled
         if min(truth.sum(), (~truth).sum()) >= max(min_examples, 1):
-            slope, intercept = platt(score, truth)
+            slope, intercept = _platt(score, truth)
             if slope >= 0:
-                row = (best_threshold(score, truth), slope, intercept, False)
+                row = (_best_threshold(score, truth), slope, intercept, False)
         rows.append(row)
     thresholds, slopes, intercepts, shared = zip(*rows, strict=True)
     return Thresholds(tuple(names), thresholds, slopes, intercepts, shared)
 
 
-def platt(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+def _platt(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     """Slope and intercept of sigmoid(slope * score + intercept), by maximum likelihood.
 
     scores [N], truth bool [N] with both values. Targets are smoothed as in Platt's equation 7, to
     (n_pos + 1) / (n_pos + 2) and 1 / (n_neg + 2), so that separable scores give a finite slope.
     """
+    from sklearn.linear_model import LogisticRegression  # slow to import, and only fits need it
+
     positives, negatives = int(truth.sum()), int((~truth).sum())
     soft = np.where(truth, (positives + 1) / (positives + 2), 1 / (negatives + 2))  # [N]
     centre, spread = scores.mean(), scores.std()
@@ -156,7 +181,7 @@ def platt(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     return slope, float(fit.intercept_[0]) - slope * centre
 
 
-def best_threshold(scores: np.ndarray, truth: np.ndarray) -> float:
+def _best_threshold(scores: np.ndarray, truth: np.ndarray) -> float:
     """The threshold with the best F1 for ``scores >= threshold``.
 
     scores [N], truth bool [N] with a positive. It lies half-way between two neighbouring scores;

@@ -1,0 +1,109 @@
+"""What a tagger says of itself: its repr, its results' repr, its model card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from PIL import Image
+
+from conftest import TinyRun
+from t2ipal.generation.store import read_manifest
+from t2ipal.tagger.card import model_card
+from t2ipal.tagger.tagger import Tagged, Tagger
+
+
+@pytest.fixture
+def tagger(tiny_run: TinyRun) -> Tagger:
+    found = Tagger.from_pretrained(tiny_run.folder / "model", device="cpu")
+    found.about.pop("scores", None)
+    return found
+
+
+def test_a_tagger_says_what_it_is(tagger: Tagger):
+    size = tagger.backbone.image_size
+    clip = f"CLIP {tagger.backbone.spec} at {size} px"
+    assert repr(tagger) == f"Tagger(t2i-pal, 6 classes, {clip}, cpu)"
+    assert repr(tagger.vocabulary) == "Vocabulary('classes', 6 classes: dog, person, cat, ...)"
+    tagger.crops = 2
+    assert "px, 2 x 2 crops, cpu)" in repr(tagger)
+
+
+def test_a_result_says_its_tags_best_first():
+    probabilities = np.array([0.2, 0.914, 0.5])
+    chosen = np.array([False, True, True])
+    none = np.zeros(0)
+    names = ("dog", "cat", "bus")
+    tagged = Tagged(names, Path("a/b.jpg"), None, probabilities, chosen, none)
+    assert tagged.tags == ["cat", "bus"]
+    assert repr(tagged) == "Tagged(a/b.jpg: cat 0.91, bus 0.50)"
+    nothing = Tagged(names, None, None, probabilities, ~chosen & False, none)
+    assert nothing.tags == [] and repr(nothing) == "Tagged(image: no tag)"
+
+
+def test_an_unreadable_image_has_no_tags(tagger: Tagger, tmp_path: Path):
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG")
+    good = Image.new("RGB", (32, 32), (200, 90, 10))
+    torn, read = tagger.stream([tmp_path / "torn.png", good])
+    assert torn.error is not None and torn.tags == [] and torn.error in repr(torn)
+    assert read.names == tagger.names and read.tags == tagger.tags(good)
+
+
+def test_the_card_has_every_class_by_name_and_key_with_its_threshold(tagger: Tagger):
+    text = model_card(tagger)
+    limits = tagger.thresholds.as_probabilities()
+    for item, limit in zip(tagger.vocabulary.classes, limits, strict=True):
+        assert f"| {item.readable} | {item.name} | {limit:.2f} |\n" in text
+    assert "| city bus | bus | " in text
+    for words in ("6 classes", "No annotated photo was used.", "| method | t2i-pal |", "torch "):
+        assert words in text
+    for section in ("How to use it", "How it was made", "Limits", "Licence"):
+        assert f"\n## {section}\n" in text
+    assert "{'" not in text and "Measured" not in text and " AP |" not in text
+    tagger.about["real_images"] = "12 images"
+    assert "Labelled real images were trained on too." in model_card(tagger)
+
+
+def test_the_card_s_head_is_what_the_hub_reads(tagger: Tagger):
+    head = yaml.safe_load(model_card(tagger).split("---\n")[1])
+    assert head["library_name"] == "t2ipal" and head["pipeline_tag"] == "image-classification"
+    assert head["tags"] == ["multi-label", "clip", "t2i-pal"] and "model-index" not in head
+    assert ModelCard(model_card(tagger)).data.library_name == "t2ipal"
+
+
+def test_measured_scores_stand_in_the_card_in_percent(tagger: Tagger):
+    classes = {name: {"AP": 0.25} for name in tagger.names} | {"cat": {"AP": None}}
+    tagger.about["scores"] = {
+        "source": "my | photos",
+        "images": 50,
+        "mAP": 0.7634,
+        "CF1": 0.5,
+        "OF1": 0.4567,
+        "classes": classes,
+    }
+    text = model_card(tagger)
+    assert "On my | photos (50 images), in percent:" in text
+    assert "| mAP | CF1 | OF1 |\n| ---: | ---: | ---: |\n| 76.3 | 50.0 | 45.7 |\n" in text
+    assert "| class | key | threshold | AP |\n| --- | --- | ---: | ---: |\n" in text
+    limits = dict(zip(tagger.names, tagger.thresholds.as_probabilities(), strict=True))
+    assert f"| city bus | bus | {limits['bus']:.2f} | 25.0 |\n" in text
+    assert f"| cat | cat | {limits['cat']:.2f} | - |\n" in text
+    results = ModelCard(text).data.eval_results
+    assert [(r.metric_type, r.metric_value) for r in results] == [
+        ("mAP", 76.3),
+        ("CF1", 50.0),
+        ("OF1", 45.7),
+    ]
+    tagger.about["scores"] = {"source": "my photos", "mAP": 0.7634}
+    assert "On my photos, in percent:\n\n| mAP |\n| ---: |\n| 76.3 |\n" in model_card(tagger)
+
+
+def test_the_card_is_written_beside_the_model(tiny_run: TinyRun, tmp_path: Path):
+    found = Tagger.from_pretrained(tiny_run.folder / "model")
+    found.save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == model_card(found)
+    file = tiny_run.folder / read_manifest(tiny_run.folder)[0].file
+    assert found.tags(file) == Tagger.from_pretrained(tmp_path).tags(file)
