@@ -40,7 +40,7 @@ from t2ipal.method.head import T2IPALHead
 from t2ipal.method.head_config import HeadConfig, TrainConfig
 from t2ipal.method.items import ItemSet
 from t2ipal.method.methods import MethodConfig
-from t2ipal.metrics.evaluation import average_precision
+from t2ipal.metrics.ranking import average_precision
 from t2ipal.runs.config import RunConfig
 from t2ipal.runs.fitting import backbone_of, methods_of
 from t2ipal.runs.pipeline import embed_stage, generate_stage, label_stage

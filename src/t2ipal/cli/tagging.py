@@ -47,9 +47,9 @@ class Eval:
 
     def run(self) -> int:
         from t2ipal.files import write_text
-        from t2ipal.tagger.scoring import score
+        from t2ipal.tagger.scoring import evaluate
 
-        scored = score(
+        evaluation = evaluate(
             self.model,
             self.data,
             images=self.images,
@@ -58,20 +58,10 @@ class Eval:
             image_size=self.image_size,
             crops=self.crops,
         )
-        evaluation, more = scored.evaluate(), scored.more()
         for line in evaluation.lines():
             say(line)
-        say(
-            f"mAP {100 * more['mAP, low']:.1f} to {100 * more['mAP, high']:.1f} (95 %, bootstrap "
-            f"over images); by VOC2007's eleven points {100 * more['mAP, eleven points']:.1f}; "
-            f"calibration error {100 * more['calibration error']:.1f}"
-        )
         if self.out is not None:
-            figures = {
-                **evaluation.to_json(),
-                **{key: None if value != value else value for key, value in more.items()},
-            }
-            write_text(self.out, json.dumps(figures, indent=1) + "\n")
+            write_text(self.out, json.dumps(evaluation.to_json(), indent=1) + "\n")
         return 0
 
 
