@@ -258,7 +258,7 @@ def test_divergence_stops_the_run() -> None:
     head = WORLD.head(replace(HEAD, prototypes=PrototypeConfig(enabled=False))).start(IMAGES)
     with torch.no_grad():
         head.prompts.global_context.fill_(float("nan"))
-    with pytest.raises(UserError, match=r"training diverged in epoch 1: lower the learning rates"):
+    with pytest.raises(UserError, match=r"training diverged in epoch 0: lower the learning rates"):
         fit(head, TRAIN, VALID, QUICK)
 
 

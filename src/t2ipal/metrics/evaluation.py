@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BeforeValidator, PlainSerializer, TypeAdapter, computed_field
+from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, computed_field
 from pydantic.dataclasses import dataclass
 
 from t2ipal.metrics.ranking import Ranking, mean_average_precision
@@ -30,7 +30,8 @@ Figure = Annotated[
     BeforeValidator(lambda value: math.nan if value is None else value),
     PlainSerializer(lambda value: None if math.isnan(value) else value, return_type=float | None),
 ]
-"""A fraction in [0, 1], nan where undefined; JSON knows no nan, so null stands for it there."""
+"""A fraction in [0, 1], nan where undefined. JSON knows no nan, so null stands for it there, and
+its keys are the abbreviations of the literature."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +46,19 @@ class F1:
     """
 
     rule: str
-    class_precision: Figure
-    class_recall: Figure
-    class_f1: Figure
-    overall_precision: Figure
-    overall_recall: Figure
-    overall_f1: Figure
+    class_precision: Annotated[Figure, Field(alias="CP")]
+    class_recall: Annotated[Figure, Field(alias="CR")]
+    class_f1: Annotated[Figure, Field(alias="CF1")]
+    overall_precision: Annotated[Figure, Field(alias="OP")]
+    overall_recall: Annotated[Figure, Field(alias="OR")]
+    overall_f1: Annotated[Figure, Field(alias="OF1")]
 
 
 @dataclass(frozen=True)
 class _ClassFigures:
     """AP of one class, and the numbers of images that show it and where it is unknown."""
 
-    average_precision: Figure
+    average_precision: Annotated[Figure, Field(alias="AP")]
     positives: int
     unknown: int
 
@@ -223,16 +224,8 @@ def _f1(decisions: np.ndarray, targets: np.ndarray, rule: str) -> F1:
     else:
         cp = cr = math.nan
     op = _ratio(hits.sum(), predicted.sum())
-    overall_recall = _ratio(hits.sum(), positives.sum())
-    return F1(
-        rule=rule,
-        class_precision=cp,
-        class_recall=cr,
-        class_f1=_harmonic(cp, cr),
-        overall_precision=op,
-        overall_recall=overall_recall,
-        overall_f1=_harmonic(op, overall_recall),
-    )
+    recall = _ratio(hits.sum(), positives.sum())
+    return F1(rule, cp, cr, _harmonic(cp, cr), op, recall, _harmonic(op, recall))
 
 
 def _ratio(part: float, whole: float) -> float:

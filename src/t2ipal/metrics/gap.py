@@ -3,8 +3,8 @@
 Two figures per pair of feature sets: the distance between the centroids of their normalised
 features (the modality gap of Liang et al., "Mind the Gap", NeurIPS 2022, arXiv 2203.02053)
 and the cross-validated accuracy of a linear probe that tells the two sets apart (0.5:
-indistinguishable, 1: always told apart). T2I-PAL's claim is that synthetic images lie nearer to real ones than
-captions do.
+indistinguishable, 1: always told apart). T2I-PAL's claim is that synthetic images lie nearer to
+real ones than captions do.
 """
 
 from __future__ import annotations

@@ -59,15 +59,16 @@ def model_card(config: dict[str, Any]) -> str:
     if scores:
         lines += [
             "",
-            f"## Measured on {scores['data']}",
+            f"## Measured on {scores['source']} ({scores['images']} images)",
             "",
-            f"mAP {100 * scores['map']:.1f}.",
+            f"mAP {100 * scores['mAP']:.1f}, CF1 {100 * scores['CF1']:.1f}, "
+            f"OF1 {100 * scores['OF1']:.1f} (F1 at {scores['rule']}).",
             "",
             "| class | AP | threshold |",
             "| --- | ---: | ---: |",
         ]
-        for name, value in scores["ap"].items():
-            shown = "-" if value is None else f"{100 * value:.1f}"
+        for name, row in scores["classes"].items():
+            shown = "-" if row["AP"] is None else f"{100 * row['AP']:.1f}"
             lines.append(f"| {name} | {shown} | {config['thresholds'][name]['threshold']:.3f} |")
     lines += [
         "",

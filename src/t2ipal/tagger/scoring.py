@@ -21,6 +21,7 @@ def evaluate(
     images: str | Path | None = None,
     cache: str | Path | None = None,
     device: str = "auto",
+    precision: str = "auto",
     image_size: int | None = None,
     crops: int | None = None,
     progress: bool = True,
@@ -34,8 +35,8 @@ def evaluate(
             (:func:`t2ipal.datasets.read.read_labelled_images`).
         images: folder of the images of a COCO JSON, if it cannot be guessed.
         cache: folder of the feature cache; beside the model if omitted.
-        device, image_size, crops: as :meth:`Tagger.from_pretrained` takes them, for a model's
-            folder.
+        device, precision, image_size, crops: as :meth:`Tagger.from_pretrained` takes them, for
+            a model's folder.
         progress: show progress bars.
 
     Returns:
@@ -47,7 +48,9 @@ def evaluate(
     """
     tagger = model
     if not isinstance(tagger, Tagger):
-        tagger = Tagger.from_pretrained(tagger, device=device, image_size=image_size, crops=crops)
+        tagger = Tagger.from_pretrained(
+            tagger, device=device, precision=precision, image_size=image_size, crops=crops
+        )
     if cache is None:
         beside = Path(model).parent if isinstance(model, (str, Path)) else Path(".")
         cache = beside / "features"
