@@ -12,7 +12,7 @@ against tuning to the first.
 
 ``--run`` names a finished run (``make run`` leaves one), whose captions and drawings are used.
 ``--quick`` makes a small one of its own under ``--work`` and takes few switches, seeds and epochs.
-Every result is kept in ``--work``; a second start goes on where the first ended. Fits are small, so
+Every result is kept in ``--work``; a second start resumes. Fits are small, so
 processes side by side do more than threads: start ``--part 0/2`` and ``--part 1/2`` with one thread
 each (``OMP_NUM_THREADS=1``), then the same command without ``--part``, which prints the table.
 """
@@ -41,11 +41,11 @@ from t2ipal.method.head import T2IPALHead
 from t2ipal.method.head_config import HeadConfig, TrainConfig
 from t2ipal.method.items import ItemSet
 from t2ipal.method.methods import MethodConfig
-from t2ipal.metrics.evaluation import average_precision
+from t2ipal.metrics.ranking import average_precision
 from t2ipal.runs.config import RunConfig
 from t2ipal.runs.fitting import methods_of
 from t2ipal.runs.pipeline import embed_stage, generate_stage, label_stage
-from t2ipal.runs.workbench import Workbench, items_digest
+from t2ipal.runs.workbench import Workbench
 from t2ipal.vocabulary import Vocabulary
 
 DEFAULT = "default"
@@ -216,7 +216,7 @@ def interval(values: list[float]) -> tuple[float, float]:
 
 
 class Ablation:
-    """Fits and judges switches, and keeps what it found in ``folder/ablation*.jsonl``.
+    """Fits and evaluates switches, and keeps what it found in ``folder/ablation*.jsonl``.
 
     Parts that run side by side write journals of their own.
     """
@@ -248,17 +248,17 @@ class Ablation:
                     cache=self.folder / "scenes",
                     seed=seed,
                 )
-                found[name] = bench.labelled(scenes, judged=True)
+                found[name] = bench.labelled(scenes, test=True)
             found["drawings"] = bench.valid
         return self._sets[seed, images]
 
-    def judged(
+    def evaluated(
         self, method: MethodConfig, seed: int, images: Images = Images()
     ) -> dict[str, float]:
         """mAP on each test set and on the held-out drawings."""
         sets = self.sets(seed, images)
-        training = sha256_text(self.bench_of(images).digest, method.identity, str(seed))
-        key = sha256_text(training, *map(items_digest, sets.values()))
+        digest = self.bench_of(images).digest(*sets.values())
+        key = sha256_text(digest, method.identity, str(seed))
         if key not in self.known:
             started = time.perf_counter()
             head = self._fitted(method, seed, replace(images, crops=0))
@@ -273,7 +273,7 @@ class Ablation:
         """The fitted head; crops of test images are no reason to fit it again."""
         key = method.identity, seed, images
         if key not in self._heads:
-            self._heads[key] = self.bench_of(images).fit(method, seed).head
+            self._heads[key] = self.bench_of(images).fit(method, seed)[0]
         return self._heads[key]
 
 
@@ -283,9 +283,9 @@ def table(
     """The lines of the table in Markdown, each as soon as it is known."""
     yield f"| switch | {' | '.join(f'{name} | change' for name in TESTS)} | drawings |"
     yield f"| --- |{' ---: | --- |' * len(TESTS)} ---: |"
-    base = [ablation.judged(default, seed) for seed in seeds]
+    base = [ablation.evaluated(default, seed) for seed in seeds]
     for group, name, method, images in switches(default, groups):
-        rows = [ablation.judged(method, seed, images) for seed in seeds]
+        rows = [ablation.evaluated(method, seed, images) for seed in seeds]
         cells = []
         for test in TESTS:
             cells.append(f"{statistics.mean(row[test] for row in rows):.1f}")
@@ -306,14 +306,14 @@ def fit_part(
     part: tuple[int, int],
     say: Callable[[str], None],
 ) -> None:
-    """Fit and judge every N-th cell of the table, from the I-th on."""
+    """Fit and evaluate every N-th cell of the table, from the I-th on."""
     cells = [
         (group, name, method, images, seed)
         for group, name, method, images in switches(default, groups)
         for seed in seeds
     ]
     for group, name, method, images, seed in cells[part[0] :: part[1]]:
-        row = ablation.judged(method, seed, images)
+        row = ablation.evaluated(method, seed, images)
         say(f"{group}: {name}, seed {seed}: {', '.join(f'{t} {row[t]:.1f}' for t in TESTS)}")
 
 

@@ -315,7 +315,9 @@ def test_eval_prints_and_writes_the_figures(
     arguments = ["eval", tiny_run.folder / "model", "--data", "miniature:24", "--features", cache]
     assert main([str(a) for a in [*arguments, "--out", out]]) == 0
     assert "mAP" in capsys.readouterr().out
-    assert json.loads(out.read_text())["images"] == 24
+    figures = json.loads(out.read_text())
+    assert figures["images"] == 24 and figures["interval"][0] <= figures["mAP"]
+    assert figures["calibration_error"] is not None and len(figures["classes"]) == 6
 
 
 def test_compare_needs_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from t2ipal.miniature.scenes import random_scene, scene_rng
 from t2ipal.report.inspected import write_inspected
 from t2ipal.runs.config import RunConfig
 from t2ipal.runs.pipeline import run
-from t2ipal.runs.workbench import drawn_targets
+from t2ipal.runs.workbench import _generated_targets
 from t2ipal.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.load("voc2007")
@@ -67,7 +67,7 @@ def test_doubts_become_unknown_but_no_class_loses_all_its_drawings(tiny_run: Tin
         replace(row, labels=("cat",), unknown=(), missing=(), added=()),
         replace(row, labels=("car", "dog"), unknown=(), missing=("car",), added=()),
     ]
-    targets = drawn_targets(rows, vocabulary)
+    targets = _generated_targets(rows, vocabulary)
     names = vocabulary.names  # dog person cat bus car boat
     assert names == ("dog", "person", "cat", "bus", "car", "boat")
     assert targets.tolist() == [[1, 0, -1, -1, 0, -1], [0, 0, 1, 0, 0, 0], [1, 0, 0, 0, 1, 0]]

@@ -15,6 +15,7 @@ from conftest import TinyRun
 from t2ipal.cli import main
 from t2ipal.clip.backbone import Backbone
 from t2ipal.errors import UserError
+from t2ipal.method.items import ItemSet
 from t2ipal.method.methods import method_config
 from t2ipal.miniature.scenes import write_test_set
 from t2ipal.runs.config import RunConfig
@@ -40,12 +41,15 @@ def bench(tiny_run: TinyRun, clip: str, tmp_path_factory: pytest.TempPathFactory
 
 
 def handed_over(
-    bench: Workbench, method: str, monkeypatch: pytest.MonkeyPatch
+    bench: Workbench,
+    method: str,
+    monkeypatch: pytest.MonkeyPatch,
+    test: ItemSet | None = None,
 ) -> tuple[list[Any], Any, Any]:
     seen: list[Any] = []
     with monkeypatch.context() as patch:
         patch.setattr(t2ipal.runs.workbench, "fit", lambda *given, seed, log: seen.extend(given))
-        bench.fit(method_config(method), 0)
+        bench.fit(method_config(method), 0, test=test)
     _, train, valid, config = seen
     return train, valid, config
 
@@ -71,10 +75,10 @@ def test_the_test_images_choose_the_epoch_only_where_that_is_asked_for(
     flawed = f"{NAME}/best-on-test"
     with pytest.raises(UserError, match=r"chooses its epoch by the test images: name them with"):
         handed_over(bench, flawed, monkeypatch)
-    monkeypatch.setattr(bench, "test", bench.valid.take(bench.valid.targets[:, 0].argsort()))
-    _, chosen_on, config = handed_over(bench, flawed, monkeypatch)
-    assert chosen_on is bench.test and config.select == "best"
-    assert handed_over(bench, NAME, monkeypatch)[1] is bench.valid
+    test = bench.valid.take(bench.valid.targets[:, 0].argsort())
+    _, chosen_on, config = handed_over(bench, flawed, monkeypatch, test)
+    assert chosen_on is test and config.select == "best"
+    assert handed_over(bench, NAME, monkeypatch, test)[1] is bench.valid
 
 
 def test_features_pooled_in_another_way_are_refused(

@@ -8,15 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from t2ipal.metrics.evaluation import average_precision
-from t2ipal.metrics.uncertainty import (
-    BINS,
-    bootstrap_map,
-    calibration_error,
-    eleven_point,
-    ranked,
-    weighted_average_precision,
-)
+from t2ipal.metrics.ranking import Ranking, average_precision
+from t2ipal.metrics.uncertainty import BINS, bootstrap_map, calibration_error
 
 
 def sample(seed: int, images: int = 60, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -30,8 +23,7 @@ def sample(seed: int, images: int = 60, classes: int = 4) -> tuple[np.ndarray, n
 def test_weighted_ap_is_scikit_learns_with_images_repeated(seed: int) -> None:
     scores, targets = sample(seed)
     weights = np.random.default_rng(seed).integers(0, 4, len(scores))
-    rows, order, ends = ranked(scores[:, 0], targets[:, 0])
-    found = weighted_average_precision(order, ends, weights[rows])
+    found = Ranking.of(scores[:, 0], targets[:, 0]).average_precision(weights)
     known = targets[:, 0] >= 0
     repeated = np.repeat(np.flatnonzero(known), weights[known])
     if not (targets[repeated, 0] == 1).any():
@@ -80,8 +72,8 @@ def test_eleven_points_by_hand() -> None:
     scores = np.array([[6.0], [5], [4], [3], [2], [1]])
     targets = np.array([[1], [0], [1], [0], [0], [1]])
     expected = (4 * 1 + 3 * (2 / 3) + 4 * (1 / 2)) / 11
-    assert eleven_point(scores, targets)[0] == pytest.approx(expected)
-    assert np.isnan(eleven_point(scores, np.zeros_like(targets))[0])
+    assert Ranking.of(scores[:, 0], targets[:, 0]).eleven_points() == pytest.approx(expected)
+    assert np.isnan(Ranking.of(scores[:, 0], np.zeros(6)).eleven_points())
 
 
 def test_calibration_error_equals_the_loop() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +18,11 @@ from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.features import FeatureCache, image_items
 from t2ipal.errors import UserError
 from t2ipal.generation.store import read_manifest
-from t2ipal.method.methods import method_config
+from t2ipal.method.methods import MethodConfig, method_config
 from t2ipal.runs.config import RunConfig
 from t2ipal.runs.fitting import methods_of, train
 from t2ipal.runs.pipeline import run
-from t2ipal.runs.workbench import hold_out
+from t2ipal.runs.workbench import Workbench, _hold_out
 from t2ipal.tagger.scoring import evaluate
 from t2ipal.tagger.tagger import Tagger
 from t2ipal.vocabulary import Vocabulary
@@ -36,7 +38,7 @@ LEFT = [
     "model/model.safetensors",
     "model/README.md",
     "metrics.jsonl",
-    "judged.jsonl",
+    "measurements.jsonl",
     "compare.json",
     "report.html",
     "images.png",
@@ -51,27 +53,65 @@ def test_a_run_leaves_the_documented_files(tiny_run: TinyRun) -> None:
 
 
 def test_a_second_start_computes_nothing_and_says_so(tiny_run: TinyRun) -> None:
-    kept = ["captions.jsonl", "images.jsonl", "model/model.safetensors", "judged.jsonl"]
+    kept = ["captions.jsonl", "images.jsonl", "model/model.safetensors", "measurements.jsonl"]
     before = {name: (tiny_run.folder / name).stat().st_mtime_ns for name in kept}
     said: list[str] = []
     assert isinstance(tiny_run.config, RunConfig)
     result = run(tiny_run.config, tiny_run.folder, say=said.append, progress=False)
     assert {name: (tiny_run.folder / name).stat().st_mtime_ns for name in kept} == before
-    assert result.comparison is not None and result.comparison.computed == 0
+    assert result.comparison is not None and result.computed == 0
     text = "\n".join(said)
-    for sentence in ("done before", "nothing to draw", "every method was judged before"):
+    for sentence in ("done before", "nothing to draw", "every method was evaluated before"):
         assert sentence in text
 
 
 def test_the_written_configuration_runs_again_with_the_same_bytes(
     tiny_run: TinyRun, tmp_path: Path
 ) -> None:
-    config = replace(
-        RunConfig.read(tiny_run.folder / "config.yaml"), data=None, real_data=None, batch_size=3
-    )
+    config = RunConfig.read(tiny_run.folder / "config.yaml")
+    config = replace(config, real_data=None, ablations=False, seeds=(0,), batch_size=3)
     run(config, tmp_path / "again", say=lambda line: None, progress=False)
     for name in ("captions.jsonl", "images.jsonl", "model/model.safetensors", "vocabulary.yaml"):
         assert (tmp_path / "again" / name).read_bytes() == (tiny_run.folder / name).read_bytes()
+
+
+def test_the_saved_model_is_a_row_of_the_table_and_not_fitted_twice(
+    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[tuple[str, int]] = []
+    fit = Workbench.fit
+
+    def noted(bench: Workbench, method: MethodConfig, seed: int, **given: Any) -> Any:
+        fitted.append((method.name, seed))
+        return fit(bench, method, seed, **given)
+
+    monkeypatch.setattr(Workbench, "fit", noted)
+    out = tmp_path / "run"
+    again = shutil.ignore_patterns("model", "measurements*")
+    shutil.copytree(tiny_run.folder, out, ignore=again)
+    assert isinstance(tiny_run.config, RunConfig)
+    run(replace(tiny_run.config, seeds=(1, 0)), out, say=lambda line: None, progress=False)
+    # The ceiling is t2i-pal/images again, on other images.
+    assert len(fitted) == len(set(fitted)) + 2
+    rows = [json.loads(line) for line in (out / "measurements.jsonl").read_text().splitlines()]
+    ours = next(row for row in rows if (row["method"], row["seed"]) == ("t2i-pal", 0))
+    about = json.loads((out / "model" / "config.json").read_text())["about"]
+    assert about["scores"]["mAP"] == ours["evaluation"]["mAP"]
+    assert about["scores"]["OF1"] == ours["evaluation"]["top_k"]["OF1"]
+    assert about["held_out_map"] == ours["held_out_map"] and about["epoch"] == ours["epoch"]
+    table = json.loads((out / "compare.json").read_text())["methods"]
+    row = next(row for row in table if row["name"] == "t2i-pal")
+    assert row["map"][1] == ours["evaluation"]["mAP"]
+    assert f"{100 * row['map'][1]:.1f}" in (out / "model" / "README.md").read_text()
+
+    # A model that was saved before its test images were measured is measured, not fitted.
+    (out / "measurements.jsonl").write_text("")
+    fitted.clear()
+    run(tiny_run.config, out, say=lambda line: None, progress=False)
+    assert ("t2i-pal", 0) not in fitted and ("t2i-pal", 1) in fitted
+    again_table = json.loads((out / "compare.json").read_text())["methods"]
+    same = next(row for row in again_table if row["name"] == "t2i-pal")
+    assert same["map"] == row["map"][::-1]
 
 
 def test_other_settings_in_the_same_folder_are_refused(tiny_run: TinyRun) -> None:
@@ -223,11 +263,11 @@ def test_the_settings_of_the_run_reach_t2i_pal_and_the_budget_reaches_all(
 
 def test_held_out_captions_leave_every_class_something(tiny_run: TinyRun) -> None:
     captions = read_labelled(tiny_run.folder / "captions.jsonl")
-    held = hold_out(captions)
+    held = _hold_out(captions)
     assert 0 < len(held) <= round(0.2 * len(captions))
     kept = {name for row in captions if row.id not in held for name in row.labels}
     assert kept == {name for row in captions for name in row.labels}
-    assert hold_out(captions[::-1]) == held
+    assert _hold_out(captions[::-1]) == held
 
 
 def test_no_held_out_image_shares_its_caption_with_a_training_one(tiny_run: TinyRun) -> None:

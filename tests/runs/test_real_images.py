@@ -1,4 +1,4 @@
-"""Labelled real images beside the drawn ones: what is taken, who trains on it, who is judged."""
+"""Labelled real images beside the drawn ones: what is taken, and who trains on it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_file
 from t2ipal.method.items import ItemSet
-from t2ipal.runs.compare import METHODS, method_names
+from t2ipal.runs.compare import METHODS, _method_names
 from t2ipal.runs.config import RunConfig
 from t2ipal.runs.fitting import methods_of, train
 from t2ipal.runs.pipeline import run
@@ -57,21 +57,23 @@ def real(tiny_run: TinyRun, config: RunConfig, vocabulary: Vocabulary, bench: Wo
     return bench.labelled(images.images)
 
 
-def given(monkeypatch: pytest.MonkeyPatch, bench: Workbench, method: Any) -> dict[str, Any]:
-    """What a method would be trained and judged on."""
+def given(
+    monkeypatch: pytest.MonkeyPatch, bench: Workbench, method: Any, real: ItemSet | None = None
+) -> dict[str, Any]:
+    """What a method would be trained and evaluated on."""
     seen: dict[str, Any] = {}
 
     def note(head: Any, train: Any, valid: Any, config: Any, **rest: Any) -> None:
         kinds = {
             id(bench.train_captions): "captions",
-            id(bench.train_images): "drawn",
-            id(bench.real): "real",
+            id(bench.train_images): "generated",
+            id(real): "real",
         }
         seen.update(sets=[kinds[id(s)] for s in train], valid=valid, config=config, head=head)
 
     with monkeypatch.context() as patch:
         patch.setattr(t2ipal.runs.workbench, "fit", note)
-        bench.fit(method, 0)
+        bench.fit(method, 0, real=real)
     return seen
 
 
@@ -101,36 +103,34 @@ def test_labels_are_hidden_first_and_shots_chosen_by_what_is_known(
         assert np.array_equal(labels[labels >= 0], row[name][labels >= 0])
 
 
-def test_every_method_trains_on_them_and_none_is_judged_by_them(
+def test_every_method_trains_on_them_and_none_is_evaluated_on_them(
     bench: Workbench, real: ItemSet, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure = methods_of(config)
     without = {name: given(monkeypatch, bench, configure(name)) for name in ("tai-dpt", "t2i-pal")}
     assert without["tai-dpt"]["config"].train_on == "captions"
-    assert without["t2i-pal"]["sets"] == ["captions", "drawn"]
-    bench.real = real
+    assert without["t2i-pal"]["sets"] == ["captions", "generated"]
     expected = {
         "tai-dpt": (["captions", "real"], "both"),
-        "t2i-pal": (["captions", "drawn", "real"], "both"),
+        "t2i-pal": (["captions", "generated", "real"], "both"),
         "t2i-pal/captions": (["captions", "real"], "both"),
-        "t2i-pal/images": (["captions", "drawn", "real"], "images"),
-        "dualcoop": (["captions", "drawn", "real"], "images"),
+        "t2i-pal/images": (["captions", "generated", "real"], "images"),
+        "dualcoop": (["captions", "generated", "real"], "images"),
         "dualcoop/real": (["captions", "real"], "images"),
     }
     for name, (sets, train_on) in expected.items():
-        seen = given(monkeypatch, bench, configure(name))
+        seen = given(monkeypatch, bench, configure(name), real)
         assert (seen["sets"], seen["config"].train_on) == (sets, train_on), name
         assert seen["valid"] is bench.valid, name
     held = {row.tobytes() for row in bench.valid.global_.numpy()}
     assert not any(row.tobytes() in held for row in real.global_.numpy())
 
 
-def test_prototypes_of_a_method_on_captions_start_from_drawn_and_real_images(
+def test_prototypes_of_a_method_on_captions_start_from_generated_and_real_images(
     bench: Workbench, real: ItemSet, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     method = methods_of(replace(config, train=replace(config.train, train_on="captions")))
-    bench.real = real
-    seen = given(monkeypatch, bench, method("t2i-pal"))
+    seen = given(monkeypatch, bench, method("t2i-pal"), real)
     assert seen["sets"] == ["captions", "real"]
     head = seen["head"]
     assert bench.train_images is not None
@@ -145,13 +145,10 @@ def test_prototypes_of_a_method_on_captions_start_from_drawn_and_real_images(
 def test_other_real_labels_are_other_data_and_none_leaves_the_old_name(
     bench: Workbench, real: ItemSet
 ) -> None:
-    before = bench.digest
-    bench.real = real
-    full = bench.digest
-    bench.real = replace(real, targets=real.targets.masked_fill(real.targets == 0, -1))
-    assert len({before, full, bench.digest}) == 3
-    bench.real = None
-    assert bench.digest == before
+    hidden = replace(real, targets=real.targets.masked_fill(real.targets == 0, -1))
+    digests = [bench.digest(items) for items in (None, real, hidden)]
+    assert len(set(digests)) == 3
+    assert bench.digest(None) == digests[0] and bench.digest(None, real) != bench.digest(real, None)
 
 
 def test_a_method_of_images_without_any_says_so(
@@ -229,8 +226,8 @@ def test_real_images_change_the_model(tiny_run: TinyRun, config: RunConfig, tmp_
 
 
 def test_the_table_of_a_run_has_dualcoop_where_there_are_real_images() -> None:
-    assert method_names(ablations=False) == METHODS
-    names = method_names(ablations=False, real_images=True)
+    assert _method_names(ablations=False, real=False) == METHODS
+    names = _method_names(ablations=False, real=True)
     assert names == ("zero-shot", "clip-dpt", "tai-dpt", "dualcoop", "t2i-pal", "dualcoop/real")
 
 
@@ -238,7 +235,7 @@ def test_a_run_trains_and_compares_with_them(
     tiny_run: TinyRun, config: RunConfig, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    shutil.copytree(tiny_run.folder, out, ignore=shutil.ignore_patterns("model", "judged*"))
+    shutil.copytree(tiny_run.folder, out, ignore=shutil.ignore_patterns("model", "measurements*"))
     few = replace(config, real_data=None, seeds=(0,), ablations=False)
     few.write(out / "config.yaml")
     said: list[str] = []
@@ -246,7 +243,7 @@ def test_a_run_trains_and_compares_with_them(
     assert [line for line in said if line.startswith("real images: ")]
     table = json.loads((out / "compare.json").read_text())
     assert {row["name"] for row in table["methods"]} == set(
-        method_names(ablations=False, real_images=True)
+        _method_names(ablations=False, real=True)
     )
     assert "Labelled real images were trained on too." in (out / "report.html").read_text()
     with pytest.raises(UserError, match="another shots"):
@@ -279,7 +276,7 @@ def test_a_test_image_to_train_on_is_refused(
     read_real_images(config, vocabulary, tiny_run.folder / "scenes")
     test = folder_of(tiny_run.folder / "scenes", tmp_path / "test", 9)
     out = tmp_path / "run"
-    shutil.copytree(tiny_run.folder, out, ignore=shutil.ignore_patterns("model", "judged*"))
+    shutil.copytree(tiny_run.folder, out, ignore=shutil.ignore_patterns("model", "measurements*"))
     both = replace(config, shots=None, data=str(test))
     both.write(out / "config.yaml")
     with pytest.raises(UserError, match="9 of the 120 real images to train on are test images too"):

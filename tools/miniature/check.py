@@ -28,7 +28,7 @@ from t2ipal.clip.features import FeatureCache
 from t2ipal.datasets.read import read_labelled_images
 from t2ipal.generation.generate import Settings, TextToImage
 from t2ipal.method.heatmap import attention, local_score, similarity_map
-from t2ipal.metrics.evaluation import average_precision
+from t2ipal.metrics.ranking import average_precision
 from t2ipal.miniature.scene_captions import describe
 from t2ipal.miniature.scenes import plan_scene, scene_rng
 from t2ipal.miniature.world import INDEX, THINGS

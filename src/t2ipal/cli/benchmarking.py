@@ -40,10 +40,10 @@ class Benchmark(Verb):
 
     def run(self) -> int:
         from t2ipal.miniature import official_layouts as rehearsal
-        from t2ipal.runs.benchmark.identity import REHEARSED_DATA, refuse_foreign
         from t2ipal.runs.benchmark.rehearsal import find_configuration, rehearsed
-        from t2ipal.runs.benchmark.run import benchmark
+        from t2ipal.runs.benchmark.run import IDENTITY, REHEARSED_DATA, benchmark
         from t2ipal.runs.benchmark.setting import BenchmarkConfig
+        from t2ipal.runs.folder import refuse_foreign
 
         if self.setting is None and self.rehearse is None:
             raise UserError("name a setting, such as voc2007/rn50-t2i-pal, or what to --rehearse.")
@@ -69,7 +69,7 @@ class Benchmark(Verb):
                 f"{config.setting.test}."
             )
         out = self.out or Path("runs") / "rehearsals" / config.name
-        refuse_foreign(out)
+        refuse_foreign(out, IDENTITY, "benchmark", None, beside={REHEARSED_DATA})
         data = rehearsal.build(self.rehearse, out / REHEARSED_DATA)
         benchmark(rehearsed(config), data, out, rehearsal=True, say=say)
         return 0

@@ -51,10 +51,10 @@ class Eval(ModelSettings, EvaluationSettings, Verb):
 
     def run(self) -> int:
         from t2ipal.files import write_text
-        from t2ipal.tagger.scoring import score
+        from t2ipal.tagger.scoring import evaluate
 
         assert self.data is not None, "it is needed"
-        scored = score(
+        evaluation = evaluate(
             self.model,
             self.data,
             images=self.data_folder,
@@ -64,20 +64,10 @@ class Eval(ModelSettings, EvaluationSettings, Verb):
             image_size=self.image_size,
             crops=self.crops,
         )
-        evaluation, more = scored.evaluate(), scored.more()
         for line in evaluation.lines():
             say(line)
-        say(
-            f"mAP {100 * more['mAP, low']:.1f} to {100 * more['mAP, high']:.1f} (95 %, bootstrap "
-            f"over images); by VOC2007's eleven points {100 * more['mAP, eleven points']:.1f}; "
-            f"calibration error {100 * more['calibration error']:.1f}"
-        )
         if self.out is not None:
-            figures = {
-                **evaluation.to_json(),
-                **{key: None if value != value else value for key, value in more.items()},
-            }
-            write_text(self.out, json.dumps(figures, indent=1) + "\n")
+            write_text(self.out, json.dumps(evaluation.to_json(), indent=1) + "\n")
         return 0
 
 

@@ -23,7 +23,7 @@ from t2ipal.method.head_config import ItemKind, TrainConfig
 from t2ipal.method.items import ItemSet
 from t2ipal.method.losses import Loss, loss_function
 from t2ipal.method.optimiser import Optimiser
-from t2ipal.method.selection import mean_average_precision
+from t2ipal.metrics.ranking import average_precision, mean_average_precision
 
 __all__ = ["EpochRecord", "FitResult", "ItemSet", "fit"]
 
@@ -114,7 +114,7 @@ def fit(
         valid_map = None
         if epoch % config.evaluate_every == 0 or epoch == config.epochs:
             with optimiser.averaged():
-                valid_map = _judge(head, valid)
+                valid_map = _evaluate(head, valid, epoch, config)
                 if valid_map > best_map or config.select == "last":
                     best_epoch, best_map, best = epoch, valid_map, optimiser.snapshot()
         history.append(EpochRecord(epoch, loss, valid_map))
@@ -237,9 +237,11 @@ def _centre(logits: Tensor, targets: Tensor, log_odds: float) -> Tensor:
     return logits - mean + log_odds
 
 
-def _judge(head: T2IPALHead, valid: ItemSet) -> float:
+def _evaluate(head: T2IPALHead, valid: ItemSet, epoch: int, config: TrainConfig) -> float:
     """mAP on the held-out items."""
-    value = mean_average_precision(head.score_items(valid), valid.targets.to(head.device))
+    scores = head.score_items(valid).cpu().numpy()
+    _refuse_divergence(float(scores.sum()), epoch, config)
+    value = mean_average_precision(average_precision(scores, valid.targets.cpu().numpy()))
     if math.isnan(value):
         raise UserError(
             "the held-out items show no class, so no epoch can be chosen by them: hold more out."
@@ -247,9 +249,10 @@ def _judge(head: T2IPALHead, valid: ItemSet) -> float:
     return value
 
 
-def _refuse_divergence(loss: float, epoch: int, config: TrainConfig) -> None:
-    if not math.isfinite(loss):
+def _refuse_divergence(value: float, epoch: int, config: TrainConfig) -> None:
+    """Raise a UserError unless the loss, or the sum of scores, is a number."""
+    if not math.isfinite(value):
         raise UserError(
-            f"the loss is no number in epoch {epoch}: lower the learning rates (prompts "
+            f"training diverged in epoch {epoch}: lower the learning rates (prompts "
             f"{config.lr_prompts}, prototypes {config.lr_prototypes}, adapter {config.lr_adapter})."
         )

@@ -1,10 +1,10 @@
 """How far captions, synthetic images and real images lie apart in CLIP's space.
 
-Two figures a pair of feature sets: the distance between the centroids of their normalised features
-(the modality gap of Liang et al., "Mind the Gap", NeurIPS 2022, arXiv 2203.02053) and the
-cross-validated accuracy of a linear probe that tells the two sets apart (0.5: indistinguishable,
-1: always told apart). T2I-PAL's claim is that synthetic images lie nearer to real ones than
-captions do.
+Two figures per pair of feature sets: the distance between the centroids of their normalised
+features (the modality gap of Liang et al., "Mind the Gap", NeurIPS 2022, arXiv 2203.02053)
+and the cross-validated accuracy of a linear probe that tells the two sets apart (0.5:
+indistinguishable, 1: always told apart). T2I-PAL's claim is that synthetic images lie nearer to
+real ones than captions do.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -55,24 +54,6 @@ class ModalityGap:
             if {pair.first, pair.second} == {first, second}:
                 return pair
         raise KeyError(f"no gap between {first!r} and {second!r}")
-
-    def to_json(self) -> list[dict[str, Any]]:
-        """One JSON object a pair."""
-        return [
-            {
-                "first": pair.first,
-                "second": pair.second,
-                "distance": pair.distance,
-                "probe_accuracy": pair.probe_accuracy,
-                "items": pair.items,
-            }
-            for pair in self.pairs
-        ]
-
-    @classmethod
-    def from_json(cls, rows: list[dict[str, Any]]) -> ModalityGap:
-        """The inverse of :meth:`to_json`."""
-        return cls(tuple(PairGap(**row) for row in rows))
 
     def lines(self) -> list[str]:
         """A table for the terminal."""
@@ -125,7 +106,8 @@ def _normalise(name: str, array: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(array, axis=1, keepdims=True)  # [N, 1]
     if not np.isfinite(norms).all() or (norms == 0).any():
         raise ValueError(f"{name}: a feature is zero or not finite")
-    return array / norms
+    unit: np.ndarray = array / norms
+    return unit
 
 
 def _sample(array: np.ndarray, items: int, seed: int) -> np.ndarray:

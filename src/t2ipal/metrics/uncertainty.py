@@ -1,4 +1,4 @@
-"""How far figures can be trusted: bootstrap intervals, calibration error, and VOC's old AP.
+"""How far figures can be trusted: bootstrap intervals and the calibration error.
 
 The bootstrap draws images with replacement (Efron, 1979). It tells how another sample of test
 images would move mAP; not what other seeds of training, or other data sets, would do.
@@ -13,35 +13,14 @@ round and thereby takes that off: with 20 classes of 12 present images in 300 it
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+
+from t2ipal.metrics.ranking import Ranking
 
 REPLICATES = 200
 BINS = 15
-
-
-def weighted_average_precision(order: np.ndarray, ends: np.ndarray, weights: np.ndarray) -> float:
-    """AP of one class with a weight per image, from what :func:`ranked` prepares.
-
-    Args:
-        order: labels 1 or 0 [n] of the known images by falling score.
-        ends: last rank of each group of equal scores.
-        weights: [n] in the same order; 0 leaves an image out. nan if no present image has weight.
-    """
-    present = (weights * order).cumsum()[ends]
-    seen = weights.cumsum()[ends]
-    if present[-1] == 0:
-        return float("nan")
-    steps = np.diff(present, prepend=0) / present[-1]
-    precision = np.divide(present, seen, out=np.zeros_like(seen, dtype=float), where=seen > 0)
-    return float((steps * precision).sum())
-
-
-def ranked(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of one class [N]: known images by falling score, their labels, and the ends of ties."""
-    rows = np.flatnonzero(labels >= 0)
-    rows = rows[np.argsort(-scores[rows], kind="stable")]
-    ends = np.flatnonzero(np.append(np.diff(scores[rows]) != 0, True))
-    return rows, labels[rows].astype(np.int64), ends
 
 
 def bootstrap_map(
@@ -59,56 +38,35 @@ def bootstrap_map(
         replicates: samples of N images drawn with replacement.
 
     Returns:
-        Its ends, fractions in [0, 1]; a replicate leaves out classes that it shows in no image.
+        Its ends, fractions in [0, 1], nan without a positive; a replicate leaves out classes that
+        it shows in no image.
     """
-    if len(scores) == 0:
-        return float("nan"), float("nan")
-    classes = [ranked(scores[:, c], targets[:, c]) for c in range(scores.shape[1])]
-    classes = [entry for entry in classes if entry[1].any()]
-    if not classes:
-        return float("nan"), float("nan")
-    once = np.ones(len(scores), dtype=np.int64)
-    figure = np.mean([weighted_average_precision(o, e, once[rows]) for rows, o, e in classes])
+    rankings = [one for one in Ranking.per_class(scores, targets) if one.present.any()]
+    if not rankings:
+        return math.nan, math.nan
+    figure = np.mean([ranking.average_precision() for ranking in rankings])
     generator = np.random.default_rng(seed)
     found = np.empty(replicates)
     for number in range(replicates):
-        drawn = np.bincount(
-            generator.integers(len(scores), size=len(scores)), minlength=len(scores)
-        )
-        values = [weighted_average_precision(o, e, drawn[rows]) for rows, o, e in classes]
+        sample = generator.integers(len(scores), size=len(scores))
+        counts = np.bincount(sample, minlength=len(scores))
+        values = [ranking.average_precision(counts) for ranking in rankings]
         found[number] = np.nanmean(values) if not np.isnan(values).all() else np.nan
     tail = 50 * (1 - coverage)
     low, high = np.nanpercentile(found, [tail, 100 - tail])
     return max(0.0, float(2 * figure - high)), min(1.0, float(2 * figure - low))
 
 
-def eleven_point(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """VOC2007's own AP per class [C]: mean over recalls 0, 0.1, .. 1 of the best precision there.
-
-    The challenge used it until 2009; a class without a positive is nan.
-    """
-    result = np.full(scores.shape[1], np.nan)
-    for c in range(scores.shape[1]):
-        _, order, ends = ranked(scores[:, c], targets[:, c])
-        if not order.any():
-            continue
-        hits = order.cumsum()[ends]
-        precision, recall = hits / (ends + 1), hits / order.sum()
-        best = [precision[recall >= t - 1e-12].max(initial=0.0) for t in np.linspace(0, 1, 11)]
-        result[c] = np.mean(best)
-    return result
-
-
 def calibration_error(probabilities: np.ndarray, targets: np.ndarray) -> float:
     """Expected calibration error over all known pairs, in ``BINS`` bins of equal width.
 
     Mean distance between what is said and how often it is so, weighted by the pairs of each bin
-    (Naeini et al., AAAI 2015); nan if no pair is known.
+    (Naeini et al., AAAI 2015); nan if no pair is known. probabilities, targets: [N, C].
     """
     known = targets >= 0
     said, true = probabilities[known], targets[known]
     if not len(said):
-        return float("nan")
+        return math.nan
     bins = np.clip((said * BINS).astype(int), 0, BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
     gaps = np.bincount(bins, said, BINS) - np.bincount(bins, true, BINS)

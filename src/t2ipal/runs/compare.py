@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from t2ipal.files import append_jsonl, read_jsonl, sha256_text, write_text
-from t2ipal.method.items import ItemSet
-from t2ipal.method.methods import MethodConfig, method_config
-from t2ipal.metrics.evaluation import Evaluation
+from t2ipal.method.methods import MethodConfig
 from t2ipal.metrics.gap import ModalityGap, modality_gap
-from t2ipal.report.content import MethodResult, mean, spread
-from t2ipal.runs.workbench import Workbench, items_digest
+from t2ipal.report.content import Group, MethodResult, mean, spread
+from t2ipal.runs.fitting import RealItems
+from t2ipal.runs.measure import Experiment, Measurement
 
 METHODS = ("zero-shot", "clip-dpt", "tai-dpt", "t2i-pal")
 ABLATIONS = (
@@ -25,7 +21,7 @@ ABLATIONS = (
     "t2i-pal/images",
     "t2i-pal/standardised",
 )
-# Needs labelled images to be what its paper is, so it is compared where there are some.
+# Needs labelled images to be what its paper is, so it is compared if there are some.
 WITH_REAL_IMAGES = ("dualcoop", "dualcoop/real")
 CEILING = "t2i-pal on real images"
 
@@ -33,53 +29,14 @@ _NOTES = {
     "zero-shot": "CLIP, prompt ensemble",
     "clip-dpt": "CLIP, global + local",
     "tai-dpt": "prompts tuned on captions",
-    "t2i-pal": "captions + drawn images",
+    "t2i-pal": "captions + generated images",
     "dualcoop": "positive and negative prompts, images alone",
     "dualcoop/real": "on the labelled real images alone",
     "t2i-pal/captions": "prompts alone, captions alone",
-    "t2i-pal/images": "drawn images alone",
+    "t2i-pal/images": "generated images alone",
     "t2i-pal/standardised": "branches standardised per image",
     CEILING: "labelled real images: the ceiling",
 }
-
-Configure = Callable[[str], MethodConfig]
-
-
-def method_names(*, ablations: bool = True, real_images: bool = False) -> tuple[str, ...]:
-    """The rows of a table, in order; the method that it is about is the last whole one."""
-    rows = [*METHODS, *(ABLATIONS if ablations else ())]
-    if real_images:
-        whole, part = WITH_REAL_IMAGES
-        rows.insert(METHODS.index("t2i-pal"), whole)
-        rows.append(part)
-    return tuple(rows)
-
-
-@dataclass(frozen=True)
-class Judged:
-    """One method with one seed: what it scored, and on what it was chosen."""
-
-    name: str
-    seed: int
-    evaluation: Evaluation
-    best_epoch: int | None
-    valid_map: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """A row of the log of judged methods."""
-        return {
-            "method": self.name,
-            "seed": self.seed,
-            "best_epoch": self.best_epoch,
-            "valid_map": self.valid_map,
-            "evaluation": self.evaluation.to_json(),
-        }
-
-    @classmethod
-    def from_json(cls, row: dict[str, Any]) -> Judged:
-        """The inverse of :meth:`to_json`."""
-        evaluation = Evaluation.from_json(row["evaluation"])
-        return cls(row["method"], row["seed"], evaluation, row["best_epoch"], row["valid_map"])
 
 
 @dataclass(frozen=True)
@@ -87,18 +44,12 @@ class Comparison:
     """The finished table.
 
     Attributes:
-        rows: one a method, in the order of the table.
-        gap: distances between captions, drawn images and test images.
-        computed: how many (method, seed) pairs were fitted now rather than read back.
+        rows: one per method, in the order of the table.
+        gap: distances between captions, generated images (if there are any) and test images.
     """
 
     rows: tuple[MethodResult, ...]
     gap: ModalityGap
-    computed: int
-
-    def row(self, name: str) -> MethodResult:
-        """The row of a method."""
-        return next(row for row in self.rows if row.name == name)
 
     def lines(self) -> list[str]:
         """The table for the terminal: mean and sample deviation over the seeds, in per cent."""
@@ -124,80 +75,60 @@ class Comparison:
                 {"name": row.name, "group": row.group, "map": list(row.mean_ap), "note": row.note}
                 for row in self.rows
             ],
-            "modality_gap": self.gap.to_json(),
+            "modality_gap": [asdict(pair) for pair in self.gap.pairs],
         }
 
 
 def compare(
-    bench: Workbench,
-    test: ItemSet,
-    folder: str | Path,
+    experiment: Experiment,
+    configure: Callable[[str], MethodConfig],
     *,
     seeds: Sequence[int] = (0, 1, 2),
-    real: ItemSet | None = None,
-    configure: Configure = method_config,
-    methods: Sequence[str] = (*METHODS, *ABLATIONS),
-    say: Callable[[str], None] = lambda line: None,
+    ablations: bool = True,
+    real: RealItems | None = None,
+    ceiling: RealItems | None = None,
 ) -> Comparison:
-    """Fit and judge every method with every seed; pairs already judged are read back.
+    """Measure every method with every seed; pairs measured before are read back.
 
     Args:
-        bench: the run's features.
-        test: labelled test images; nothing is chosen on them.
-        folder: where ``judged.jsonl`` (a row a pair) and ``compare.json`` are kept.
-        real: labelled real training images for the ceiling row, none of them among ``test``.
+        experiment: the run's features and test images.
         configure: method name to its configuration.
+        ablations: T2I-PAL without one part each, too.
+        real: labelled real images that every trained method trains on too.
+        ceiling: labelled real training images for the row of the ceiling.
     """
-    folder = Path(folder)
-    journal = folder / "judged.jsonl"
-    known = _read(journal)
-    data = sha256_text(bench.digest, items_digest(test), items_digest(real))
-    rows, computed = [], 0
-    names = [*methods, *([CEILING] if real is not None else [])]
-    for name in names:
-        method = configure("t2i-pal/images" if name == CEILING else name)
-        judged = []
-        for seed in seeds if method.train is not None else seeds[:1]:
-            key = sha256_text(data, name, str(seed), method.identity)
-            if key not in known:
-                fitted = bench.fit(method, seed, real=real if name == CEILING else None)
-                result = fitted.result
-                found = Judged(
-                    name,
-                    seed,
-                    bench.evaluate(fitted.head, test),
-                    result.best_epoch if result else None,
-                    result.valid_map if result else None,
-                )
-                known[key] = found
-                computed += 1
-                append_jsonl(journal, {"key": key, **found.to_json()})
-                value = 100 * found.evaluation.mean_average_precision
-                say(f"  {name}, seed {seed}: mAP {value:.1f}")
-            judged.append(known[key])
-        group = "ceiling" if name == CEILING else "ablation" if "/" in name else "method"
-        rows.append(
-            MethodResult.of(
-                name,
-                [entry.evaluation for entry in judged],
-                note=_NOTES.get(name, name.rpartition("/")[2].replace("no-", "without ")),
-                group=group,  # type: ignore[arg-type]
-            )
-        )
-    comparison = Comparison(tuple(rows), gap_of(bench, test), computed)
-    write_text(folder / "compare.json", json.dumps(comparison.to_json(), indent=1) + "\n")
-    return comparison
-
-
-def gap_of(bench: Workbench, test: ItemSet) -> ModalityGap:
-    """The modality gap of a run: captions, drawn images (where there are) and test images."""
-    sets = {"captions": bench.train_captions, "synthetic": bench.train_images, "real": test}
-    return modality_gap(
+    rows = []
+    for name in _method_names(ablations=ablations, real=real is not None):
+        group: Group = "ablation" if "/" in name else "method"
+        found = experiment.measure_seeds(configure(name), seeds, real=real)
+        rows.append(_row(name, group, found))
+    if ceiling is not None:
+        method = configure("t2i-pal/images")
+        found = experiment.measure_seeds(method, seeds, name=CEILING, real=ceiling, alone=True)
+        rows.append(_row(CEILING, "ceiling", found))
+    bench = experiment.bench
+    sets = {
+        "captions": bench.train_captions,
+        "synthetic": bench.train_images,
+        "real": experiment.test,
+    }
+    gap = modality_gap(
         {name: items.global_.numpy() for name, items in sets.items() if items is not None}
     )
+    return Comparison(tuple(rows), gap)
 
 
-def _read(journal: Path) -> dict[str, Judged]:
-    if not journal.exists():
-        return {}
-    return {row["key"]: Judged.from_json(row) for _, row in read_jsonl(journal)}
+def _method_names(*, ablations: bool, real: bool) -> tuple[str, ...]:
+    """The rows of a table, in order; the method that it is about is the last whole one."""
+    rows = [*METHODS, *(ABLATIONS if ablations else ())]
+    if real:
+        whole, part = WITH_REAL_IMAGES
+        rows.insert(METHODS.index("t2i-pal"), whole)
+        rows.append(part)
+    return tuple(rows)
+
+
+def _row(name: str, group: Group, found: Sequence[Measurement]) -> MethodResult:
+    note = _NOTES.get(name, name.rpartition("/")[2].replace("no-", "without "))
+    evaluations = [one.evaluation for one in found]
+    return MethodResult.of(name, evaluations, note=note, group=group)

@@ -6,7 +6,7 @@ import importlib.metadata
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,29 +53,60 @@ def methods_of(config: RunConfig) -> Callable[[str], MethodConfig]:
     return configure
 
 
-def train_on_real(bench: Workbench, real: RealImages, test: ItemSet | None, say: Say) -> None:
-    """Give labelled real images to every trained method; none of them may be tested on."""
-    bench.real = bench.labelled(real.images)
-    if test is not None:
-        refuse_test_images(bench.real, test)
-    say(f"real images: {real.summary}")
+@dataclass(frozen=True, eq=False)
+class RealItems:
+    """Labelled real images as items to train on, and how they were chosen, in words."""
+
+    items: ItemSet
+    summary: str
+
+    @classmethod
+    def of(
+        cls, bench: Workbench, real: RealImages | None, test: ItemSet | None, say: Say
+    ) -> RealItems | None:
+        """Features of real images, or None if there are none.
+
+        Raises:
+            UserError: one of them is a test image.
+        """
+        if real is None:
+            return None
+        items = bench.labelled(real.images)
+        if test is not None:
+            refuse_test_images(items, test)
+        say(f"real images: {real.summary}")
+        return cls(items, real.summary)
 
 
-def train_tagger(
-    bench: Workbench, method: MethodConfig, seed: int, metrics: Path | None = None
+def fit_tagger(
+    bench: Workbench,
+    method: MethodConfig,
+    seed: int,
+    *,
+    real: RealItems | None = None,
+    alone: bool = False,
+    test: ItemSet | None = None,
+    metrics: Path | None = None,
 ) -> Tagger:
-    """Fit one method and put it together with thresholds fitted on the held-out items."""
+    """Fit one method as :meth:`Workbench.fit` does, with thresholds from the held-out items.
+
+    ``tagger.about`` says how it was made; its ``held_out_map`` is in per cent.
+
+    Args:
+        metrics: JSONL file to write the figures of each epoch to.
+    """
     history: list[dict[str, Any]] = []
-    fitted = bench.fit(method, seed, log=history.append)
+    items = real.items if real is not None else None
+    head, result = bench.fit(method, seed, real=items, alone=alone, test=test, log=history.append)
     if metrics is not None and history:
         write_jsonl(metrics, history)
     about: dict[str, Any] = {"method": method.name, "seed": seed, "versions": versions()}
-    if fitted.result is not None:
-        valid = fitted.result.valid_map
-        about["held_out_map"] = "unknown" if valid is None else f"{100 * valid:.1f}"
-        about["epoch"] = fitted.result.best_epoch
-    thresholds = bench.thresholds(fitted.head)
-    return Tagger(bench.backbone, fitted.head, bench.vocabulary, thresholds, about, bench.crops)
+    about["real_images"] = real.summary if real is not None else 0
+    if result is not None and result.valid_map is not None:
+        about["held_out_map"] = round(100 * result.valid_map, 1)
+        about["epoch"] = result.best_epoch
+    thresholds = bench.thresholds(head)
+    return Tagger(bench.backbone, head, bench.vocabulary, thresholds, about, bench.crops)
 
 
 def train(
@@ -90,18 +121,18 @@ def train(
     say: Say = log.info,
     progress: bool = True,
 ) -> Tagger:
-    """Train one method on labelled captions and the images drawn from them, and save it.
+    """Train one method on labelled captions and the images generated from them, and save it.
 
     Labelled real images that ``config`` names (``real_images``, ``shots``, ``label_fraction``) are
-    trained on too. The epoch is chosen, and thresholds are fitted, on held-out drawn images all
-    the same: a few real ones are worth more as training images than as a small test.
+    trained on too. The epoch is chosen, and thresholds are fitted, on held-out generated
+    images all the same: a few real ones are worth more as training images than as a small test.
 
     Args:
         classes: vocabulary, its name, or its file.
         captions: labelled captions, as ``t2ipal label`` writes them.
         images: folder of a generated set (``images.jsonl`` and ``images/``).
         out: model folder to write.
-        features: folder of the feature cache; ``images``/features where not given.
+        features: folder of the feature cache; ``images``/features if omitted.
         config: settings of CLIP, head, training, real images, seed, device; the defaults if
             omitted. Its test images (``data``) are read by a method that chooses its epoch by them.
         say: told how many real images were taken.
@@ -130,18 +161,15 @@ def train(
         crops=config.crops,
         progress=progress,
     )
+    test = None
     if chosen.best_on_test and config.data is not None:
-        bench.test = bench.labelled(
-            read_labelled_images(
-                config.data, vocabulary, images=config.data_folder, cache=Path(images) / SCENES
-            )
+        labelled = read_labelled_images(
+            config.data, vocabulary, images=config.data_folder, cache=Path(images) / SCENES
         )
-    if real is not None:
-        train_on_real(bench, real, bench.test, say)
-    tagger = train_tagger(bench, chosen, config.seed)
-    tagger.about.update(
-        captions=Path(captions).name, real_images=0 if real is None else real.summary
-    )
+        test = bench.labelled(labelled, test=True)
+    items = RealItems.of(bench, real, test, say)
+    tagger = fit_tagger(bench, chosen, config.seed, real=items, test=test)
+    tagger.about["captions"] = Path(captions).name
     tagger.save_pretrained(out)
     return tagger
 

@@ -1,102 +1,156 @@
-"""What is measured of one trained method at one point with one seed, as kept in the journal."""
+"""The experiment loop: methods fitted on a workbench and evaluated on test images, each pair once.
+
+A run's table of methods and a benchmark's points go through it; both leave ``measurements.jsonl``.
+"""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass
 
-from t2ipal.metrics.evaluation import Evaluation, evaluate, mean_average_precision
-from t2ipal.metrics.uncertainty import bootstrap_map, calibration_error, eleven_point
-from t2ipal.tagger.thresholds import Thresholds
+from t2ipal.datasets.labelled_images import LabelledImages
+from t2ipal.files import append_jsonl, read_jsonl, sha256_text
+from t2ipal.method.head import T2IPALHead
+from t2ipal.method.methods import MethodConfig
+from t2ipal.metrics.evaluation import Evaluation, evaluate
+from t2ipal.runs.fitting import RealItems, Say, fit_tagger
+from t2ipal.runs.workbench import Workbench
+from t2ipal.tagger.tagger import Tagger
+
+JOURNAL = "measurements.jsonl"
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Figures of one score matrix, fractions in [0, 1]; nan where undefined.
+    """What one fitted method scored on the test images: a row of the journal.
 
     Attributes:
-        point, seed: of the protocol.
-        evaluation: mAP, AP of each class, F1 at thresholds (where there are any) and at top-3.
-        interval: ends of mAP's 95 % interval by the bootstrap over images.
-        eleven_points: mAP by VOC2007's own definition of AP.
-        calibration_error: of the probabilities; nan without thresholds.
-        epoch: that was kept, or None.
+        method, point, seed: what was fitted; ``point`` is of a benchmark's protocol, else empty.
+        evaluation: of its scores.
+        epoch: that was kept, or None if nothing was trained.
+        held_out_map: of that epoch on the held-out items, in per cent.
         real_images: which labelled images it was trained on, in words; empty for none.
     """
 
+    method: str
     point: str
     seed: int
     evaluation: Evaluation
-    interval: tuple[float, float]
-    eleven_points: float
-    calibration_error: float
-    epoch: int | None = None
-    real_images: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """A row of the journal."""
-        return {
-            "point": self.point,
-            "seed": self.seed,
-            "evaluation": self.evaluation.to_json(),
-            "interval": [defined(end) for end in self.interval],
-            "eleven_points": defined(self.eleven_points),
-            "calibration_error": defined(self.calibration_error),
-            "epoch": self.epoch,
-            "real_images": self.real_images,
-        }
-
-    @classmethod
-    def from_json(cls, row: dict[str, Any]) -> Measurement:
-        """The inverse of :meth:`to_json`."""
-        low, high = (math.nan if end is None else end for end in row["interval"])
-        single = {key: row[key] for key in ("eleven_points", "calibration_error")}
-        return cls(
-            row["point"],
-            row["seed"],
-            Evaluation.from_json(row["evaluation"]),
-            (low, high),
-            **{key: math.nan if value is None else value for key, value in single.items()},
-            epoch=row["epoch"],
-            real_images=row["real_images"],
-        )
+    epoch: int | None
+    held_out_map: float | None
+    real_images: str
 
 
-def measure(
-    point: str,
-    seed: int,
-    scores: np.ndarray,
-    targets: np.ndarray,
-    names: tuple[str, ...],
-    thresholds: Thresholds | None,
-    *,
-    epoch: int | None = None,
-    real_images: str = "",
-) -> Measurement:
-    """All figures of scores [N, C] against targets [N, C] in {1, 0, -1}.
+_ADAPTER = TypeAdapter(Measurement)
 
-    ``thresholds`` are those of the same method, fitted on other images; None where the classes are
-    not those it was tuned on, and then nothing is said at a threshold.
+
+class Experiment:
+    """Fits methods on one workbench and evaluates them on one test set; resumes.
+
+    A measurement is kept under the identity of all that decides about it: features and labels
+    trained and tested on, name, point, seed and settings of the method.
+
+    Args:
+        bench: features to fit on.
+        images: labelled test images; nothing is chosen on them.
+        folder: where the journal is kept.
+        say: told the figure of each new measurement.
+        replicates: samples of the bootstrap for mAP's interval; 0 for none.
+        transfer: the head with other classes, those of ``test``; thresholds are left out then.
+        timed: context of the stages "train" and "eval", to measure their time.
+
+    Attributes:
+        images, test: the test images, and their features.
+        computed: number of measurements made now rather than read back.
     """
-    limits = None if thresholds is None else np.array(thresholds.thresholds)
-    error = math.nan
-    if thresholds is not None:
-        error = calibration_error(thresholds.probabilities(scores), targets)
-    return Measurement(
-        point,
-        seed,
-        evaluate(scores, targets, names, thresholds=limits),
-        bootstrap_map(scores, targets),
-        mean_average_precision(eleven_point(scores, targets)),
-        error,
-        epoch,
-        real_images,
-    )
 
+    def __init__(
+        self,
+        bench: Workbench,
+        images: LabelledImages,
+        folder: Path,
+        *,
+        say: Say,
+        replicates: int = 0,
+        transfer: Callable[[T2IPALHead], T2IPALHead] | None = None,
+        timed: Callable[[str], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        self.bench, self.images, self.computed = bench, images, 0
+        self.test = bench.labelled(images, test=True)
+        self._journal, self._say, self._timed = folder / JOURNAL, say, timed
+        self._replicates, self._transfer = replicates, transfer
+        rows = read_jsonl(self._journal) if self._journal.exists() else ()
+        self._known = {row.pop("key"): _ADAPTER.validate_python(row) for _, row in rows}
 
-def defined(value: float) -> float | None:
-    """JSON knows no nan."""
-    return None if math.isnan(value) else value
+    def measure_seeds(
+        self, method: MethodConfig, seeds: Sequence[int], **given: Any
+    ) -> list[Measurement]:
+        """:meth:`measure` with each seed, or with the first alone if nothing is trained."""
+        seeds = seeds if method.train is not None else seeds[:1]
+        return [self.measure(method, seed, **given) for seed in seeds]
+
+    def measure(
+        self,
+        method: MethodConfig,
+        seed: int,
+        *,
+        name: str = "",
+        point: str = "",
+        real: RealItems | None = None,
+        alone: bool = False,
+        tagger: Tagger | None = None,
+        model: Path | None = None,
+    ) -> Measurement:
+        """One measurement, read back or made now.
+
+        Args:
+            name: in the table; the method's own if omitted.
+            point: of the benchmark's protocol.
+            real, alone: labelled real images, as :meth:`Workbench.fit` takes them.
+            tagger: this method fitted with this seed; fitted now if omitted.
+            model: folder to save a tagger in that was fitted now.
+        """
+        name = name or method.name
+        digest = self.bench.digest(real.items if real is not None else None, self.test)
+        key = sha256_text(digest, name, point, str(seed), method.identity)
+        if key in self._known:
+            return self._known[key]
+        if tagger is None:
+            with self._timed("train"):
+                tagger = fit_tagger(
+                    self.bench, method, seed, real=real, alone=alone, test=self.test
+                )
+                if model is not None:
+                    tagger.save_pretrained(model)
+        with self._timed("eval"):
+            evaluation = self._evaluate(tagger)
+        epoch, held_out = (tagger.about.get(key) for key in ("epoch", "held_out_map"))
+        words = tagger.about.get("real_images") if method.train is not None else None
+        found = Measurement(name, point, seed, evaluation, epoch, held_out, words or "")
+        append_jsonl(
+            self._journal, {"key": key, **_ADAPTER.dump_python(found, mode="json", by_alias=True)}
+        )
+        self._known[key] = found
+        self.computed += 1
+        value = 100 * evaluation.mean_average_precision
+        self._say(f"  {name}, {point + ', ' if point else ''}seed {seed}: mAP {value:.1f}")
+        return found
+
+    def _evaluate(self, tagger: Tagger) -> Evaluation:
+        head = tagger.head if self._transfer is None else self._transfer(tagger.head)
+        scores = head.score_items(self.test).cpu().numpy()
+        calibrated = tagger.thresholds if self._transfer is None else None
+        return evaluate(
+            scores,
+            self.test.targets.numpy(),
+            head.names,
+            thresholds=np.array(calibrated.thresholds) if calibrated else None,
+            probabilities=calibrated.probabilities(scores) if calibrated else None,
+            replicates=self._replicates,
+        )

@@ -1,7 +1,13 @@
-"""The stages of a run, one after the other in one folder; each resumes and each can run alone.
+"""A run: its stages in one folder, one after the other; each resumes and each can run alone.
 
-RUN/ config.yaml vocabulary.yaml captions.jsonl images/ images.jsonl features/ model/
-     metrics.jsonl judged.jsonl compare.json report.html images.png log.txt
+    label     captions file, classes -> captions.jsonl   labels 1/0/unknown of each caption
+    generate  captions.jsonl -> images/ images.jsonl     one row per generated image
+    embed     images, captions -> features/              through the frozen CLIP
+    train     features/ -> model/ metrics.jsonl          the tuned head, thresholds, model card
+    compare   features/, test images -> measurements.jsonl compare.json
+    report    all of it -> report.html images.png
+
+config.yaml says whose the folder is, vocabulary.yaml has the classes, log.txt what was said.
 """
 
 from __future__ import annotations
@@ -12,7 +18,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from t2ipal.captions.labelled import (
     LabelledCaption,
@@ -29,12 +34,13 @@ from t2ipal.generation.generate import generate
 from t2ipal.generation.inspector import ClipInspector
 from t2ipal.generation.store import read_manifest
 from t2ipal.generation.summary import GenerateSummary
-from t2ipal.method.items import ItemSet
-from t2ipal.runs.compare import Comparison, compare, method_names
+from t2ipal.runs.compare import Comparison, compare
 from t2ipal.runs.config import RunConfig
-from t2ipal.runs.fitting import Say, methods_of, train_on_real, train_tagger
+from t2ipal.runs.fitting import RealItems, Say, fit_tagger, methods_of
+from t2ipal.runs.folder import logged, refuse_foreign
 from t2ipal.runs.labelling import composed_for_missing, labelled_captions
-from t2ipal.runs.real_images import SCENES, RealImages, read_real_images
+from t2ipal.runs.measure import Experiment
+from t2ipal.runs.real_images import SCENES, read_real_images
 from t2ipal.runs.run_report import write_report
 from t2ipal.runs.workbench import Workbench
 from t2ipal.tagger.tagger import CONFIG, Tagger
@@ -57,17 +63,18 @@ _FREE = {
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run left behind."""
+    """What a run left behind; ``computed`` counts the measurements made now, not read back."""
 
     model: Path
     report: Path
     comparison: Comparison | None
+    computed: int
 
 
 def run(
     config: RunConfig, out: str | Path, *, say: Say = log.info, progress: bool = True
 ) -> RunResult:
-    """Label, generate, embed, train and compare in one folder; a second start goes on.
+    """Label, generate, embed, train, compare and report in one folder; resumes.
 
     Raises:
         UserError: bad input, or ``out`` holds a run with other settings.
@@ -76,55 +83,42 @@ def run(
     config.require()
     out = Path(out)
     vocabulary = Vocabulary.load(config.classes)
-    _refuse_another(out, config)
+    refuse_foreign(out, "config.yaml", "run", config.to_dict(), free=_FREE, beside={SCENES})
     # Before the folder belongs to these settings: a mistake among them can then be corrected.
-    real = read_real_images(config, vocabulary, out / SCENES)
+    photos = read_real_images(config, vocabulary, out / SCENES)
     config.write(out / "config.yaml")
-    say = noted(say, out / "log.txt")
     write_text(out / "vocabulary.yaml", vocabulary.to_yaml())
+    say = logged(say, out / "log.txt")
+
     captions = label_stage(config, vocabulary, out, say)
     summary = generate_stage(config, vocabulary, captions, out, say, progress)
     bench = embed_stage(config, vocabulary, captions, out, say, progress)
-    test = None
+    experiment = None
     if config.data is not None:
         test = _labelled(config, vocabulary, out, config.data, seed=0)
-    judged = None if test is None else bench.labelled(test, judged=True)
-    if real is not None:
-        train_on_real(bench, real, judged, say)
-    tagger = train_stage(config, bench, out, say, real)
-    comparison = None
-    if judged is not None:
-        comparison = compare_stage(config, bench, judged, out, say)
+        experiment = Experiment(bench, test, out, say=say)
+    real = RealItems.of(bench, photos, experiment.test if experiment else None, say)
+    tagger = _train_stage(config, bench, experiment, real, out, say)
+    comparison = _compare_stage(config, experiment, real, out, say) if experiment else None
     report = write_report(
         out,
         config=config,
         tagger=tagger,
         captions=captions,
         images=read_manifest(out),
-        test=test,
+        test=experiment.images if experiment else None,
         comparison=comparison,
         summary=summary,
     )
     say(f"model   {out / 'model'}")
     say(f"report  {report}")
-    return RunResult(out / "model", report, comparison)
-
-
-def noted(say: Say, path: Path) -> Say:
-    """``say`` that also writes each line, with the time, at the end of a file."""
-
-    def say_and_write(line: str) -> None:
-        with path.open("a", encoding="utf-8") as stream:
-            stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
-        say(line)
-
-    return say_and_write
+    return RunResult(out / "model", report, comparison, experiment.computed if experiment else 0)
 
 
 def label_stage(
     config: RunConfig, vocabulary: Vocabulary, out: Path, say: Say
 ) -> list[LabelledCaption]:
-    """captions.jsonl: the labels of every caption."""
+    """Captions file or composed captions -> captions.jsonl, with the labels of each."""
     path = out / "captions.jsonl"
     if path.exists():
         rows = read_labelled(path)
@@ -152,7 +146,7 @@ def generate_stage(
     say: Say,
     progress: bool,
 ) -> GenerateSummary:
-    """images/ and images.jsonl: the drawings."""
+    """captions.jsonl -> images/ and images.jsonl, a row per generated image."""
     started = time.monotonic()
     inspector = None
     if config.inspect:
@@ -185,72 +179,98 @@ def embed_stage(
     say: Say,
     progress: bool,
     *,
-    drawn: bool = True,
+    generated: bool = True,
     pool_positions: bool = True,
 ) -> Workbench:
-    """features/: captions and images (if any were ``drawn``) through the frozen CLIP."""
+    """captions.jsonl, images.jsonl -> features/: what the frozen CLIP makes of them.
+
+    Args:
+        generated: whether there are generated images; captions alone are trained on otherwise.
+        pool_positions: as :class:`Backbone` takes it.
+    """
     backbone = Backbone.load(config, pool_positions=pool_positions)
     bench = Workbench(
         vocabulary,
         backbone,
         out / "features",
         captions,
-        read_manifest(out) if drawn else (),
+        read_manifest(out) if generated else (),
         out,
         crops=config.crops,
         progress=progress,
     )
     images = 0 if bench.train_images is None else len(bench.train_images)
     say(
-        f"embed: {images} drawn images and {len(bench.train_captions)} captions to train on, "
-        f"{len(bench.valid)} {'drawn images' if drawn else 'captions'} held out"
+        f"embed: {images} generated images and {len(bench.train_captions)} captions to train on, "
+        f"{len(bench.valid)} {'generated images' if generated else 'captions'} held out"
     )
     return bench
 
 
-def train_stage(
-    config: RunConfig, bench: Workbench, out: Path, say: Say, real: RealImages | None = None
+def _train_stage(
+    config: RunConfig,
+    bench: Workbench,
+    experiment: Experiment | None,
+    real: RealItems | None,
+    out: Path,
+    say: Say,
 ) -> Tagger:
-    """model/: the tuned head with thresholds."""
-    folder = out / "model"
+    """features/ -> model/, metrics.jsonl: the head tuned with the run's seed, with thresholds.
+
+    With test images its row of measurements.jsonl, too, which its card repeats: the table has the
+    saved model in it, and does not fit it again.
+    """
+    folder, method = out / "model", methods_of(config)("t2i-pal")
     if (folder / CONFIG).exists():
         say("train: model, done before")
-        return Tagger.from_pretrained(folder, device=config.device, precision=config.precision)
-    tagger = train_tagger(bench, methods_of(config)("t2i-pal"), config.seed, out / "metrics.jsonl")
-    tagger.about.update(
-        captions=Path(config.captions).name if config.captions else f"{config.compose} composed",
-        generator=config.generator,
-        drawn_images=0 if bench.train_images is None else len(bench.train_images),
-        real_images=0 if real is None else real.summary,
-    )
-    tagger.save_pretrained(folder)
-    valid = tagger.about["held_out_map"]
-    say(f"train: t2i-pal, mAP {valid} on held-out drawn images, kept epoch {tagger.about['epoch']}")
+        tagger = Tagger.from_pretrained(folder, device=config.device, precision=config.precision)
+    else:
+        tagger = fit_tagger(bench, method, config.seed, real=real, metrics=out / "metrics.jsonl")
+        tagger.about.update(
+            captions=Path(config.captions).name
+            if config.captions
+            else f"{config.compose} composed",
+            generator=config.generator,
+            generated_images=0 if bench.train_images is None else len(bench.train_images),
+        )
+        tagger.save_pretrained(folder)
+        say(
+            f"train: t2i-pal, mAP {tagger.about['held_out_map']} on held-out generated images, "
+            f"kept epoch {tagger.about['epoch']}"
+        )
+    if experiment is not None:
+        found = experiment.measure(method, config.seed, real=real, tagger=tagger)
+        row = found.evaluation.to_json()
+        scores = {"source": experiment.images.source}
+        scores |= {key: row[key] for key in ("images", "mAP", "classes")}
+        scores |= {key: row["top_k"][key] for key in ("rule", "CF1", "OF1")}
+        if tagger.about.get("scores") != scores:
+            tagger.about["scores"] = scores
+            tagger.save_pretrained(folder)
     return tagger
 
 
-def compare_stage(
-    config: RunConfig, bench: Workbench, test: ItemSet, out: Path, say: Say
+def _compare_stage(
+    config: RunConfig, experiment: Experiment, real: RealItems | None, out: Path, say: Say
 ) -> Comparison:
-    """judged.jsonl and compare.json: the table of methods on the test images."""
-    real = None
+    """features/, test images -> measurements.jsonl, compare.json: the table of methods."""
+    bench, ceiling = experiment.bench, None
     if config.real_data is not None:
-        # Another seed than the test images', so that the miniature draws other scenes.
-        real = bench.labelled(_labelled(config, bench.vocabulary, out, config.real_data, seed=1))
-    names = method_names(ablations=config.ablations, real_images=bench.real is not None)
-    say(f"compare: {len(names)} methods, seeds {', '.join(map(str, config.seeds))}")
+        # Another seed than the test images', so that the miniature renders other scenes.
+        images = _labelled(config, bench.vocabulary, out, config.real_data, seed=1)
+        ceiling = RealItems(bench.labelled(images), images.source)
+    say(f"compare: every method, seeds {', '.join(map(str, config.seeds))}")
     comparison = compare(
-        bench,
-        test,
-        out,
+        experiment,
+        methods_of(config),
         seeds=config.seeds,
+        ablations=config.ablations,
         real=real,
-        configure=methods_of(config),
-        methods=names,
-        say=say,
+        ceiling=ceiling,
     )
-    if not comparison.computed:
-        say("compare: every method was judged before")
+    write_text(out / "compare.json", json.dumps(comparison.to_json(), indent=1) + "\n")
+    if not experiment.computed:
+        say("compare: every method was evaluated before")
     for line in (*comparison.lines(), "", *comparison.gap.lines()):
         say(line)
     return comparison
@@ -262,23 +282,3 @@ def _labelled(
     return read_labelled_images(
         spec, vocabulary, images=config.data_folder, cache=out / SCENES, seed=seed
     )
-
-
-def _refuse_another(out: Path, config: RunConfig) -> None:
-    """Raise a UserError if the folder holds a run with other settings, or something else."""
-    path = out / "config.yaml"
-    if path.exists():
-        old, new = RunConfig.read(path).to_dict(), config.to_dict()
-        for key, value in new.items():
-            if key not in _FREE and old[key] != value:
-                raise UserError(
-                    f"{out}: holds a run with another {key} ({_short(old[key])}, now "
-                    f"{_short(value)}); choose another --out, or delete the folder to start anew."
-                )
-    elif out.exists() and any(entry.name != SCENES for entry in out.iterdir()):
-        raise UserError(f"{out}: is not empty and holds no run; choose another --out.")
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) < 60 else "other settings"

@@ -142,7 +142,8 @@ def _facts(
         (str(len(tagger.names)), "classes"),
     ]
     if comparison:
-        figure = mean(comparison.row(METHOD).mean_ap)
+        row = next(row for row in comparison.rows if row.name == METHOD)
+        figure = mean(row.mean_ap)
         facts.append((f"{100 * figure:.1f}", "mAP on the test images"))
     elif "held_out_map" in tagger.about:
         facts.append((str(tagger.about["held_out_map"]), "mAP on held-out generated images"))

@@ -1,4 +1,4 @@
-"""One run's captions and images as cached features, on which any method is fitted and judged.
+"""One run's captions and images as cached features, on which any method is fitted.
 
 Every method of a table sees the same features, the same held-out part and the same seeds.
 """
@@ -6,10 +6,9 @@ Every method of a table sees the same features, the same held-out part and the s
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -41,38 +40,10 @@ from t2ipal.method.methods import MethodConfig
 from t2ipal.method.prompts import ClassTokens
 from t2ipal.method.training import FitResult, fit
 from t2ipal.method.verification import evidence, verified
-from t2ipal.metrics.evaluation import Evaluation, evaluate
 from t2ipal.tagger.thresholds import Thresholds, fit_thresholds
 from t2ipal.vocabulary import Vocabulary
 
-log = logging.getLogger(__name__)
 HELD_OUT = 0.2
-
-
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """A fitted head; ``result`` is None for a method that trains nothing."""
-
-    head: T2IPALHead
-    result: FitResult | None
-
-
-def hold_out(captions: Sequence[LabelledCaption], share: float = HELD_OUT) -> set[str]:
-    """Ids of the captions to hold out, about ``share`` of them, the same on every machine.
-
-    A caption is kept for training where a class would be left without one. All images of a caption
-    go with it, so that no held-out image shares its caption with a training image.
-    """
-    left = Counter(name for row in captions for name in row.labels)
-    wanted = round(share * len(captions))
-    held: set[str] = set()
-    for row in sorted(captions, key=lambda row: sha256_text("held-out", row.id, row.caption)):
-        if len(held) >= wanted:
-            break
-        if all(left[name] > 1 for name in row.labels):
-            held.add(row.id)
-            left.subtract(row.labels)
-    return held
 
 
 class Workbench:
@@ -83,19 +54,16 @@ class Workbench:
         backbone: the frozen CLIP.
         cache: folder of the feature cache.
         captions: labelled captions; those without a label are left out.
-        images: manifest rows of the images drawn from them; may be empty, then only what needs no
-            image can be fitted.
+        images: manifest rows of the images generated from them; may be empty, then only what needs
+            no image can be fitted.
         folder: where the rows' files lie.
-        crops: windows a side through which held-out and labelled images are seen too.
+        crops: crops per side that held-out and test images are seen through too.
         progress: show progress bars.
 
     Attributes:
         train_captions, train_images: what is trained on.
-        valid: the held-out items by which epochs are chosen and thresholds fitted: drawn images,
-            or captions where there are none; never real images.
-        real: labelled real images that every trained method trains on too, or None; set it to what
-            :meth:`labelled` returns. Methods that train on captions alone then train on both kinds.
-        test: test images, or None; only a method that chooses its epoch by them needs them here.
+        valid: the held-out items by which epochs are chosen and thresholds fitted: generated
+            images, or captions if there are none; never real images.
 
     Raises:
         UserError: no caption has a label.
@@ -125,9 +93,7 @@ class Workbench:
                 "check the classes, add synonyms, or use other captions."
             )
         self._tokens_of: dict[ClassNames, ClassTokens] = {}
-        self.real: ItemSet | None = None
-        self.test: ItemSet | None = None
-        held = hold_out(named)
+        held = _hold_out(named)
         bank = self.cache.captions([row.caption for row in named], progress=progress)
         targets = np.stack([vocabulary.targets(row.labels, row.unknown) for row in named])
         items = ItemSet(bank.global_, bank.local, bank.mask, torch.from_numpy(targets), "caption")
@@ -138,15 +104,15 @@ class Workbench:
         if images:
             known = {row.id for row in named}
             rows = [row for row in images if row.caption_id in known]
-            drawn = self._image_items(
+            generated = self._image_items(
                 [Path(folder) / row.file for row in rows],
-                drawn_targets(rows, vocabulary),
+                _generated_targets(rows, vocabulary),
                 [row.sha256 for row in rows],
             )
             out = torch.tensor([row.caption_id in held for row in rows])
-            self.train_images = drawn.take((~out).nonzero().squeeze(1))
+            self.train_images = generated.take((~out).nonzero().squeeze(1))
             valid = out.nonzero().squeeze(1)
-            self.valid = drawn.take(valid)
+            self.valid = generated.take(valid)
             if crops and len(valid):
                 self.valid = self._image_items(
                     [Path(folder) / rows[i].file for i in valid.tolist()],
@@ -160,10 +126,9 @@ class Workbench:
                 "every class needs at least two."
             )
 
-    def labelled(self, images: LabelledImages, *, judged: bool = False) -> ItemSet:
-        """Features and labels of real images, with their crops where methods are judged by them."""
-        crops = self.crops if judged else 0
-        return self._image_items(list(images.files), images.targets, None, crops)
+    def labelled(self, images: LabelledImages, *, test: bool = False) -> ItemSet:
+        """Features and labels of real images; of ``test`` images with their crops."""
+        return self._image_items(images.files, images.targets, None, self.crops if test else 0)
 
     def fit(
         self,
@@ -171,14 +136,19 @@ class Workbench:
         seed: int,
         *,
         real: ItemSet | None = None,
+        alone: bool = False,
+        test: ItemSet | None = None,
         log: Callable[[dict[str, Any]], None] | None = None,
-    ) -> Fitted:
-        """Build and train a method.
+    ) -> tuple[T2IPALHead, FitResult | None]:
+        """Build and train a method; the result is None for one that trains nothing.
 
         Args:
             seed: of the start and of the order of the items.
-            real: labelled real images to train on instead of everything else; every fifth of them
-                is held out.
+            real: labelled real images to train on too. A method that trains on captions alone then
+                trains on both kinds.
+            alone: train on ``real`` and nothing else; every fifth of them is held out.
+            test: test images; read by a method that chooses its epoch by them, and by no other.
+            log: called with each epoch's figures.
 
         Raises:
             UserError: the method needs images and there are none, a class has no image, or the
@@ -198,38 +168,38 @@ class Workbench:
             seed=seed,
         )
         if method.train is None:
-            return Fitted(head.bake(), None)
+            return head.bake(), None
         config = method.train
-        if real is not None:
+        if alone:
+            assert real is not None, "there must be something to train on"
             every_fifth = torch.arange(len(real)) % 5 == 4
             train = [real.take((~every_fifth).nonzero().squeeze(1))]
             valid = real.take(every_fifth.nonzero().squeeze(1))
-            return Fitted(head, fit(head, train, valid, config, seed=seed, log=log))
-        images = self._images_for(method)
-        if config.train_on == "captions" and self.real is not None:
-            # The drawn images start what starts from images, as without real ones, and no more.
+            return head, fit(head, train, valid, config, seed=seed, log=log)
+        images = self._images_for(method, real)
+        if config.train_on == "captions" and real is not None:
+            # Generated images start what starts from images, as without real ones, and no more.
             if method.head.needs_images:
                 head.start(ItemSet.join(images), seed=seed)
-            images, config = [self.real], replace(config, train_on="both")
+            images, config = [real], replace(config, train_on="both")
         train = [self.train_captions, *images]
         if method.template_captions:
             train.append(self._template_captions(method.head.prompts.class_names))
-        valid = self._test_for(method) if method.best_on_test else self.valid
-        valid = valid.whole()  # an epoch is chosen on whole images, which is cheap
-        return Fitted(head, fit(head, train, valid, config, seed=seed, log=log))
+        valid = self.valid
+        if method.best_on_test:
+            if test is None:
+                raise UserError(
+                    f"method {method.name!r} chooses its epoch by the test images: name them with "
+                    "--data, or use the method without 'best-on-test'."
+                )
+            valid = test
+        # An epoch is chosen on whole images, which is cheap.
+        return head, fit(head, train, valid.whole(), config, seed=seed, log=log)
 
-    def _test_for(self, method: MethodConfig) -> ItemSet:
-        if self.test is None:
-            raise UserError(
-                f"method {method.name!r} chooses its epoch by the test images: name them with "
-                "--data, or use the method without 'best-on-test'."
-            )
-        return self.test
-
-    def _images_for(self, method: MethodConfig) -> list[ItemSet]:
-        """Drawn images, then real ones: those that the method may see."""
-        drawn = None if method.real_only else self._drawn(method)
-        images = [items for items in (drawn, self.real) if items is not None]
+    def _images_for(self, method: MethodConfig, real: ItemSet | None) -> list[ItemSet]:
+        """Generated images, then real ones: those that the method may see."""
+        generated = None if method.real_only else self._generated(method)
+        images = [items for items in (generated, real) if items is not None]
         kinds = method.train.kinds if method.train is not None else ()
         if not images and (method.head.needs_images or "image" in kinds):
             if method.real_only:
@@ -238,14 +208,14 @@ class Workbench:
                     f"give some with --real-images, or use {method.name.partition('/')[0]!r}."
                 )
             raise UserError(
-                f"method {method.name!r} needs images and there are none: draw some with "
+                f"method {method.name!r} needs images and there are none: generate some with "
                 "'t2ipal generate', give labelled ones with --real-images, or use tai-dpt, which "
                 "trains on captions alone."
             )
         return images
 
-    def _drawn(self, method: MethodConfig) -> ItemSet | None:
-        """The drawn images, their labels verified if the method asks for it."""
+    def _generated(self, method: MethodConfig) -> ItemSet | None:
+        """The generated images, their labels verified if the method asks for it."""
         if self.train_images is None or method.train is None:
             return self.train_images
         if method.train.verify.kind == "none":
@@ -259,21 +229,15 @@ class Workbench:
         scores = head.score_items(self.valid).cpu().numpy()
         return fit_thresholds(scores, self.valid.targets.numpy(), self.vocabulary.names)
 
-    def evaluate(self, head: T2IPALHead, items: ItemSet) -> Evaluation:
-        """Scores against labels, with thresholds from the held-out items."""
-        scores = head.score_items(items).cpu().numpy()
-        thresholds = np.array(self.thresholds(head).thresholds)
-        targets = items.targets.numpy()
-        return evaluate(scores, targets, self.vocabulary.names, thresholds=thresholds)
+    def digest(self, *others: ItemSet | None) -> str:
+        """Identity of the features and labels that methods are fitted on, and of ``others``."""
+        return sha256_text(self._digest, *map(_items_digest, others))[:16]
 
-    @property
-    def digest(self) -> str:
-        """Identity of the features and labels that methods are fitted on."""
+    @cached_property
+    def _digest(self) -> str:
         parts = [self.vocabulary.digest, self.backbone.image_space, self.backbone.text_space]
         items = [self.train_captions, self.train_images, self.valid]
-        if self.real is not None:
-            items.append(self.real)
-        return sha256_text(*parts, *(items_digest(part) for part in items))[:16]
+        return sha256_text(*parts, *map(_items_digest, items))
 
     def _image_items(
         self,
@@ -306,11 +270,29 @@ class Workbench:
         return ItemSet(bank.global_, bank.local, bank.mask, targets, "caption")
 
 
-def drawn_targets(rows: Sequence[ImageRow], vocabulary: Vocabulary) -> np.ndarray:
-    """Labels int8 [N, C] of drawn images: what an inspector doubts is unknown.
+def _hold_out(captions: Sequence[LabelledCaption], share: float = HELD_OUT) -> set[str]:
+    """Ids of the captions to hold out, about ``share`` of them, the same on every machine.
 
-    A class of which it saw no drawing at all keeps its labels: CLIP does not know it, and that is
-    no fault of the drawings.
+    A caption is kept for training if a class would be left without one. All images of a caption
+    go with it, so that no held-out image shares its caption with a training image.
+    """
+    left = Counter(name for row in captions for name in row.labels)
+    wanted = round(share * len(captions))
+    held: set[str] = set()
+    for row in sorted(captions, key=lambda row: sha256_text("held-out", row.id, row.caption)):
+        if len(held) >= wanted:
+            break
+        if all(left[name] > 1 for name in row.labels):
+            held.add(row.id)
+            left.subtract(row.labels)
+    return held
+
+
+def _generated_targets(rows: Sequence[ImageRow], vocabulary: Vocabulary) -> np.ndarray:
+    """Labels int8 [N, C] of generated images: what an inspector doubts is unknown.
+
+    A class that it saw in no image at all keeps its labels: CLIP does not know it, and that is no
+    fault of the images.
     """
     never_seen = {name for row in rows for name in row.missing}
     never_seen -= {name for row in rows for name in row.seen}
@@ -326,7 +308,7 @@ def drawn_targets(rows: Sequence[ImageRow], vocabulary: Vocabulary) -> np.ndarra
     )
 
 
-def items_digest(items: ItemSet | None) -> str:
+def _items_digest(items: ItemSet | None) -> str:
     """Identity of a set's global features and labels; empty for no set."""
     if items is None:
         return ""

@@ -15,9 +15,10 @@ from t2ipal.method.head_config import HeadConfig, PromptConfig, TrainConfig
 from t2ipal.miniature import official_layouts as rehearsal
 from t2ipal.runs.benchmark.published import published
 from t2ipal.runs.benchmark.rehearsal import find_configuration, rehearsed
-from t2ipal.runs.benchmark.run import JOURNAL, RECORD, TABLE, benchmark
+from t2ipal.runs.benchmark.run import RECORD, TABLE, benchmark
 from t2ipal.runs.benchmark.setting import BenchmarkConfig, Setting
 from t2ipal.runs.config import RunConfig
+from t2ipal.runs.measure import JOURNAL
 from tiny_clip import build_tiny_clip
 from tiny_diffusion import build
 
@@ -224,7 +225,7 @@ def test_what_is_rehearsed_is_the_same_method_and_protocol() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "name a configuration"),
+        ((), "name a setting"),
         (("voc2007/rn50-t2ipal",), "did you mean 'voc2007/rn50-t2i-pal'"),
         (("voc2007/rn50-t2i-pal",), "name the folder of voc2007 with --data"),
         (("voc2007/rn50-t2i-pal", "--data", "/nowhere"), "no captions_train2014.json"),

@@ -15,7 +15,7 @@ import yaml
 from tools.config_headers import header
 
 from t2ipal.errors import UserError
-from t2ipal.runs.benchmark.published import parse, published
+from t2ipal.runs.benchmark.published import _parse, published
 from t2ipal.runs.benchmark.setting import ALL_FRACTIONS, ALL_SHOTS, BenchmarkConfig, Setting
 
 ROOT = Path(__file__).parents[3]
@@ -166,7 +166,7 @@ def test_the_file_of_figures_is_strict() -> None:
 
     def read(figure: str) -> None:
         content = {"lists": {"all": "107,859"}, "measured": {}}
-        parse({**content, "rows": {"k": {**row, "figures": [yaml.safe_load(figure)]}}})
+        _parse({**content, "rows": {"k": {**row, "figures": [yaml.safe_load(figure)]}}})
 
     read("{test: nuswide, map: 40.0, list: all}")
     for figure in (

@@ -11,7 +11,7 @@ from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.errors import UserError
 from t2ipal.runs.benchmark.setting import Setting
 
-FILES = {
+_FILES = {
     "train2014": "captions_train2014.json",
     "train2017": "captions_train2017.json",
     "narratives": "open_images_train_v6_captions.jsonl",
@@ -30,6 +30,21 @@ class Overlap:
     images: int
     tested: int
 
+    @classmethod
+    def of(
+        cls, setting: Setting, captions: Sequence[LabelledCaption], test: LabelledImages
+    ) -> Overlap | None:
+        """Images that captions of MS-COCO describe and that are tested on; None if none can be.
+
+        COCO's captions carry the number of their image, and so do the names of its images.
+        """
+        if setting.test != "coco2014" or setting.captions not in ("train2014", "train2017"):
+            return None
+        tested = {_number(file.stem.rpartition("_")[2]) for file in test.files}
+        described = {_number(row.id.partition("-")[0]) for row in captions if row.labels}
+        described.discard(None)  # composed captions describe no image
+        return cls(len(described), len(described & (tested - {None})))
+
     def __str__(self) -> str:
         if not self.tested:
             return f"captions: none of their {self.images:,} images is a test image"
@@ -45,7 +60,7 @@ def find_captions(setting: Setting, folder: Path, given: Path | None) -> Path | 
     Looked for in the benchmark's folder, the folder above, and ``annotations`` in both.
 
     Raises:
-        UserError: it is not there, or one is given where none is used.
+        UserError: it is not there, or one is given and none is used.
     """
     if setting.captions == "none":
         if given is not None:
@@ -55,7 +70,7 @@ def find_captions(setting: Setting, folder: Path, given: Path | None) -> Path | 
         if not given.is_file():
             raise UserError(f"{given}: there is no such file; check --captions.")
         return given
-    name = FILES[setting.captions]
+    name = _FILES[setting.captions]
     for place in (folder, folder.parent):
         for path in (place / "annotations" / name, place / name):
             if path.is_file():
@@ -66,21 +81,6 @@ def find_captions(setting: Setting, folder: Path, given: Path | None) -> Path | 
     )
 
 
-def overlap(
-    setting: Setting, captions: Sequence[LabelledCaption], test: LabelledImages
-) -> Overlap | None:
-    """Images that captions of MS-COCO describe and that are tested on; None where none can be.
-
-    COCO's captions carry the number of their image, and so do the names of its images.
-    """
-    if setting.test != "coco2014" or setting.captions not in ("train2014", "train2017"):
-        return None
-    tested = {number(file.stem.rpartition("_")[2]) for file in test.files}
-    described = {number(row.id.partition("-")[0]) for row in captions if row.labels}
-    described.discard(None)  # composed captions describe no image
-    return Overlap(len(described), len(described & (tested - {None})))
-
-
-def number(text: str) -> int | None:
+def _number(text: str) -> int | None:
     """The number that the text is, if it is one."""
     return int(text) if text.isascii() and text.isdigit() else None

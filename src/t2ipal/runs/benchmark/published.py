@@ -27,7 +27,7 @@ class Figure:
 
     Attributes:
         test: voc2007, coco2014 or nuswide.
-        setting: shots or share of labels, in words; empty where the protocol has none.
+        setting: shots or share of labels, in words; empty if the protocol has none.
         list: of NUS-WIDE's test images, a key of ``Published.lists``; empty for the others.
     """
 
@@ -60,7 +60,7 @@ class Row:
 
 
 @settings
-class Measured:
+class _Measured:
     """What this project measured with a configuration; ``record`` is the path of its record."""
 
     map: float
@@ -83,7 +83,7 @@ class Published:
 
     lists: dict[str, str]
     rows: dict[str, Row]
-    measured: dict[str, Measured]
+    measured: dict[str, _Measured]
 
     def row(self, key: str) -> Row:
         """The row of a key.
@@ -102,10 +102,10 @@ def published() -> Published:
     text = (
         resources.files("t2ipal").joinpath("runs", "benchmark", "published.yaml").read_text("utf-8")
     )
-    return parse(yaml.safe_load(text))
+    return _parse(yaml.safe_load(text))
 
 
-def parse(content: dict[str, Any]) -> Published:
+def _parse(content: dict[str, Any]) -> Published:
     """The mapping of the file, checked.
 
     Raises:
@@ -119,7 +119,7 @@ def parse(content: dict[str, Any]) -> Published:
             raise UserError(f"published {key}: unknown list {odd.pop()!r}.")
         rows[key] = row
     measured = {
-        name: read_settings(Measured, entry, f"measured {name}.{{}}".format)
+        name: read_settings(_Measured, entry, f"measured {name}.{{}}".format)
         for name, entry in content["measured"].items()
     }
     return Published(lists, rows, measured)

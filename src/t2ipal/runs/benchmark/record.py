@@ -2,83 +2,42 @@
 
 from __future__ import annotations
 
-import os
-import platform
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from t2ipal.metrics.evaluation import F1
 from t2ipal.report.content import mean, spread
 from t2ipal.runs.benchmark.published import published
 from t2ipal.runs.benchmark.setting import BenchmarkConfig
-from t2ipal.runs.measure import Measurement, defined
+from t2ipal.runs.measure import Measurement
 
-REHEARSAL = (
-    "A rehearsal on drawn scenes with the packaged miniature models. It shows that the command "
+_REHEARSAL = (
+    "A rehearsal on rendered scenes with the packaged miniature models. It shows that the command "
     "works; its figures say nothing about photos, and beside published ones they mean nothing."
 )
-_F1 = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 
 
-def hardware() -> dict[str, Any]:
-    """What it ran on."""
-    import torch
+def figures(config: BenchmarkConfig, found: Mapping[str, Sequence[Measurement]]) -> dict[str, Any]:
+    """The record's figures, fractions in [0, 1]; null where undefined.
 
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-        "system": platform.system(),
-        "gpus": gpus,
-    }
+    ``points`` has each point over its seeds, ``averaged`` the mean over all shares of labels, as
+    published for partial labels (else null), ``published`` the rows to compare with, on the very
+    test images of the setting and in per cent.
 
-
-def summary(point: str, found: Sequence[Measurement]) -> dict[str, Any]:
-    """One point over its seeds: means, and of mAP the sample deviation and each seed's figure."""
-    maps = [one.evaluation.mean_average_precision for one in found]
-    lows, highs = zip(*(one.interval for one in found), strict=True)
-    aps = np.array([one.evaluation.average_precision for one in found])  # [S, C]
-    with warnings.catch_warnings():  # a class without a positive has no AP with any seed
-        warnings.simplefilter("ignore", RuntimeWarning)
-        means = np.nanmean(aps, axis=0)
-    first = found[0].evaluation
-    at = [one.evaluation.threshold for one in found if one.evaluation.threshold is not None]
-    return {
-        "point": point,
-        "seeds": [one.seed for one in found],
-        "mAP": {
-            "mean": defined(mean(maps)),
-            "spread": defined(spread(maps)),
-            "each": [defined(value) for value in maps],
-            "interval": [defined(mean(lows)), defined(mean(highs))],
-        },
-        "eleven_points": defined(mean([one.eleven_points for one in found])),
-        "calibration_error": defined(mean([one.calibration_error for one in found])),
-        first.top_k.rule: _f1([one.evaluation.top_k for one in found]),
-        "threshold": _f1(at) if at else None,
-        "classes": {
-            name: {"AP": defined(float(ap)), "positives": positives, "unknown": unknown}
-            for name, ap, positives, unknown in zip(
-                first.names, means, first.positives, first.unknown, strict=True
-            )
-        },
-        "without_positives": list(first.without_positives),
-        "epochs": [one.epoch for one in found],
-        "real_images": [one.real_images for one in found],
-    }
-
-
-def _f1(found: Sequence[F1]) -> dict[str, float | None]:
-    rows = [one.to_json() for one in found]
-    return {key: defined(mean([np.nan if r[key] is None else r[key] for r in rows])) for key in _F1}
-
-
-def published_rows(config: BenchmarkConfig) -> list[dict[str, Any]]:
-    """The published rows to compare with, on the very test images of the setting."""
-    return [
+    Args:
+        found: name of a point -> a measurement per seed.
+    """
+    points = [_summary(name, rows) for name, rows in found.items()]
+    averaged = None
+    if config.setting.averaged:
+        each = [mean(values) for values in zip(*(p["mAP"]["each"] for p in points), strict=True)]
+        averaged = {"mean": mean(each), "spread": _defined(spread(each)), "each": each}
+    rows = [
         {
             "key": row.key,
             "method": row.method,
@@ -91,14 +50,52 @@ def published_rows(config: BenchmarkConfig) -> list[dict[str, Any]]:
         }
         for row, figure in config.setting.figures()
     ]
+    return {"points": points, "averaged": averaged, "published": rows}
 
 
-def averaged(points: Sequence[dict[str, Any]], config: BenchmarkConfig) -> dict[str, Any] | None:
-    """The mean over all shares of labels, as published for partial labels; None elsewhere."""
-    if not config.setting.averaged:
-        return None
-    each = [mean(values) for values in zip(*(p["mAP"]["each"] for p in points), strict=True)]
-    return {"mean": mean(each), "spread": defined(spread(each)), "each": each}
+def _summary(point: str, found: Sequence[Measurement]) -> dict[str, Any]:
+    """One point over its seeds: means, and of mAP the sample deviation and each seed's figure."""
+    evaluations = [one.evaluation for one in found]
+    maps = [one.mean_average_precision for one in evaluations]
+    lows, highs = zip(*(one.interval for one in evaluations), strict=True)
+    aps = np.array([one.average_precision for one in evaluations])  # [S, C]
+    with warnings.catch_warnings():  # a class without a positive has no AP with any seed
+        warnings.simplefilter("ignore", RuntimeWarning)
+        means = np.nanmean(aps, axis=0)
+    first = evaluations[0]
+    at = [one.threshold for one in evaluations if one.threshold is not None]
+    return {
+        "point": point,
+        "seeds": [one.seed for one in found],
+        "mAP": {
+            "mean": _defined(mean(maps)),
+            "spread": _defined(spread(maps)),
+            "each": [_defined(value) for value in maps],
+            "interval": [_defined(mean(lows)), _defined(mean(highs))],
+        },
+        "eleven_points": _defined(mean([one.eleven_points for one in evaluations])),
+        "calibration_error": _defined(mean([one.calibration_error for one in evaluations])),
+        first.top_k.rule: _f1([one.top_k for one in evaluations]),
+        "threshold": _f1(at) if at else None,
+        "classes": {
+            name: {"AP": _defined(float(ap)), "positives": row.positives, "unknown": row.unknown}
+            for (name, row), ap in zip(first.classes.items(), means, strict=True)
+        },
+        "without_positives": list(first.without_positives),
+        "epochs": [one.epoch for one in found],
+        "real_images": [one.real_images for one in found],
+    }
+
+
+def _f1(found: Sequence[F1]) -> dict[str, float | None]:
+    rows = [TypeAdapter(F1).dump_python(one, by_alias=True) for one in found]
+    keys = ("CP", "CR", "CF1", "OP", "OR", "OF1")
+    return {k: _defined(mean([math.nan if r[k] is None else r[k] for r in rows])) for k in keys}
+
+
+def _defined(value: float) -> float | None:
+    """JSON knows no nan."""
+    return None if math.isnan(value) else value
 
 
 def table(record: dict[str, Any]) -> str:
@@ -106,7 +103,7 @@ def table(record: dict[str, Any]) -> str:
     test = record["test"]
     lines = [f"# {record['configuration']}", ""]
     if record["rehearsal"]:
-        lines += [f"**{REHEARSAL}**", ""]
+        lines += [f"**{_REHEARSAL}**", ""]
     lines += [f"{note}\n" for note in record["notes"]]
     where = f"{test['source']}, {test['images']:,} images"
     if test.get("list") and not record["rehearsal"]:

@@ -12,14 +12,14 @@ from t2ipal.runs.benchmark.setting import BenchmarkConfig
 from t2ipal.vocabulary import Vocabulary
 
 EPOCHS, STEPS, COMPOSED, SEEDS = 3, 4, 200, 2
-DRAWINGS = 80
-"""About so many are drawn, but two for every class that a caption names."""
+IMAGES = 80
+"""About this many are generated, but two for every class that a caption names."""
 
 
 def rehearsed(config: BenchmarkConfig) -> BenchmarkConfig:
     """The same method and protocol with the miniature's CLIP and generator, and little of all."""
     run, few = config.run, min(SEEDS, len(config.run.seeds))
-    per_class = max(2, DRAWINGS // len(Vocabulary.load(run.classes)))
+    per_class = max(2, IMAGES // len(Vocabulary.load(run.classes)))
     small = replace(
         run,
         clip="miniature",

@@ -12,7 +12,7 @@ from t2ipal.files import write_text
 
 
 class Timings:
-    """Seconds by stage, kept in a file, so that a run that was cut off counts what it did before.
+    """Seconds by stage, kept in a file, so that a resumed run counts what it did before.
 
     A stage that is killed without warning loses the seconds of that start.
     """

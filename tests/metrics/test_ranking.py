@@ -1,3 +1,5 @@
+"""The one average precision against scikit-learn's, ties and unknown labels included."""
+
 from __future__ import annotations
 
 import math
@@ -5,12 +7,11 @@ import warnings
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from t2ipal.method.selection import average_precision, mean_average_precision
+from t2ipal.metrics.ranking import Ranking, average_precision, mean_average_precision
 
 ITEM = st.tuples(st.integers(0, 5), st.booleans())
 
@@ -18,13 +19,13 @@ ITEM = st.tuples(st.integers(0, 5), st.booleans())
 @settings(max_examples=100, deadline=None)
 @given(st.lists(ITEM, min_size=1, max_size=30))
 def test_equals_scikit_learn_ties_included(items: list[tuple[int, bool]]) -> None:
-    scores = torch.tensor([score / 3 for score, _ in items])
-    present = torch.tensor([label for _, label in items])
-    found = average_precision(scores, present)
+    scores = np.array([score / 3 for score, _ in items])
+    present = np.array([label for _, label in items])
+    found = Ranking.of(scores, present).average_precision()
     if not present.any():
         assert math.isnan(found)
         return
-    expected = average_precision_score(present.numpy(), scores.numpy())
+    expected = average_precision_score(present, scores)
     assert found == pytest.approx(expected, abs=1e-9)
 
 
@@ -39,6 +40,6 @@ def test_mean_leaves_out_unknown_labels_and_classes_nothing_shows() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             expected.append(average_precision_score(targets[known, column], scores[known, column]))
-    found = mean_average_precision(torch.from_numpy(scores), torch.from_numpy(targets))
+    found = mean_average_precision(average_precision(scores, targets))
     assert found == pytest.approx(np.mean(expected), abs=1e-9)
-    assert math.isnan(mean_average_precision(torch.zeros(3, 2), torch.zeros(3, 2)))
+    assert math.isnan(mean_average_precision(average_precision(np.zeros((3, 2)), np.zeros((3, 2)))))
