@@ -224,7 +224,7 @@ def test_what_is_rehearsed_is_the_same_method_and_protocol() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "name a configuration"),
+        ((), "name a setting"),
         (("voc2007/rn50-t2ipal",), "did you mean 'voc2007/rn50-t2i-pal'"),
         (("voc2007/rn50-t2i-pal",), "name the folder of voc2007 with --data"),
         (("voc2007/rn50-t2i-pal", "--data", "/nowhere"), "no captions_train2014.json"),
