@@ -15,7 +15,6 @@ import pytest
 
 from conftest import TinyRun
 from t2ipal.cli import _VERBS, main
-from t2ipal.cli.options import parse
 from t2ipal.cli.whole import Run
 from t2ipal.datasets.image_files import find_images
 from t2ipal.errors import options_of
@@ -168,11 +167,11 @@ def test_options_win_over_the_file_and_what_they_replace(tmp_path: Path) -> None
         seeds=(4, 5), head=HeadConfig(adapter=AdapterConfig(alpha=0.5, beta=2.0)),
     ).with_preset().write(file)  # fmt: skip
     options = ["--config", str(file), "--out", "x", "--head.adapter.beta", "3"]
-    kept = parse("run", Run, options)
+    kept = Run.parse(options)
     assert (kept.captions, kept.steps, kept.seeds) == ("a.txt", 50, (4, 5))
     assert (kept.head.adapter.alpha, kept.head.adapter.beta) == (0.5, 3.0)
     options += ["--compose", "5", "--preset", "fast", "--data", "photos", "--seeds", "7"]
-    changed = parse("run", Run, [*options, "--no-ablations"])
+    changed = Run.parse([*options, "--no-ablations"])
     assert (changed.captions, changed.compose, changed.data_folder) == (None, 5, None)
     assert changed.with_preset().generator == "stabilityai/sd-turbo" and changed.seeds == (7,)
     assert changed.with_preset().steps == 2 and not changed.ablations
@@ -180,7 +179,7 @@ def test_options_win_over_the_file_and_what_they_replace(tmp_path: Path) -> None
 
 def test_a_preset_keeps_the_generator_that_is_given() -> None:
     options = ["--classes", "voc2007", "--compose", "3", "--out", "x", "--preset", "fast"]
-    made = parse("run", Run, [*options, "--generator", "miniature"]).with_preset()
+    made = Run.parse([*options, "--generator", "miniature"]).with_preset()
     assert (made.generator, made.steps, made.height) == ("miniature", 2, 512)
 
 

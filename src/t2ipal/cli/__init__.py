@@ -63,15 +63,15 @@ def _run(arguments: list[str]) -> int:
         raise UserError(
             f"there is no command {name!r}{nearest(name, _VERBS)}; see 't2ipal --help'."
         )
-    from t2ipal.cli.options import Verb, help_text, parse
+    from t2ipal.cli.options import Verb
 
     module, verb, _ = _VERBS[name]
     made: type[Verb] = getattr(importlib.import_module(f"t2ipal.cli.{module}"), verb)
     if {"-h", "--help", "--help-all"} & set(rest):
-        print(help_text(name, made, everything="--help-all" in rest))
+        print(made.help(everything="--help-all" in rest))
         return 0
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    return parse(name, made, rest).run()
+    return made.parse(rest).run()
 
 
 def _usage() -> str:

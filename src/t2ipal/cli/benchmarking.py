@@ -16,10 +16,10 @@ class Benchmark(Verb):
     """Run a published setting on VOC2007, MS-COCO 2014 or NUS-WIDE, or rehearse it."""
 
     positional = ("setting",)
-    examples = (
-        "t2ipal benchmark voc2007/rn50-t2i-pal --data VOCdevkit",
-        "t2ipal benchmark --rehearse voc2007",
-    )
+    examples = """
+        t2ipal benchmark voc2007/rn50-t2i-pal --data VOCdevkit
+        t2ipal benchmark --rehearse voc2007
+    """
     _: KW_ONLY
     setting: str | None = None
     """published setting: a YAML file, such as configs/voc2007/rn50-t2i-pal.yaml, or its name"""

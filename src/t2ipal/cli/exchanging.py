@@ -18,10 +18,10 @@ class Import(ClassSettings, Verb):
 
     positional = ("source",)
     needed = ("classes",)
-    examples = (
-        "t2ipal import generated/ --classes voc2007 --out images",
-        "t2ipal import 'hf:ORG/NAME?split=train&caption=text' --classes voc2007 --out images",
-    )
+    examples = """
+        t2ipal import generated/ --classes voc2007 --out images
+        t2ipal import 'hf:ORG/NAME?split=train&caption=text' --classes voc2007 --out images
+    """
     _: KW_ONLY
     source: str
     """a folder of images with a metadata.jsonl, a metadata.csv or a .txt beside each image; a
@@ -50,7 +50,9 @@ class Pack(Verb):
     """Write a generated set as webdataset shards: image, caption and manifest row of each."""
 
     positional = ("folder",)
-    examples = ("t2ipal pack runs/mine --out shards",)
+    examples = """
+        t2ipal pack runs/mine --out shards
+    """
     _: KW_ONLY
     folder: Path
     """folder of a generated set (images.jsonl and images/)"""

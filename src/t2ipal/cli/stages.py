@@ -26,10 +26,10 @@ class Label(CaptionSettings, Verb):
     """Find the classes that captions name."""
 
     needed = ("classes",)
-    examples = (
-        "t2ipal label --classes voc2007 --captions captions.txt --out captions.jsonl",
-        "t2ipal label --classes classes.yaml --compose 200 --out captions.jsonl",
-    )
+    examples = """
+        t2ipal label --classes voc2007 --captions captions.txt --out captions.jsonl
+        t2ipal label --classes classes.yaml --compose 200 --out captions.jsonl
+    """
     _: KW_ONLY
     out: Annotated[Path, "FILE"]
     """JSONL file to write: id, caption, labels, unknown, matches"""
@@ -50,7 +50,7 @@ class Label(CaptionSettings, Verb):
 
 
 @settings
-class SharedWork:
+class _SharedWork:
     """Over which processes the work is spread."""
 
     shard: Annotated[str, "I/N"] | None = None
@@ -62,14 +62,14 @@ class SharedWork:
 
 
 @settings
-class Generate(GenerationSettings, ClipSettings, ClassSettings, SharedWork, SeedSettings, Verb):
+class Generate(GenerationSettings, ClipSettings, ClassSettings, _SharedWork, SeedSettings, Verb):
     """Generate images for the captions that name a class."""
 
-    examples = (
-        "t2ipal generate --labelled-captions captions.jsonl --preset fast --out images",
-        "t2ipal generate --labelled-captions captions.jsonl --preset fast --inspect \\",
-        "    --clip ViT-B-16:openai --classes voc2007 --out images",
-    )
+    examples = """
+        t2ipal generate --labelled-captions captions.jsonl --preset fast --out images
+        t2ipal generate --labelled-captions captions.jsonl --preset fast --inspect \\
+            --clip ViT-B-16:openai --classes voc2007 --out images
+    """
     _: KW_ONLY
     labelled_captions: Annotated[Path, "FILE"]
     """captions with their labels, as 't2ipal label' writes them"""
@@ -125,13 +125,13 @@ class Generate(GenerationSettings, ClipSettings, ClassSettings, SharedWork, Seed
 
 
 @settings
-class Embed(ClipSettings, SharedWork, Verb):
+class Embed(ClipSettings, _SharedWork, Verb):
     """Bring generated images and captions through a frozen CLIP into the feature cache."""
 
     needed = ("clip",)
-    examples = (
-        "t2ipal embed --images images --labelled-captions captions.jsonl --clip ViT-B-16:openai",
-    )
+    examples = """
+        t2ipal embed --images images --labelled-captions captions.jsonl --clip ViT-B-16:openai
+    """
     _: KW_ONLY
     images: Annotated[Path, "DIR"]
     """folder of a generated set (images.jsonl and images/)"""
@@ -190,30 +190,16 @@ class Train(TrainingSettings, ClassSettings, ConfigFile):
     """Tune one method on labelled captions and the images generated from them."""
 
     needed = ("classes",)
-    common = (
-        "classes",
-        "labelled_captions",
-        "images",
-        "out",
-        "method",
-        "features",
-        "config",
-        "clip",
-        "data",
-        "real_images",
-        "shots",
-        "label_fraction",
-        "seed",
-        "device",
-        "train.train_on",
-        "train.epochs",
-    )
-    examples = (
-        "t2ipal train --classes voc2007 --labelled-captions captions.jsonl --images images \\",
-        "    --clip ViT-B-16:openai --out model",
-        "t2ipal train --config RUN/config.yaml --labelled-captions RUN/captions.jsonl \\",
-        "    --images RUN --method tai-dpt --out tai-dpt",
-    )
+    common = """
+        classes labelled_captions images out method features config clip data real_images shots
+        label_fraction seed device train.train_on train.epochs
+    """
+    examples = """
+        t2ipal train --classes voc2007 --labelled-captions captions.jsonl --images images \\
+            --clip ViT-B-16:openai --out model
+        t2ipal train --config RUN/config.yaml --labelled-captions RUN/captions.jsonl \\
+            --images RUN --method tai-dpt --out tai-dpt
+    """
     _: KW_ONLY
     labelled_captions: Annotated[Path, "FILE"]
     """captions with their labels, as 't2ipal label' writes them"""

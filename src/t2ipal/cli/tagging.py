@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @settings
-class ModelSettings(InputSettings):
+class _ModelSettings(InputSettings):
     """How a saved model looks at images."""
 
     crops: Crops | None = None
@@ -32,15 +32,15 @@ class ModelSettings(InputSettings):
 
 
 @settings
-class Eval(ModelSettings, EvaluationSettings, Verb):
+class Eval(_ModelSettings, EvaluationSettings, Verb):
     """Measure a tagger on labelled images."""
 
     positional = ("model",)
     needed = ("data",)
-    examples = (
-        "t2ipal eval runs/mine/model --data photos/",
-        "t2ipal eval runs/mine/model --data coco2014:COCO --out eval.json",
-    )
+    examples = """
+        t2ipal eval runs/mine/model --data photos/
+        t2ipal eval runs/mine/model --data coco2014:COCO --out eval.json
+    """
     _: KW_ONLY
     model: Path
     """model folder, such as RUN/model"""
@@ -72,15 +72,15 @@ class Eval(ModelSettings, EvaluationSettings, Verb):
 
 
 @settings
-class Predict(ModelSettings, Verb):
+class Predict(_ModelSettings, Verb):
     """Tag images: files, folders and globs."""
 
     positional = ("model", "images")
-    examples = (
-        "t2ipal predict runs/mine/model photo.jpg",
-        "t2ipal predict runs/mine/model photos/ --top 3 --format csv > tags.csv",
-        "t2ipal predict runs/mine/model 'photos/*.jpg' --heatmaps overlays",
-    )
+    examples = """
+        t2ipal predict runs/mine/model photo.jpg
+        t2ipal predict runs/mine/model photos/ --top 3 --format csv > tags.csv
+        t2ipal predict runs/mine/model 'photos/*.jpg' --heatmaps overlays
+    """
     _: KW_ONLY
     model: str
     """model folder, such as RUN/model, or ORG/NAME on the Hugging Face hub"""
@@ -128,9 +128,9 @@ class Predict(ModelSettings, Verb):
                 failed += 1
                 continue
             done += 1
-            shown = shown_tags(tagged, self.top)
+            shown = _shown_tags(tagged, self.top)
             if self.heatmaps is not None:
-                write_heatmaps(tagged, shown, tagger, self.heatmaps)
+                _write_heatmaps(tagged, shown, tagger, self.heatmaps)
             names = [tagger.names[i] for i in shown]
             values = [round(float(tagged.probabilities[i]), 4) for i in shown]
             if self.format == "jsonl":
@@ -151,13 +151,13 @@ class Predict(ModelSettings, Verb):
         return 1 if failed else 0
 
 
-def shown_tags(tagged: Tagged, top: int | None) -> list[int]:
+def _shown_tags(tagged: Tagged, top: int | None) -> list[int]:
     """Class indices to show, most probable first: the top K, or those above their thresholds."""
     order = [int(i) for i in (-tagged.probabilities).argsort(kind="stable")]
     return order[:top] if top is not None else [i for i in order if tagged.chosen[i]]
 
 
-def write_heatmaps(tagged: Tagged, shown: list[int], tagger: Tagger, folder: Path) -> None:
+def _write_heatmaps(tagged: Tagged, shown: list[int], tagger: Tagger, folder: Path) -> None:
     """One overlay a shown tag: FOLDER/IMAGE-CLASS.png."""
     from t2ipal.datasets.pictures import load_image
     from t2ipal.files import atomic_path

@@ -13,37 +13,11 @@ from t2ipal.errors import UserError, settings, settings_of
 from t2ipal.runs.config import CompareSettings, RunConfig
 
 # What people choose in a run. The rest is fine tuning, which --help-all shows.
-_COMMON = (
-    "out",
-    "config",
-    "classes",
-    "captions",
-    "compose",
-    "per_class",
-    "preset",
-    "generator",
-    "images_per_caption",
-    "steps",
-    "inspect",
-    "exact",
-    "batch_size",
-    "clip",
-    "image_size",
-    "crops",
-    "train.train_on",
-    "train.epochs",
-    "data",
-    "data_folder",
-    "real_images",
-    "shots",
-    "label_fraction",
-    "real_data",
-    "seeds",
-    "ablations",
-    "seed",
-    "device",
-    "precision",
-)
+_COMMON = """
+    out config classes captions compose per_class preset generator images_per_caption steps inspect
+    exact batch_size clip image_size crops train.train_on train.epochs data data_folder real_images
+    shots label_fraction real_data seeds ablations seed device precision
+"""
 
 
 @settings
@@ -52,12 +26,12 @@ class Run(RunConfig, ConfigFile):
 
     needed = ("classes",)
     common = _COMMON
-    examples = (
-        "t2ipal run --classes voc2007 --compose 200 --out runs/first",
-        "t2ipal run --classes classes.yaml --captions captions.txt --preset fast \\",
-        "    --clip ViT-B-16:openai --data photos/ --out runs/mine",
-        "t2ipal run --config runs/mine/config.yaml --seed 1 --out runs/again",
-    )
+    examples = """
+        t2ipal run --classes voc2007 --compose 200 --out runs/first
+        t2ipal run --classes classes.yaml --captions captions.txt --preset fast \\
+            --clip ViT-B-16:openai --data photos/ --out runs/mine
+        t2ipal run --config runs/mine/config.yaml --seed 1 --out runs/again
+    """
     _: KW_ONLY
     out: Annotated[Path, "DIR"]
     """folder of the run"""
@@ -74,10 +48,10 @@ class Compare(CompareSettings, Verb):
     """Fit and evaluate every method and ablation on the features of a run."""
 
     positional = ("run_folder",)
-    examples = (
-        "t2ipal compare runs/mine --data photos/",
-        "t2ipal compare runs/mine --data coco2014:COCO --seeds 0 1 2 3 4",
-    )
+    examples = """
+        t2ipal compare runs/mine --data photos/
+        t2ipal compare runs/mine --data coco2014:COCO --seeds 0 1 2 3 4
+    """
     _: KW_ONLY
     run_folder: Annotated[Path, "RUN"]
     """folder of a run"""
@@ -106,12 +80,12 @@ class Compare(CompareSettings, Verb):
 class Doctor(RunConfig, ConfigFile):
     """Tell what is here, what a run still needs, and how long and large it would be."""
 
-    common = ("measure", *_COMMON)
-    examples = (
-        "t2ipal doctor",
-        "t2ipal doctor --classes voc2007 --compose 20000 --preset fast --measure",
-        "t2ipal doctor --data voc2007:VOCdevkit",
-    )
+    common = f"measure {_COMMON}"
+    examples = """
+        t2ipal doctor
+        t2ipal doctor --classes voc2007 --compose 20000 --preset fast --measure
+        t2ipal doctor --data voc2007:VOCdevkit
+    """
     _: KW_ONLY
     out: Annotated[Path, "DIR"] = Path("runs")
     """folder of the run"""

@@ -28,7 +28,7 @@ PIXEL_BYTES = 3  # of a PNG that cannot be compressed
 
 
 @dataclass(frozen=True)
-class Finding:
+class _Finding:
     """One line of the report; ``missing`` if a run of this configuration would stop for it."""
 
     topic: str
@@ -39,7 +39,7 @@ class Finding:
         return f"{'MISSING' if self.missing else '':<8}{self.topic:<12}{self.text}"
 
 
-def examine(config: RunConfig, out: Path, *, measure: bool = False) -> Iterator[Finding]:
+def examine(config: RunConfig, out: Path, *, measure: bool = False) -> Iterator[_Finding]:
     """The report, finding by finding, for a run of ``config`` in ``out``.
 
     Args:
@@ -59,50 +59,52 @@ def examine(config: RunConfig, out: Path, *, measure: bool = False) -> Iterator[
     yield from _run(config, out, measure, usable=not clip.missing and not generator.missing)
 
 
-def _machine(out: Path) -> Iterator[Finding]:
+def _machine(out: Path) -> Iterator[_Finding]:
     import torch
 
     for name, version in versions().items():
-        yield Finding("version", f"{name} {version}")
-    yield Finding("processor", f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}")
+        yield _Finding("version", f"{name} {version}")
+    yield _Finding(
+        "processor", f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}"
+    )
     if memory := _memory():
-        yield Finding("memory", f"{_size(memory[0])} free of {_size(memory[1])}")
+        yield _Finding("memory", f"{_size(memory[0])} free of {_size(memory[1])}")
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)
         name = torch.cuda.get_device_name(index)
-        yield Finding("device", f"cuda:{index} {name}, {_size(free)} free of {_size(total)}")
+        yield _Finding("device", f"cuda:{index} {name}, {_size(free)} free of {_size(total)}")
     if torch.backends.mps.is_available():
-        yield Finding("device", "mps")
+        yield _Finding("device", "mps")
     if not torch.cuda.is_available() and not torch.backends.mps.is_available():
-        yield Finding("device", "no GPU: everything runs on the processor")
+        yield _Finding("device", "no GPU: everything runs on the processor")
     disk = shutil.disk_usage(_existing(out))
-    yield Finding("disk", f"{_size(disk.free)} free of {_size(disk.total)} for {out}")
+    yield _Finding("disk", f"{_size(disk.free)} free of {_size(disk.total)} for {out}")
 
 
-def _cache() -> Iterator[Finding]:
+def _cache() -> Iterator[_Finding]:
     from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     if constants.HF_HUB_OFFLINE:
-        yield Finding("hub", "HF_HUB_OFFLINE is set: nothing is fetched")
+        yield _Finding("hub", "HF_HUB_OFFLINE is set: nothing is fetched")
     try:
         repositories = sorted(scan_cache_dir().repos, key=lambda repo: repo.repo_id)
     except CacheNotFound:
         repositories = []
     if not repositories:
-        yield Finding("cached", f"no model in {constants.HF_HUB_CACHE}")
+        yield _Finding("cached", f"no model in {constants.HF_HUB_CACHE}")
     for repo in repositories:
-        yield Finding("cached", f"{repo.repo_id}, {_size(repo.size_on_disk)}")
+        yield _Finding("cached", f"{repo.repo_id}, {_size(repo.size_on_disk)}")
 
 
-def _clip(config: RunConfig) -> Finding:
+def _clip(config: RunConfig) -> _Finding:
     from t2ipal.clip.load import why_not_here
 
     reason = why_not_here(config.clip)
-    return Finding("clip", reason or f"{config.clip} is here", reason is not None)
+    return _Finding("clip", reason or f"{config.clip} is here", reason is not None)
 
 
-def _generator(config: RunConfig) -> Finding:
+def _generator(config: RunConfig) -> _Finding:
     from t2ipal.generation.diffusion.source import locate
 
     try:
@@ -111,56 +113,56 @@ def _generator(config: RunConfig) -> Finding:
         assert config.generator is not None, "with_preset names one"
         source = locate(config.generator, config.revision)
     except ImportError:
-        return Finding("generator", "diffusers: pip install 't2ipal[generate]'", True)
+        return _Finding("generator", "diffusers: pip install 't2ipal[generate]'", True)
     except UserError as error:
-        return Finding("generator", str(error), True)
+        return _Finding("generator", str(error), True)
     if source.revision is None:
         fetch = f"hf download {config.generator}"
-        return Finding("generator", f"{config.generator} is not in the cache; run: {fetch}", True)
-    return Finding("generator", f"{config.generator} is here, {source.revision}")
+        return _Finding("generator", f"{config.generator} is not in the cache; run: {fetch}", True)
+    return _Finding("generator", f"{config.generator} is here, {source.revision}")
 
 
-def _data(config: RunConfig) -> Iterator[Finding]:
+def _data(config: RunConfig) -> Iterator[_Finding]:
     """Whether the test images of a benchmark are all there."""
     assert config.data is not None
     name = config.data.partition(":")[0]
     try:
         found = parse_layout(config.data)
         if found is None:
-            yield Finding("data", f"{config.data} is no benchmark's folder, such as voc2007:DIR")
+            yield _Finding("data", f"{config.data} is no benchmark's folder, such as voc2007:DIR")
             return
         layout, _, options = found
         vocabulary = Vocabulary.load(config.classes or name)
         images = read_labelled_images(config.data, vocabulary)
     except UserError as error:
-        yield Finding("data", str(error), True)
+        yield _Finding("data", str(error), True)
         return
     expected = layout.official[options.get("split", layout.split)]
     present, unknown = (images.targets == 1).sum(), (images.targets < 0).sum()
-    yield Finding("data", f"{images.source}: {len(images):,} images, {present:,} labels present")
+    yield _Finding("data", f"{images.source}: {len(images):,} images, {present:,} labels present")
     if unknown:
-        yield Finding("data", f"{unknown:,} labels are unknown and count nowhere")
+        yield _Finding("data", f"{unknown:,} labels are unknown and count nowhere")
     if len(images) != expected and options.get("images", "all") == "all":
-        yield Finding("data", f"the official split has {expected:,} images", True)
+        yield _Finding("data", f"the official split has {expected:,} images", True)
 
 
-def _run(config: RunConfig, out: Path, measure: bool, usable: bool) -> Iterator[Finding]:
+def _run(config: RunConfig, out: Path, measure: bool, usable: bool) -> Iterator[_Finding]:
     if not config.classes:
-        yield Finding("run", "name --classes and --captions (or --compose) to hear what it costs")
+        yield _Finding("run", "name --classes and --captions (or --compose) to hear what it costs")
         return
     config.require()
     vocabulary = Vocabulary.load(config.classes)
     captions = [row for row in labelled_captions(config, vocabulary) if row.labels]
     images = len(captions) * config.images_per_caption
-    yield Finding("run", f"{len(captions)} captions name a class: {images} images to draw")
+    yield _Finding("run", f"{len(captions)} captions name a class: {images} images to draw")
     if not usable:
-        yield Finding("run", "its size and time can be told once CLIP and generator are here")
+        yield _Finding("run", "its size and time can be told once CLIP and generator are here")
         return
     backbone = Backbone.load(config)
     feature, (height, width) = backbone.cost
     views = 1 + config.crops**2
     space = images * feature
-    yield Finding(
+    yield _Finding(
         "features",
         f"{_size(feature)} an image (global, and local on {height} x {width}): {_size(space)}"
         + (f"; {views} times that for held-out and test images" if views > 1 else ""),
@@ -168,17 +170,17 @@ def _run(config: RunConfig, out: Path, measure: bool, usable: bool) -> Iterator[
     if config.height and config.width:
         pixels = config.height * config.width * PIXEL_BYTES
         space += images * pixels
-        yield Finding("drawings", f"at most {_size(pixels)} each: {_size(images * pixels)}")
+        yield _Finding("drawings", f"at most {_size(pixels)} each: {_size(images * pixels)}")
     free = shutil.disk_usage(_existing(out)).free
     if space > free:
-        yield Finding("disk", f"the run may need {_size(space)}, {_size(free)} are free", True)
+        yield _Finding("disk", f"the run may need {_size(space)}, {_size(free)} are free", True)
     if not measure:
-        yield Finding("time", "not measured; --measure draws and embeds a few images to tell")
+        yield _Finding("time", "not measured; --measure draws and embeds a few images to tell")
         return
     yield from _time(config, backbone, captions, images)
 
 
-def _time(config: RunConfig, backbone: Any, captions: Any, images: int) -> Iterator[Finding]:
+def _time(config: RunConfig, backbone: Any, captions: Any, images: int) -> Iterator[_Finding]:
     import torch
 
     from t2ipal.generation.diffusion.text_to_image import TextToImage
@@ -191,13 +193,13 @@ def _time(config: RunConfig, backbone: Any, captions: Any, images: int) -> Itera
     started = time.perf_counter()
     drawn = painter.draw(prompts, seeds)
     drawing = (time.perf_counter() - started) / len(drawn)
-    yield Finding("time", f"drawing {drawing:.3g} s an image: {_duration(drawing * images)}")
+    yield _Finding("time", f"drawing {drawing:.3g} s an image: {_duration(drawing * images)}")
     started = time.perf_counter()
     backbone.encode_image(torch.stack([backbone.preprocess(one.image) for one in drawn]))
     embedding = (time.perf_counter() - started) / len(drawn)
-    yield Finding("time", f"embedding {embedding:.3g} s an image: {_duration(embedding * images)}")
+    yield _Finding("time", f"embedding {embedding:.3g} s an image: {_duration(embedding * images)}")
     device = painter.drawn_on["device"]
-    yield Finding("time", f"measured on {len(drawn)} images on {device}; training comes on top")
+    yield _Finding("time", f"measured on {len(drawn)} images on {device}; training comes on top")
 
 
 def _memory() -> tuple[int, int] | None:
