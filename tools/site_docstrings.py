@@ -11,9 +11,18 @@ _ROLE = re.compile(r":\w+:`~?([^`]+)`")  # :func:`t2ipal.captions.labelled.label
 
 
 class Markdown(griffe.Extension):
-    """Turn cross-references of reStructuredText into code, and ``::`` before a block into ``:``."""
+    """Turn cross-references of reStructuredText into code, ``::`` before a block into ``:``, and
+    keep brackets from being read as links (``miniature[:test][:N]``)."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring is not None:
-            text = _ROLE.sub(r"`\1`", obj.docstring.value)
-            obj.docstring.value = re.sub(r"::$", ":", text, flags=re.MULTILINE)
+            obj.docstring.value = "\n".join(map(_line, obj.docstring.value.splitlines()))
+
+
+def _line(line: str) -> str:
+    if line.lstrip().startswith((">>>", "...")):
+        return line
+    line = re.sub(r"::$", ":", _ROLE.sub(r"`\1`", line))
+    parts = line.split("`")  # what lies between two ticks is code
+    parts[::2] = [part.replace("][", "]\\[") for part in parts[::2]]
+    return "`".join(parts)
