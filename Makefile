@@ -1,11 +1,12 @@
 # make run   a tagger from captions, on any machine, with the packaged miniature models
 # make test  style, types and tests
-# Both make .venv first. PYTHON=python3.12 chooses another interpreter.
+# make docs  the documentation site, in site/
+# Each makes .venv first. PYTHON=python3.12 chooses another interpreter.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test clean
+.PHONY: run test docs clean
 
 run: .venv/installed
 	$(BIN)/t2ipal run --classes voc2007 --captions examples/captions.txt \
@@ -18,6 +19,9 @@ test: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/pytest
 
+docs: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 # torch and torchvision are resolved together, so that they match.
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -25,5 +29,9 @@ test: .venv/installed
 	$(BIN)/pip install --quiet --editable '.[generate,datasets,ray,dev]'
 	touch $@
 
+.venv/installed-docs: .venv/installed
+	$(BIN)/pip install --quiet --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs site

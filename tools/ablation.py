@@ -6,14 +6,14 @@
 A switch changes one setting and nothing else. A seed decides about the start and the order of
 training, and about the 1,000 test scenes too, so that the spread over seeds contains what another
 test set would change. The figures are mAP in per cent, and the difference from the default with the
-same seed: its mean and 95 % confidence interval (Student's t over the seeds). What decides is the
-first test set; ``hard`` (small things, more of them, rare classes) is printed beside it and guards
-against tuning to the first.
+same seed: its mean and 95 % confidence interval (Student's t over the seeds). Decisions are made on
+the first test set; ``hard`` (smaller and more objects, rare classes) is printed beside it and
+guards against tuning to the first.
 
-``--run`` names a finished run (``make run`` leaves one), whose captions and drawings are used.
+``--run`` names a finished run (``make run`` leaves one), whose captions and images are used.
 ``--quick`` makes a small one of its own under ``--work`` and takes few switches, seeds and epochs.
-Every result is kept in ``--work``; a second start resumes. Fits are small, so
-processes side by side do more than threads: start ``--part 0/2`` and ``--part 1/2`` with one thread
+Every result is kept in ``--work``; the same command resumes. Fits are small, so processes side by
+side do more than threads: start ``--part 0/2`` and ``--part 1/2`` with one thread
 each (``OMP_NUM_THREADS=1``), then the same command without ``--part``, which prints the table.
 """
 
@@ -75,9 +75,9 @@ SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
         "caption weight 0.25": {"train.caption_weight": 0.25},
         "caption weight 0.75": {"train.caption_weight": 0.75},
     },
-    "drawings": {
-        "2 a caption": {"images.copies": 2},
-        "inspected, drawn again": {"images.inspect": True},
+    "generated images": {
+        "2 per caption": {"images.copies": 2},
+        "inspected, rejected ones retried": {"images.inspect": True},
     },
     "prompts": {
         "per class": {"prompts.per_class": True},
@@ -110,8 +110,8 @@ SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
         "alpha 3": {"adapter.alpha": 3.0},
         "beta 2": {"adapter.beta": 2.0},
         "beta 15": {"adapter.beta": 15.0},
-        "4 a class": {"adapter.per_class": 4},
-        "64 a class": {"adapter.per_class": 64},
+        "4 per class": {"adapter.per_class": 4},
+        "64 per class": {"adapter.per_class": 64},
         "typical images": {"adapter.selection": "typical"},
         "random images": {"adapter.selection": "random"},
         "frozen keys": {"adapter.learn_keys": False},
@@ -139,7 +139,7 @@ SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
         "input 3/2": {"images.scale": 1.5},
     },
     "training": {
-        "best epoch on held-out drawings": {"train.select": "best"},
+        "best epoch on held-out images": {"train.select": "best"},
         "EMA 0.98": {"train.ema": 0.98},
         "learning rates x 3": {
             "train.lr_prompts": 3e-3,
@@ -154,9 +154,9 @@ QUICK = ("parts", "items", "fusion")
 
 @dataclass(frozen=True)
 class Images:
-    """How images are drawn (how many a caption, inspected or not) and looked at.
+    """How images are generated (how many per caption, inspected or not) and seen.
 
-    ``crops`` are windows a side on test images, ``scale`` is CLIP's input size against its own.
+    ``crops`` are crops per side on test images, ``scale`` is CLIP's input size against its own.
     """
 
     copies: int = 1
@@ -165,8 +165,8 @@ class Images:
     scale: float = 1.0
 
     @property
-    def drawn(self) -> tuple[int, bool]:
-        """What decides about the drawings."""
+    def generated(self) -> tuple[int, bool]:
+        """What decides about the generated images."""
         return self.copies, self.inspect
 
 
@@ -237,7 +237,7 @@ class Ablation:
         self._heads: dict[tuple[str, int, Images], T2IPALHead] = {}
 
     def sets(self, seed: int, images: Images) -> dict[str, ItemSet]:
-        """The test sets of a seed and the held-out drawings, drawn and embedded once."""
+        """The test sets of a seed and the held-out images, made and embedded once."""
         if (seed, images) not in self._sets:
             bench = self.bench_of(images)
             found = self._sets[seed, images] = {}
@@ -249,13 +249,13 @@ class Ablation:
                     seed=seed,
                 )
                 found[name] = bench.labelled(scenes, test=True)
-            found["drawings"] = bench.valid
+            found["held-out"] = bench.valid
         return self._sets[seed, images]
 
     def evaluated(
         self, method: MethodConfig, seed: int, images: Images = Images()
     ) -> dict[str, float]:
-        """mAP on each test set and on the held-out drawings."""
+        """mAP on each test set and on the held-out images."""
         sets = self.sets(seed, images)
         digest = self.bench_of(images).digest(*sets.values())
         key = sha256_text(digest, method.identity, str(seed))
@@ -281,7 +281,7 @@ def table(
     ablation: Ablation, default: MethodConfig, groups: list[str], seeds: list[int]
 ) -> Iterator[str]:
     """The lines of the table in Markdown, each as soon as it is known."""
-    yield f"| switch | {' | '.join(f'{name} | change' for name in TESTS)} | drawings |"
+    yield f"| switch | {' | '.join(f'{name} | change' for name in TESTS)} | held-out |"
     yield f"| --- |{' ---: | --- |' * len(TESTS)} ---: |"
     base = [ablation.evaluated(default, seed) for seed in seeds]
     for group, name, method, images in switches(default, groups):
@@ -293,7 +293,7 @@ def table(
                 [row[test] - b[test] for row, b in zip(rows, base, strict=True)]
             )
             cells.append("" if group == DEFAULT else f"{change:+.1f} ± {half:.1f}")
-        cells.append(f"{statistics.mean(row['drawings'] for row in rows):.1f}")
+        cells.append(f"{statistics.mean(row['held-out'] for row in rows):.1f}")
         label = "**t2i-pal, its defaults**" if group == DEFAULT else f"{group}: {name}"
         yield f"| {label} | {' | '.join(cells)} |"
 
@@ -340,9 +340,9 @@ def workbenches(
         size = config.image_size if images.scale == 1 else round(images.scale * own)
         wanted = replace(config, image_size=size, crops=images.crops)
         folder = run
-        if images.drawn != Images().drawn:
+        if images.generated != Images().generated:
             wanted = replace(wanted, images_per_caption=images.copies, inspect=images.inspect)
-            folder = work / f"drawings-{images.copies}{'-inspected' if images.inspect else ''}"
+            folder = work / f"images-{images.copies}{'-inspected' if images.inspect else ''}"
         generate_stage(wanted, vocabulary, captions, folder, say, progress=True)
         return embed_stage(wanted, vocabulary, captions, folder, say, progress=True)
 
@@ -387,8 +387,9 @@ def main() -> int:
             return 0
         seeds = ", ".join(map(str, arguments.seeds))
         print(
-            f"{config.train.epochs} epochs, seeds {seeds}, {arguments.scenes} scenes a test set "
-            f"and seed, {0 if bench.train_images is None else len(bench.train_images)} drawings\n"
+            f"{config.train.epochs} epochs, seeds {seeds}, {arguments.scenes} scenes per test set "
+            f"and seed, {0 if bench.train_images is None else len(bench.train_images)} "
+            "generated images\n"
         )
         for line in table(ablation, default, arguments.only, arguments.seeds):
             print(line, flush=True)

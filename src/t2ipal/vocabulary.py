@@ -145,6 +145,10 @@ class Vocabulary:
 
         Raises:
             UserError: no such vocabulary or file, or a file that breaks the format (with its line).
+
+        Examples:
+            >>> Vocabulary.load("voc2007").names[:3]
+            ('aeroplane', 'bicycle', 'bird')
         """
         if isinstance(spec, Vocabulary):
             return spec
@@ -167,7 +171,12 @@ class Vocabulary:
 
     @classmethod
     def of(cls, names: Sequence[str], *, title: str = "classes") -> Vocabulary:
-        """A vocabulary of bare names, without synonyms."""
+        """A vocabulary of bare names, without synonyms.
+
+        Examples:
+            >>> Vocabulary.of(["corgi", "espresso"]).index("espresso")
+            1
+        """
         if isinstance(names, str):
             raise UserError(f"expected a list of class names, found the text {names!r}.")
         for name in names:

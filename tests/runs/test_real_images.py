@@ -161,7 +161,9 @@ def test_a_method_of_images_without_any_says_so(
     bare = Workbench(
         vocabulary, bench.backbone, tiny_run.folder / "features", captions, progress=False
     )
-    with pytest.raises(UserError, match=r"'dualcoop' needs images and there are none: generate some"):
+    with pytest.raises(
+        UserError, match=r"'dualcoop' needs images and there are none: generate some"
+    ):
         bare.fit(configure("dualcoop"), 0)
 
 

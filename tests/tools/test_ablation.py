@@ -83,7 +83,9 @@ def test_the_table_is_made_once_and_read_back(
 
     def lines() -> list[str]:
         fresh = ablation.Ablation(bench_of, tmp_path, scenes=16)
-        return list(ablation.table(fresh, default, ["fusion", "test images", "drawings"], [0, 1]))
+        return list(
+            ablation.table(fresh, default, ["fusion", "test images", "generated images"], [0, 1])
+        )
 
     for part in ((0, 2), (1, 2)):
         fresh = ablation.Ablation(bench_of, tmp_path, 16, part)
@@ -92,10 +94,10 @@ def test_the_table_is_made_once_and_read_back(
     cells = 2 * (1 + len(ablation.SWITCHES["fusion"]))
     assert [len(text.splitlines()) for text in fitted] == [cells / 2, cells / 2]
     first = lines()
-    others = ("test images", "drawings")
+    others = ("test images", "generated images")
     cells = 2 * sum(len(ablation.SWITCHES[name]) for name in others)
     assert len((tmp_path / "ablation.jsonl").read_text().splitlines()) == cells
-    groups = [ablation.SWITCHES[name] for name in ("fusion", "test images", "drawings")]
+    groups = [ablation.SWITCHES[name] for name in ("fusion", "test images", "generated images")]
     assert len(first) == 3 + sum(map(len, groups))
     assert first[2].split("|")[2] != first[-1].split("|")[2]  # another input size, other figures
     assert first[2].startswith("| **t2i-pal, its defaults** |") and "±" not in first[2]

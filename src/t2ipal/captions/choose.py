@@ -38,6 +38,12 @@ def choose_per_class(
     Captions that name no class are left out; ``spread`` is one of ``SPREADS``. Which ones of a
     class are kept depends on ``seed``, ids and texts alone, so that the same captions in another
     order give the same choice.
+
+    Examples:
+        >>> from t2ipal.captions.labelled import label_captions
+        >>> rows = label_captions(["a dog", "two dogs", "a dog and a cat"], ["cat", "dog"])
+        >>> [row.caption for row in choose_per_class(rows, 1)]
+        ['two dogs', 'a dog and a cat']
     """
     counts = Counter(name for row in rows for name in row.labels)
     files: dict[str, list[LabelledCaption]] = defaultdict(list)

@@ -107,6 +107,10 @@ def compose(vocabulary: Vocabulary, n: int, *, seed: int = 0) -> list[Caption]:
     Raises:
         UserError: ``n`` is less than 1, or a class's name cannot be written so that the noun filter
             reads it as the class.
+
+    Examples:
+        >>> [caption.text for caption in compose(Vocabulary.of(["corgi", "espresso"]), 2)]
+        ['There are two espressos indoors.', 'A corgi seen in the shade.']
     """
     return [item.caption for item in compose_with_classes(vocabulary, n, seed=seed)]
 

@@ -57,6 +57,11 @@ def label_captions(
 
     Raises:
         UserError: no such vocabulary, or two captions with one id.
+
+    Examples:
+        >>> (row,) = label_captions(["an orange cat by a bus stop"], "coco2014")
+        >>> row.labels, row.unknown
+        (('cat',), ('bus', 'orange'))
     """
     if isinstance(captions, str):
         raise UserError("expected a list of captions, found one text; put it in a list.")

@@ -32,6 +32,14 @@ def choose_shots(
     Raises:
         UserError: a class has fewer than ``shots`` images that show it.
         ValueError: ``shots`` is below 1.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> files = (Path("a.jpg"), Path("b.jpg"), Path("c.jpg"))
+        >>> targets = np.array([[1, 0], [1, 0], [0, 1]], dtype=np.int8)
+        >>> images = LabelledImages("three photos", files, targets)
+        >>> choose_shots(images, ["cat", "dog"], shots=1, seed=0).tolist()
+        [0, 2]
     """
     if shots < 1:
         raise ValueError(f"shots must be at least 1, not {shots}")

@@ -26,6 +26,13 @@ def hide_labels(
     """The same images with each known label kept with probability ``fraction``, else unknown.
 
     ``classes`` are the C names in the order of ``images.targets``. Labels that are unknown stay so.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> files = (Path("a.jpg"), Path("b.jpg"))
+        >>> images = LabelledImages("two photos", files, np.array([[1, 0], [0, 1]], dtype=np.int8))
+        >>> hide_labels(images, ["cat", "dog"], fraction=0.5, seed=0).targets.tolist()
+        [[1, 0], [-1, -1]]
     """
     kept = label_mask(images.names, classes, fraction, seed)
     targets = np.where(kept, images.targets, np.int8(UNKNOWN))

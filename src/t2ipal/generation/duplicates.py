@@ -22,7 +22,13 @@ _BANDS = 8  # of 16 bits: two fingerprints that differ in 7 bits agree in one ba
 
 
 def fingerprint(image: Image.Image) -> str:
-    """The difference hash of a picture, 32 hex digits."""
+    """The difference hash of a picture, 32 hex digits.
+
+    Examples:
+        >>> image = Image.linear_gradient("L")
+        >>> fingerprint(image) == fingerprint(image.resize((99, 99)))
+        True
+    """
     grey = image.convert("L")
     across = np.asarray(grey.resize((9, 8), Image.Resampling.BOX)).astype(np.int16)  # [8, 9]
     down = np.asarray(grey.resize((8, 9), Image.Resampling.BOX)).astype(np.int16)  # [9, 8]

@@ -247,6 +247,10 @@ def method_config(name: str, *, head: HeadConfig | None = None) -> MethodConfig:
 
     Raises:
         UserError: there is no such method; the message says which there are.
+
+    Examples:
+        >>> method_config("t2i-pal/no-adapter").head.adapter.kind
+        'none'
     """
     if name not in METHOD_NAMES:
         raise UserError(

@@ -164,6 +164,12 @@ def evaluate(
 
     Raises:
         ValueError: shapes differ, a score is not finite, or a target is none of 1, 0, -1.
+
+    Examples:
+        >>> scores = np.array([[0.9, 0.2], [0.8, 0.7], [0.1, 0.6]])
+        >>> targets = np.array([[1, 0], [0, 1], [1, -1]])
+        >>> evaluate(scores, targets, ["cat", "dog"]).average_precision
+        (0.8333333333333333, 1.0)
     """
     rankings = Ranking.per_class(scores, targets)
     if targets.shape[1] != len(names):

@@ -127,6 +127,13 @@ def fit_thresholds(
     Raises:
         ValueError: shapes differ or a score is not finite.
         UserError: no class has both a positive and a negative.
+
+    Examples:
+        >>> scores = np.array([[0.1], [0.2], [0.8], [0.9]])
+        >>> targets = np.array([[0], [0], [1], [1]])
+        >>> fitted = fit_thresholds(scores, targets, ["cat"], min_examples=2)
+        >>> fitted.decide(scores)[:, 0].tolist()
+        [False, False, True, True]
     """
     if scores.ndim != 2 or scores.shape != targets.shape or scores.shape[1] != len(names):
         raise ValueError(f"scores {scores.shape}, targets {targets.shape}, {len(names)} names")

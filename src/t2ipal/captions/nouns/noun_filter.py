@@ -48,6 +48,10 @@ class NounFilter:
 
     Args:
         vocabulary: a :class:`Vocabulary`, a built-in name or the path of a YAML file.
+
+    Examples:
+        >>> NounFilter("coco2014").label("a man trains a dog").labels
+        ('person', 'dog')
     """
 
     def __init__(self, vocabulary: Vocabulary | str | Path) -> None:
