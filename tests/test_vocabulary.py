@@ -149,10 +149,10 @@ def test_index_suggests_the_nearest() -> None:
         ("- {name: cow, ambiguous: [bull]}\n", r":1: 'ambiguous' must map words"),
         ("- {name: cow, attributive: maybe}\n", r":1: expected true or false"),
         ("- {name: cow, name: dog}\n", r":1: the key 'name' is given twice"),
-        ("- cow\n  - dog: [\n", r":\d+: broken YAML"),
-        ("a: b: c\n", r":1: broken YAML"),
+        ("- cow\n  - dog: [\n", r":\d+: is not YAML"),
+        ("a: b: c\n", r":1: is not YAML"),
         ("just words\n", r":1: expected a list of classes"),
-        ("- cow\n---\n- dog\n", r"broken YAML"),
+        ("- cow\n---\n- dog\n", r"is not YAML"),
     ],
 )
 def test_broken_files_are_told_with_their_line(text: str, message: str, tmp_path: Path) -> None:
