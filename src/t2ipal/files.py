@@ -164,7 +164,9 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 def _mistake(kind: Any, error: ValidationError) -> tuple[Keys, str]:
     """The first mistake in a ``kind``: the keys that lead to it, and a sentence."""
-    first = error.errors(include_url=False)[0]
+    mistakes = error.errors(include_url=False)
+    # a misspelt key is unknown, and the right one is missing
+    first = next((one for one in mistakes if one["type"] in _UNKNOWN_KEY), mistakes[0])
     keys, problem, cause = first["loc"], first["type"], first.get("ctx", {}).get("error")
     names = [key for key in keys if isinstance(key, str)]
     name = repr(names[-1]) if names else "it"
@@ -179,10 +181,11 @@ def _mistake(kind: Any, error: ValidationError) -> tuple[Keys, str]:
         )
     if problem in ("missing", "missing_argument"):
         return keys, f"{name} is missing."
-    if problem in ("unexpected_keyword_argument", "extra_forbidden"):
+    if problem in _UNKNOWN_KEY:
         rows = [row for row in (kind, *get_args(kind)) if dataclasses.is_dataclass(row)]
         known = [field.name for row in rows for field in dataclasses.fields(row)]
-        return keys, f"unknown key {name}{nearest(names[-1], known)}."
+        hint = nearest(names[-1], known) or f"; known: {', '.join(known)}"
+        return keys, f"unknown key {name}{hint}."
     found = reprlib.repr(first["input"])
     if not keys and problem == "dataclass_type":
         return keys, f"expected a JSON object, found {found}."
@@ -190,6 +193,7 @@ def _mistake(kind: Any, error: ValidationError) -> tuple[Keys, str]:
     return keys, f"{name} must be {wanted}, not {found}."
 
 
+_UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 _WANTED = {
     "string_type": "text",
     "string_too_short": "text that is not empty",

@@ -127,7 +127,7 @@ def test_any_own_classes(names: list[str], seed: int) -> None:
 
 def test_activities_are_done_by_somebody() -> None:
     vocabulary = Vocabulary(
-        "x", (ClassName("juggling", "juggling", (), (), (), ("juggle",)), ClassName("dog", "dog"))
+        "x", (ClassName("juggling", "juggling", (), {}, (), ("juggle",)), ClassName("dog", "dog"))
     )
     texts = [caption.text.lower() for caption in compose(vocabulary, 20)]
     assert any("people juggling" in text or "a person juggling" in text for text in texts)
@@ -143,7 +143,7 @@ def test_what_cannot_be_composed_is_told() -> None:
     with pytest.raises(UserError, match="at least 1"):
         compose(Vocabulary.of(["dog"]), 0)
     vocabulary = Vocabulary(
-        "x", (ClassName("bar", "bar", (), (("bar", ("counter",)), ("pub", ("beer",)))),)
+        "x", (ClassName("bar", "bar", (), {"bar": ("counter",), "pub": ("beer",)}),)
     )
     with pytest.raises(UserError, match="class 'bar' cannot be composed"):
         compose(vocabulary, 3)
