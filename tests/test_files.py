@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from t2ipal.errors import UserError
 from t2ipal.files import (
+    NO_OTHER_KEYS,
     atomic_path,
+    check,
     read_jsonl,
     read_lines,
+    read_rows,
     read_yaml,
+    read_yaml_texts,
     sha256_text,
     write_jsonl,
     write_text,
+    yaml_line,
 )
 
 
@@ -42,6 +49,129 @@ def test_jsonl_comes_back_with_line_numbers(tmp_path: Path) -> None:
     rows = [{"a": 1}, {"b": "Zürich"}]
     write_jsonl(path, rows)
     assert list(read_jsonl(path)) == list(enumerate(rows, start=1))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    size: float
+
+    __pydantic_config__ = NO_OTHER_KEYS
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    name: str
+    number: int
+    parts: tuple[_Part, ...] = ()
+    found: dict[str, bool] = field(default_factory=dict)
+
+    __pydantic_config__ = NO_OTHER_KEYS
+
+    def __post_init__(self) -> None:
+        if self.number < 0:
+            raise UserError("numbers count from 0.")
+
+
+def test_rows_come_back_equal(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [_Row("Zürich\u2028", 3, (_Part(0.1), _Part(2.0)), {"a": True}), _Row("", 2**70)]
+    write_jsonl(path, rows)
+    assert list(read_rows(path, _Row)) == [*enumerate(rows, start=1)]
+    first = path.read_text(encoding="utf-8").split("\n")[0]
+    assert first.startswith('{"name": "Zürich') and '"parts": [{"size": 0.1}, ' in first
+    path.write_bytes(path.read_bytes() + b'\n{"name": "torn')
+    assert [row for _, row in read_rows(path, _Row, ended=True)] == rows
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ('{"name": "a", "number": ', r"broken JSON \(.*column 24\); repair or remove the line\."),
+        ("[3]", "expected a JSON object, found"),
+        ('{"name": "a"}', "'number' is missing\\."),
+        ('{"name": 3, "number": 1}', "'name' must be text, not 3\\."),
+        ('{"name": "a", "number": "1"}', "'number' must be a whole number, not '1'"),
+        ('{"name": "a", "number": true}', "'number' must be a whole number, not True"),
+        ('{"name": "a", "number": 1.0}', "'number' must be a whole number, not 1.0"),
+        ('{"name": "a", "number": -1}', ":2: numbers count from 0\\.$"),
+        ('{"name": "a", "number": 1, "nmae": 1}', r"unknown key 'nmae' \(did you mean 'name'\?\)"),
+        ('{"name": "a", "number": 1, "parts": {}}', "'parts' must be a list"),
+        ('{"name": "a", "number": 1, "parts": [1]}', "an entry of 'parts' must be a mapping"),
+        ('{"name": "a", "number": 1, "parts": [{"size": ""}]}', "'size' must be a number"),
+        ('{"name": "a", "number": 1, "parts": [{"size": 1, "x": 2}]}', "unknown key 'x'"),
+        ('{"name": "a", "number": 1, "found": []}', "'found' must be a mapping"),
+        ('{"name": "a", "number": 1, "found": {"b": 1}}', "'b' must be true or false, not 1"),
+    ],
+)
+def test_a_wrong_row_is_one_sentence_with_its_line(
+    tmp_path: Path, line: str, sentence: str
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"name": "a", "number": 1}\n' + line + "\n")
+    with pytest.raises(UserError, match=sentence) as error:
+        list(read_rows(path, _Row))
+    assert str(error.value).startswith(f"{path}:2: ") and "\n" not in str(error.value)
+
+
+def test_values_of_yaml_are_checked_with_their_place(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("name: x\nnumber: 3\nparts:\n  - size: 1\n  -\n    size: large\n")
+
+    def place(keys: Sequence[str | int]) -> str:
+        return f"{path.name}:{yaml_line(path, keys)}"
+
+    with pytest.raises(UserError, match=r"^a\.yaml:6: 'size' must be a number"):
+        check(_Row, read_yaml(path), place)
+    path.write_text("name: x\nnumber: 3\nparts:\n  - size: 1\n")
+    assert check(_Row, read_yaml(path), place) == _Row("x", 3, (_Part(1.0),))
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        (["a"], 1),
+        (["b", 1], 4),
+        (["b", 1, "c"], 4),
+        (["b", 1, "d"], 5),
+        (["b", 7], 2),
+        (["b", 1, "d", "deeper"], 5),
+        (["none"], None),
+        ([], None),
+    ],
+)
+def test_lines_of_yaml(tmp_path: Path, keys: Sequence[str | int], line: int | None) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("a: 1\nb:\n  - 2\n  - c: 3\n    d: 4\n")
+    assert yaml_line(path, keys) == line
+
+
+def test_yaml_texts_are_what_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("[no, 1.10, {null: ~}]\n")
+    assert read_yaml_texts(path) == ["no", "1.10", {"null": "~"}]
+    path.write_text("")
+    assert read_yaml_texts(path) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nb: [2\n", r"a\.yaml:3: is not YAML"),
+        ("a: 1\n---\nb: 2\n", r"a\.yaml:2: is not YAML"),
+        ("a: !!python/name:os.system\n", r"a\.yaml:1: is not YAML"),
+        ("a: 1\nb:\n- {c: 1, c: 2}\n", r"a\.yaml:3: the key 'c' is given twice"),
+        ("- a\n", r"a\.yaml: expected keys and values"),
+        ("", r"a\.yaml: expected keys and values"),
+    ],
+)
+def test_what_is_wrong_in_yaml_is_told_with_its_line(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        read_yaml(path)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

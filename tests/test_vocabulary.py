@@ -98,17 +98,17 @@ def test_digest_sees_everything_but_the_title() -> None:
         (ClassName("cow", "cow"), ClassName("dog", "dog")),
         (ClassName("cow", "kine", ("bull",)), ClassName("dog", "dog")),
         (ClassName("dog", "dog"), ClassName("cow", "cow", ("bull",))),
-        (ClassName("cow", "cow", ("bull",), (("calf", ()),)), ClassName("dog", "dog")),
-        (ClassName("cow", "cow", ("bull",), (), ("sea cow",)), ClassName("dog", "dog")),
-        (ClassName("cow", "cow", ("bull",), (), (), ("moo",)), ClassName("dog", "dog")),
-        (ClassName("cow", "cow", ("bull",), (), (), (), True), ClassName("dog", "dog")),
+        (ClassName("cow", "cow", ("bull",), {"calf": ()}), ClassName("dog", "dog")),
+        (ClassName("cow", "cow", ("bull",), {}, ("sea cow",)), ClassName("dog", "dog")),
+        (ClassName("cow", "cow", ("bull",), {}, (), ("moo",)), ClassName("dog", "dog")),
+        (ClassName("cow", "cow", ("bull",), {}, (), (), True), ClassName("dog", "dog")),
     ]
     digests = {Vocabulary("a", classes).digest for classes in others}
     assert len(digests | {base.digest}) == len(others) + 1
 
 
 def test_phrases_leave_the_ambiguous_out() -> None:
-    item = ClassName("mouse", "computer mouse", ("wireless mouse",), (("mouse", ("desk",)),))
+    item = ClassName("mouse", "computer mouse", ("wireless mouse",), {"mouse": ("desk",)})
     assert item.phrases == ("computer mouse", "wireless mouse")
 
 
@@ -135,24 +135,27 @@ def test_index_suggests_the_nearest() -> None:
         ("", "the file is empty"),
         ("# nothing\n", "the file is empty"),
         ("classes: []\n", r":1: the list of classes is empty"),
-        ("title: x\n", r":1: the key 'classes' is missing"),
+        ("title: x\n", r":1: 'classes' is missing"),
         ("title: x\nclases: [a]\n", r":2: unknown key 'clases' \(did you mean 'classes'\?\)"),
         ("- cow\n- name: dog\n  synonim: [x]\n", r":3: unknown key 'synonim'.*'synonyms'"),
-        ("- cow\n- dog\n- Cow\n", r":3: the class 'Cow' stands on line 1 already"),
-        ("- cow\n- readable: dog\n", r":2: a class without 'name'"),
-        ("- cow\n- [dog]\n", r":2: expected a class name or a mapping"),
-        ("- cow\n- ''\n", r":2: a name is empty"),
+        ("- cow\n- dog\n- Cow\n", r":3: the class 'Cow' stands at .*classes\.yaml:1 already"),
+        ("- cow\n- readable: dog\n", r":2: 'name' is missing"),
+        ("- cow\n- [dog]\n", r":2: an entry must be a mapping, not \['dog'\]"),
+        ("- cow\n- ''\n", r":2: .*has no letter"),
         ("- cow\n- '?!'\n", r":2: .*has no letter"),
         ("- cow\n- a|b\n", r":2: .*separates classes"),
-        ("- {name: cow, synonyms: bull}\n", r":1: expected a list of words"),
-        ("- {name: cow, synonyms: [[bull]]}\n", r":1: expected a word"),
-        ("- {name: cow, ambiguous: [bull]}\n", r":1: 'ambiguous' must map words"),
-        ("- {name: cow, attributive: maybe}\n", r":1: expected true or false"),
+        ("- {name: cow, synonyms: bull}\n", r":1: 'synonyms' must be a list, not 'bull'"),
+        ("- {name: cow, synonyms: [[bull]]}\n", r":1: an entry of 'synonyms' must be text"),
+        ("- {name: cow, ambiguous: [bull]}\n", r":1: 'ambiguous' must be a mapping"),
+        (
+            "- {name: cow, attributive: maybe}\n",
+            r":1: 'attributive' must be true or false",
+        ),
         ("- {name: cow, name: dog}\n", r":1: the key 'name' is given twice"),
-        ("- cow\n  - dog: [\n", r":\d+: broken YAML"),
-        ("a: b: c\n", r":1: broken YAML"),
-        ("just words\n", r":1: expected a list of classes"),
-        ("- cow\n---\n- dog\n", r"broken YAML"),
+        ("- cow\n  - dog: [\n", r":\d+: is not YAML"),
+        ("a: b: c\n", r":1: is not YAML"),
+        ("just words\n", r":1: 'classes' must be a list, not 'just words'"),
+        ("- cow\n---\n- dog\n", r"is not YAML"),
     ],
 )
 def test_broken_files_are_told_with_their_line(text: str, message: str, tmp_path: Path) -> None:
@@ -162,6 +165,13 @@ def test_broken_files_are_told_with_their_line(text: str, message: str, tmp_path
         Vocabulary.load(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_saved_vocabulary_that_is_damaged_is_told_with_its_place() -> None:
+    good = Vocabulary.of(["dog", "cat"]).as_dict()
+    assert Vocabulary.from_dict(good, "config.json").names == ("dog", "cat")
+    with pytest.raises(UserError, match=r"^config\.json: classes\.1\.name: 'name' must be text"):
+        Vocabulary.from_dict({"title": "x", "classes": ["dog", {"name": 3}]}, "config.json")
 
 
 def test_unreadable_files(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def measure(side: int = 512) -> Costs:
     row = ImageRow(
         "0" * 20, "c0", 0, "a dog and a cat sit on a sofa near the window", ("dog", "cat"), (), 0,
         0, "stabilityai/sd-turbo", "0" * 40, {"steps": 2, "guidance": 0.0, "exact": True},
-        "images/00/" + "0" * 20 + ".png", "0" * 64, fingerprint="0" * 32,
+        "images/00/" + "0" * 20 + ".png", "0" * 64, (), (), (), "0" * 32,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         store = ImageStore(folder)

@@ -7,11 +7,11 @@ are read from YAML (see :meth:`Vocabulary.load`).
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,12 @@ import numpy as np
 import yaml
 
 from t2ipal.errors import UserError, nearest
-from t2ipal.files import sha256_text
+from t2ipal.files import NO_OTHER_KEYS, Keys, check, read_yaml_texts, sha256_text, yaml_line
 
 UNKNOWN = -1
 """Target value of a class of which nothing is known: left out of every loss and metric."""
 
 BUILT_IN = ("voc2007", "coco2014", "nuswide")
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C parser is ten times faster
-
-_CLASS_KEYS = ("name", "readable", "synonyms", "ambiguous", "excluding", "verbs", "attributive")
-_FILE_KEYS = ("title", "classes")
 
 
 @dataclass(frozen=True)
@@ -38,9 +33,9 @@ class ClassName:
 
     Attributes:
         name: the key, as the benchmark writes it (``diningtable``).
-        readable: the name in plain English, for prompts (``dining table``).
+        readable: the name in plain English, for prompts (``dining table``); the key if omitted.
         synonyms: further words that name the class. Plurals need not be listed.
-        ambiguous: (word, context words): the word names the class only in a caption that also
+        ambiguous: word -> context words: the word names the class only in a caption that also
             holds one of the context words; anywhere else it leaves the class unknown.
         excluding: longer phrases that hold a word of the class and do not mean it
             (``coffee table`` for ``diningtable``).
@@ -49,18 +44,21 @@ class ClassName:
     """
 
     name: str
-    readable: str
+    readable: str = ""
     synonyms: tuple[str, ...] = ()
-    ambiguous: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    ambiguous: dict[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     excluding: tuple[str, ...] = ()
     verbs: tuple[str, ...] = ()
     attributive: bool = False
 
+    __pydantic_config__ = NO_OTHER_KEYS
+
     def __post_init__(self) -> None:
-        words = (self.readable, *self.synonyms, *self.excluding, *self.verbs)
-        words += tuple(word for word, _ in self.ambiguous)
-        words += tuple(word for _, context in self.ambiguous for word in context)
-        for word in (self.name, *words):
+        if not self.readable:
+            object.__setattr__(self, "readable", plain(self.name))
+        words = (self.name, self.readable, *self.synonyms, *self.excluding, *self.verbs)
+        context = (word for words in self.ambiguous.values() for word in words)
+        for word in (*words, *self.ambiguous, *context):
             if not any(character.isalnum() for character in word):
                 raise UserError(
                     f"class {self.name!r}: the name {word!r} has no letter; give it one."
@@ -79,26 +77,15 @@ class ClassName:
     @property
     def phrases(self) -> tuple[str, ...]:
         """The words that name the class: readable name, key and synonyms less the ambiguous."""
-        doubtful = {word for word, _ in self.ambiguous}
         words = dict.fromkeys((self.readable, plain(self.name), *self.synonyms))
-        return tuple(word for word in words if word not in doubtful)
+        return tuple(word for word in words if word not in self.ambiguous)
 
     def as_dict(self) -> dict[str, Any]:
         """The mapping that the YAML form holds; defaults are left out."""
-        row: dict[str, Any] = {"name": self.name}
-        if self.readable != plain(self.name):
-            row["readable"] = self.readable
-        if self.synonyms:
-            row["synonyms"] = list(self.synonyms)
-        if self.ambiguous:
-            row["ambiguous"] = {word: list(context) for word, context in self.ambiguous}
-        if self.excluding:
-            row["excluding"] = list(self.excluding)
-        if self.verbs:
-            row["verbs"] = list(self.verbs)
-        if self.attributive:
-            row["attributive"] = True
-        return row
+        row = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        if self.readable == plain(self.name):
+            del row["readable"]
+        return {key: value for key, value in row.items() if value}
 
 
 @dataclass(frozen=True)
@@ -152,22 +139,17 @@ class Vocabulary:
         """
         if isinstance(spec, Vocabulary):
             return spec
-        if isinstance(spec, str) and spec in BUILT_IN:
-            source = resources.files("t2ipal").joinpath("vocabularies", f"{spec}.yaml")
-            return _parse(source.read_text(encoding="utf-8"), f"{spec}.yaml", spec)
         path = Path(spec)
-        if not path.exists() and path.suffix.lower() not in (".yaml", ".yml"):
+        if spec in BUILT_IN:
+            path = Path(__file__).with_name("vocabularies") / f"{spec}.yaml"
+        elif not path.exists() and path.suffix.lower() not in (".yaml", ".yml"):
             raise UserError(
                 f"no vocabulary {str(spec)!r}{nearest(str(spec), BUILT_IN)}; use one of "
                 f"{', '.join(BUILT_IN)} or the path of a YAML file."
             )
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError:
-            raise UserError(f"{path}: not UTF-8 text; save the file as UTF-8.") from None
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); check the path.") from None
-        return _parse(text, str(path), path.stem)
+        return _parse(
+            read_yaml_texts(path), path.stem, lambda keys: f"{path}:{yaml_line(path, keys) or 1}"
+        )
 
     @classmethod
     def of(cls, names: Sequence[str], *, title: str = "classes") -> Vocabulary:
@@ -182,7 +164,7 @@ class Vocabulary:
         for name in names:
             if not isinstance(name, str):
                 raise UserError(f"a class name must be text, found {name!r}.")
-        return cls(title, tuple(ClassName(name, plain(name)) for name in names))
+        return cls(title, tuple(map(ClassName, names)))
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -244,7 +226,9 @@ class Vocabulary:
         Raises:
             UserError: it breaks the format.
         """
-        return _parse(json.dumps(mapping, ensure_ascii=False), source, "classes")  # JSON is YAML
+        return _parse(
+            mapping, "classes", lambda keys: f"{source}: {'.'.join(map(str, keys)) or 'classes'}"
+        )
 
     def to_yaml(self) -> str:
         """YAML that :meth:`load` reads back to an equal vocabulary."""
@@ -262,131 +246,33 @@ def plain(name: str) -> str:
     return " ".join(name.replace("_", " ").split()) if "_" in name else name
 
 
-# The YAML form, read through its syntax tree so that complaints name lines.
+@dataclass(frozen=True)
+class _File:
+    classes: list[Any]
+    title: str = ""
+
+    __pydantic_config__ = NO_OTHER_KEYS
 
 
-def _parse(text: str, source: str, title: str) -> Vocabulary:
-    """The vocabulary in ``text``; ``title`` is its title where it has none.
+def _parse(content: object, title: str, place: Callable[[Keys], str]) -> Vocabulary:
+    """The vocabulary in the content of a file; ``title`` is its title if it has none.
 
     Raises:
-        UserError: ``text`` breaks the format; the message names ``source`` and the line.
+        UserError: it breaks the format; the message begins with the place.
     """
-    try:
-        root = yaml.compose(text, Loader=_LOADER)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not YAML"
-        raise UserError(f"{source}{line}: broken YAML ({problem}); repair the file.") from None
-    if root is None:
-        raise UserError(f"{source}: the file is empty; list the class names in it.")
-    classes_node = root
-    if isinstance(root, yaml.MappingNode):
-        entries = _entries(root, _FILE_KEYS, source)
-        if "classes" not in entries:
-            raise UserError(f"{source}:{_line(root)}: the key 'classes' is missing; add the list.")
-        classes_node = entries["classes"]
-        if "title" in entries:
-            title = _text(entries["title"], source)
-    classes: list[ClassName] = []
-    first_lines: dict[str, int] = {}
-    for node in _items(classes_node, source, "a list of classes"):
-        item = _class(node, source)
-        key = item.name.casefold()
-        if key in first_lines:
-            raise UserError(
-                f"{source}:{_line(node)}: the class {item.name!r} stands on line "
-                f"{first_lines[key]} already; remove one."
-            )
-        first_lines[key] = _line(node)
-        classes.append(item)
+    if content is None:
+        raise UserError(f"{place(())}: the file is empty; list the class names in it.")
+    within: tuple[str, ...] = ("classes",) if isinstance(content, Mapping) else ()
+    file = check(_File, content if within else {"classes": content}, place)
+    rows = [{"name": one} if isinstance(one, str) else one for one in file.classes]
+    classes = check(tuple[ClassName, ...], rows, lambda keys: place((*within, *keys)))
     if not classes:
-        raise UserError(f"{source}:{_line(root)}: the list of classes is empty; name at least one.")
-    return Vocabulary(title, tuple(classes))
-
-
-def _class(node: yaml.Node, source: str) -> ClassName:
-    if isinstance(node, yaml.ScalarNode):
-        entries: dict[str, yaml.Node] = {"name": node}
-    elif isinstance(node, yaml.MappingNode):
-        entries = _entries(node, _CLASS_KEYS, source)
-        if "name" not in entries:
-            raise UserError(f"{source}:{_line(node)}: a class without 'name'; add it.")
-    else:
-        raise UserError(
-            f"{source}:{_line(node)}: expected a class name or a mapping with 'name', found a list."
-        )
-    name = _text(entries["name"], source)
-    ambiguous: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    if "ambiguous" in entries:
-        mapping = entries["ambiguous"]
-        if not isinstance(mapping, yaml.MappingNode):
+        raise UserError(f"{place(within)}: the list of classes is empty; name at least one.")
+    first: dict[str, int] = {}
+    for number, item in enumerate(classes):
+        if (other := first.setdefault(item.name.casefold(), number)) != number:
             raise UserError(
-                f"{source}:{_line(mapping)}: 'ambiguous' must map words to lists of context words."
+                f"{place((*within, number))}: the class {item.name!r} stands at "
+                f"{place((*within, other))} already; remove one."
             )
-        ambiguous = tuple(
-            (_text(word, source), _texts(context, source)) for word, context in mapping.value
-        )
-    try:
-        return ClassName(
-            name=name,
-            readable=_text(entries["readable"], source) if "readable" in entries else plain(name),
-            synonyms=_texts(entries.get("synonyms"), source),
-            ambiguous=ambiguous,
-            excluding=_texts(entries.get("excluding"), source),
-            verbs=_texts(entries.get("verbs"), source),
-            attributive=_truth(entries.get("attributive"), source),
-        )
-    except UserError as error:
-        raise UserError(f"{source}:{_line(node)}: {error}") from None
-
-
-def _entries(node: yaml.MappingNode, allowed: Iterable[str], source: str) -> dict[str, yaml.Node]:
-    """The mapping's values by key; unknown and repeated keys are errors."""
-    allowed = tuple(allowed)
-    found: dict[str, yaml.Node] = {}
-    for key_node, value in node.value:
-        key = _text(key_node, source)
-        if key not in allowed:
-            raise UserError(
-                f"{source}:{_line(key_node)}: unknown key {key!r}{nearest(key, allowed)}; "
-                f"known: {', '.join(allowed)}."
-            )
-        if key in found:
-            raise UserError(f"{source}:{_line(key_node)}: the key {key!r} is given twice.")
-        found[key] = value
-    return found
-
-
-def _items(node: yaml.Node, source: str, expected: str) -> list[yaml.Node]:
-    if not isinstance(node, yaml.SequenceNode):
-        raise UserError(f"{source}:{_line(node)}: expected {expected}.")
-    return node.value
-
-
-def _texts(node: yaml.Node | None, source: str) -> tuple[str, ...]:
-    if node is None:
-        return ()
-    return tuple(_text(item, source) for item in _items(node, source, "a list of words"))
-
-
-def _truth(node: yaml.Node | None, source: str) -> bool:
-    if node is None:
-        return False
-    value = getattr(node, "value", "")
-    if value not in ("true", "false"):
-        raise UserError(f"{source}:{_line(node)}: expected true or false.")
-    return value == "true"
-
-
-def _text(node: yaml.Node, source: str) -> str:
-    """A scalar's own characters: YAML's habit of reading ``no`` as false is of no use in names."""
-    if not isinstance(node, yaml.ScalarNode):
-        raise UserError(f"{source}:{_line(node)}: expected a word, found a list or mapping.")
-    if not node.value.strip():
-        raise UserError(f"{source}:{_line(node)}: a name is empty; write it or remove the line.")
-    return node.value
-
-
-def _line(node: yaml.Node) -> int:
-    return int(node.start_mark.line) + 1
+    return Vocabulary(file.title or title, classes)

@@ -1,4 +1,4 @@
-"""Composed captions: read back as exactly the classes meant, even, varied, repeatable."""
+"""_Composed captions: read back as exactly the classes meant, even, varied, repeatable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2ipal.captions.compose import Composed, compose, compose_with_classes, with_article
+from t2ipal.captions.compose import _compose_with_classes, _Composed, _with_article, compose
 from t2ipal.captions.nouns.lexicon import words
 from t2ipal.captions.nouns.noun_filter import NounFilter
 from t2ipal.errors import UserError
@@ -29,8 +29,8 @@ OWN_CLASSES = sorted(
 
 
 @cache
-def composed(name: str) -> list[Composed]:
-    return compose_with_classes(Vocabulary.load(name), 400, seed=3)
+def composed(name: str) -> list[_Composed]:
+    return _compose_with_classes(Vocabulary.load(name), 400, seed=3)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -69,7 +69,7 @@ def test_captions_are_varied_english(name: str) -> None:
         assert text[0].isupper() and text.endswith(".") and "  " not in text
         for article, following in pairwise(text.lower().rstrip(".").split()):
             if article in ("a", "an") and following not in ("few",):
-                assert with_article(following) == f"{article} {following}", text
+                assert _with_article(following) == f"{article} {following}", text
     numbers = Counter(word for text in texts for word in text.lower().split())
     assert numbers["two"] > 10 and numbers["three"] > 5 and numbers["several"] > 5
 
@@ -118,7 +118,7 @@ def test_any_own_classes(names: list[str], seed: int) -> None:
     vocabulary = Vocabulary.of(names)
     nouns = NounFilter(vocabulary)
     counts: Counter[str] = Counter()
-    for item in compose_with_classes(vocabulary, 12, seed=seed):
+    for item in _compose_with_classes(vocabulary, 12, seed=seed):
         found = nouns.label(item.caption.text)
         assert (found.labels, found.unknown) == (item.classes, ())
         counts.update(item.classes)
@@ -127,7 +127,7 @@ def test_any_own_classes(names: list[str], seed: int) -> None:
 
 def test_activities_are_done_by_somebody() -> None:
     vocabulary = Vocabulary(
-        "x", (ClassName("juggling", "juggling", (), (), (), ("juggle",)), ClassName("dog", "dog"))
+        "x", (ClassName("juggling", "juggling", (), {}, (), ("juggle",)), ClassName("dog", "dog"))
     )
     texts = [caption.text.lower() for caption in compose(vocabulary, 20)]
     assert any("people juggling" in text or "a person juggling" in text for text in texts)
@@ -143,7 +143,7 @@ def test_what_cannot_be_composed_is_told() -> None:
     with pytest.raises(UserError, match="at least 1"):
         compose(Vocabulary.of(["dog"]), 0)
     vocabulary = Vocabulary(
-        "x", (ClassName("bar", "bar", (), (("bar", ("counter",)), ("pub", ("beer",)))),)
+        "x", (ClassName("bar", "bar", (), {"bar": ("counter",), "pub": ("beer",)}),)
     )
     with pytest.raises(UserError, match="class 'bar' cannot be composed"):
         compose(vocabulary, 3)
@@ -169,4 +169,4 @@ def test_what_cannot_be_composed_is_told() -> None:
     ],
 )
 def test_articles(noun: str, phrase: str) -> None:
-    assert with_article(noun) == phrase
+    assert _with_article(noun) == phrase

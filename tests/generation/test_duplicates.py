@@ -16,7 +16,7 @@ from t2ipal.generation.store import ImageRow, read_manifest
 from t2ipal.generation.summary import count_classes
 
 ROW = ImageRow(
-    "", "c", 0, "a dog", ("dog",), (), 0, 0, "noise", "1", {}, "images/x.png", "0", fingerprint=""
+    "", "c", 0, "a dog", ("dog",), (), 0, 0, "noise", "1", {}, "images/x.png", "0", (), (), (), ""
 )
 
 

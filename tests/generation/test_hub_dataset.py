@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from PIL import Image
 
 from t2ipal.cli import main
 from t2ipal.errors import UserError
+from t2ipal.files import write_jsonl
 from t2ipal.generation.samples import read_samples
 from t2ipal.generation.store import read_manifest
 
@@ -36,6 +39,22 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def save(path: Path, form: str) -> str:
     if form == "disk":
         table().save_to_disk(str(path))
+    elif form == "imagefolder":
+        path.mkdir()
+        for number in range(3):
+            picture(number).save(path / f"{number}.png")
+        rows = [{"file_name": f"{n}.png", "text": text} for n, text in enumerate(TEXTS)]
+        write_jsonl(path / "metadata.jsonl", rows)
+    elif form == "webdataset":
+        path.mkdir()
+        with tarfile.open(path / "000.tar", "w") as tar:
+            for number, text in enumerate(TEXTS):
+                encoded = io.BytesIO()
+                picture(number).save(encoded, format="PNG")
+                for suffix, data in (("png", encoded.getvalue()), ("txt", text.encode())):
+                    member = tarfile.TarInfo(f"{number}.{suffix}")
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
     elif form == "splits":
         datasets.DatasetDict(train=table(), test=table().select([0])).save_to_disk(str(path))
     else:
@@ -44,12 +63,14 @@ def save(path: Path, form: str) -> str:
     return f"hf:{path}"
 
 
-@pytest.mark.parametrize("form", ["disk", "splits", "parquet"])
+@pytest.mark.parametrize("form", ["disk", "splits", "parquet", "imagefolder", "webdataset"])
 def test_images_and_captions_come_out_in_order(tmp_path: Path, form: str) -> None:
     samples = list(read_samples(save(tmp_path / "data", form)))
     assert [sample.caption for sample in samples] == TEXTS
     for seed, sample in enumerate(samples):
         assert np.array_equal(np.asarray(sample.image()), np.asarray(picture(seed)))
+    copies = [path for path in (tmp_path / "cache").rglob("*.arrow") if path.stat().st_size]
+    assert not copies, "a folder is read where it lies"
 
 
 def test_splits_and_columns_are_chosen(tmp_path: Path) -> None:
@@ -82,6 +103,12 @@ def test_bad_data_sets_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "name the caption column" in complaint(f"hf:{tmp_path / 'a'}")
     table(texts=[["a dog", "two dogs"]] * 3).save_to_disk(str(tmp_path / "b"))
     assert "row 0: text is list, not one text" in complaint(f"hf:{tmp_path / 'b'}")
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words" / "a.txt").write_text("a dog")
+    assert "name the image column" in complaint(f"hf:{tmp_path / 'words'}")
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "code.py").write_text("raise SystemExit('run')")
+    assert "cannot be loaded" in complaint(f"hf:{tmp_path / 'code'}")
     (tmp_path / "empty").mkdir()
     assert "cannot be loaded" in complaint(f"hf:{tmp_path / 'empty'}")
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)

@@ -15,7 +15,7 @@ from t2ipal.errors import UserError
 from t2ipal.files import read_jsonl
 from t2ipal.generation.generate import generate
 from t2ipal.generation.screening import Finding
-from t2ipal.generation.store import ImageRow, read_manifest
+from t2ipal.generation.store import read_manifest
 from t2ipal.generation.summary import DrawnCount
 
 Tree = Callable[[Path], dict[str, bytes]]
@@ -139,10 +139,3 @@ def test_new_labels_take_what_is_doubtful_along(tmp_path: Path, captions: Any, n
     for old, new in zip(before, read_manifest(tmp_path), strict=True):
         assert new.missing == tuple(name for name in old.missing if name == "dog")
         assert new.sha256 == old.sha256
-
-
-def test_manifests_of_before_are_read(tmp_path: Path, captions: Any, noise: Any) -> None:
-    generate(captions[:1], noise(), tmp_path, progress=False)
-    ((_, row),) = read_jsonl(tmp_path / "images.jsonl")
-    old = {key: value for key, value in row.items() if key not in ("missing", "added")}
-    assert ImageRow.from_json(old, "here") == ImageRow.from_json(row, "here")

@@ -92,7 +92,7 @@ _CONSONANT_SOUND = ("uni", "eu", "ewe", "one", "once", "use", "usu", "ufo", "uku
 
 
 @dataclass(frozen=True)
-class Composed:
+class _Composed:
     """A composed caption and the classes it was written for, in the vocabulary's order."""
 
     caption: Caption
@@ -112,10 +112,10 @@ def compose(vocabulary: Vocabulary, n: int, *, seed: int = 0) -> list[Caption]:
         >>> [caption.text for caption in compose(Vocabulary.of(["corgi", "espresso"]), 2)]
         ['There are two espressos indoors.', 'A corgi seen in the shade.']
     """
-    return [item.caption for item in compose_with_classes(vocabulary, n, seed=seed)]
+    return [item.caption for item in _compose_with_classes(vocabulary, n, seed=seed)]
 
 
-def compose_with_classes(vocabulary: Vocabulary, n: int, *, seed: int = 0) -> list[Composed]:
+def _compose_with_classes(vocabulary: Vocabulary, n: int, *, seed: int = 0) -> list[_Composed]:
     """As :func:`compose`, with the classes each caption was written for.
 
     Where concepts overlap ("dog" and "animal"), a caption's classes are all that its words name.
@@ -128,7 +128,7 @@ def compose_with_classes(vocabulary: Vocabulary, n: int, *, seed: int = 0) -> li
     out = []
     for number, classes in enumerate(_deal(len(vocabulary), n, rng), start=1):
         text, named = writer.write(classes, rng)
-        out.append(Composed(Caption(f"composed-{number:0{width}d}", text), named))
+        out.append(_Composed(Caption(f"composed-{number:0{width}d}", text), named))
     return out
 
 
@@ -170,7 +170,7 @@ class _Noun:
             return f"some {self.form}"
         if self.kind == "the":
             return f"the {self.form}"
-        return self.form if self.kind == "mass" else with_article(self.form)
+        return self.form if self.kind == "mass" else _with_article(self.form)
 
 
 class _Writer:
@@ -248,7 +248,7 @@ class _Writer:
         if noun.kind == "many":
             phrase = f"{rng.choice(_NUMBERS)} {adjective}{noun.form}"
         elif noun.kind == "one":
-            phrase = with_article(adjective + noun.form)
+            phrase = _with_article(adjective + noun.form)
         elif noun.kind == "mass":
             phrase = rng.choice(["some ", ""]) + noun.form
         else:
@@ -309,7 +309,7 @@ class _Writer:
         return not found.labels and not found.unknown
 
 
-def with_article(noun: str) -> str:
+def _with_article(noun: str) -> str:
     """The noun with "a" or "an": "an umbrella", "a unicycle", "an SUV", "an 18 wheeler"."""
     first = noun.split()[0].lower()
     stem = first.split("-")[0]

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from annotated_types import MinLen
 
 from t2ipal.captions.nouns.noun_filter import NounFilter
 from t2ipal.captions.sources import Caption
 from t2ipal.errors import UserError
-from t2ipal.files import read_jsonl, write_jsonl
+from t2ipal.files import NO_OTHER_KEYS, read_rows, write_jsonl
 from t2ipal.vocabulary import Vocabulary
 
-_KEYS = ("id", "caption", "labels", "unknown", "matches")
 _EXAMPLES = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LabelledCaption:
     """A caption and what it says about the classes.
 
@@ -29,21 +30,21 @@ class LabelledCaption:
         matches: class -> the word that decided, for labels and unknown alike.
     """
 
-    id: str
-    caption: str
+    id: Annotated[str, MinLen(1)]
+    caption: Annotated[str, MinLen(1)]
     labels: tuple[str, ...]
     unknown: tuple[str, ...]
     matches: dict[str, str]
 
-    def as_dict(self) -> dict[str, Any]:
-        """The row on disk."""
-        return {
-            "id": self.id,
-            "caption": self.caption,
-            "labels": list(self.labels),
-            "unknown": list(self.unknown),
-            "matches": dict(self.matches),
-        }
+    __pydantic_config__ = NO_OTHER_KEYS
+
+    def __post_init__(self) -> None:
+        for key in ("labels", "unknown"):
+            names = getattr(self, key)
+            if len(set(names)) != len(names):
+                raise UserError(f"{key!r} names a class twice.")
+        if both := set(self.labels) & set(self.unknown):
+            raise UserError(f"{min(both)!r} is both a label and unknown; decide for one.")
 
 
 def label_captions(
@@ -86,7 +87,7 @@ def label_captions(
 
 def write_labelled(path: str | Path, rows: Iterable[LabelledCaption]) -> None:
     """Write one JSON object a caption, whole or not at all."""
-    write_jsonl(path, (row.as_dict() for row in rows))
+    write_jsonl(path, rows)
 
 
 def read_labelled(path: str | Path) -> list[LabelledCaption]:
@@ -97,48 +98,17 @@ def read_labelled(path: str | Path) -> list[LabelledCaption]:
     """
     rows: list[LabelledCaption] = []
     lines: dict[str, int] = {}
-    for number, row in read_jsonl(path):
-        item = _row(row, f"{path}:{number}")
-        if item.id in lines:
+    for number, row in read_rows(path, LabelledCaption):
+        if row.id in lines:
             raise UserError(
-                f"{path}:{number}: the id {item.id!r} stands on line {lines[item.id]} already; "
+                f"{path}:{number}: the id {row.id!r} stands on line {lines[row.id]} already; "
                 "make the ids distinct."
             )
-        lines[item.id] = number
-        rows.append(item)
+        lines[row.id] = number
+        rows.append(row)
     if not rows:
         raise UserError(f"{path}: holds no captions; label some first.")
     return rows
-
-
-def _row(row: dict[str, Any], place: str) -> LabelledCaption:
-    if set(row) != set(_KEYS):
-        wrong = [
-            *(key for key in _KEYS if key not in row),
-            *(key for key in row if key not in _KEYS),
-        ]
-        raise UserError(
-            f"{place}: expected exactly the keys {', '.join(_KEYS)} (see {', '.join(wrong)}); "
-            "write the file with 't2ipal label'."
-        )
-    for key in ("id", "caption"):
-        if not isinstance(row[key], str) or not row[key]:
-            raise UserError(f"{place}: {key!r} must be text that is not empty.")
-    for key in ("labels", "unknown"):
-        names = row[key]
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise UserError(f"{place}: {key!r} must be a list of class names.")
-        if len(set(names)) != len(names):
-            raise UserError(f"{place}: {key!r} names a class twice.")
-    both = [name for name in row["labels"] if name in row["unknown"]]
-    if both:
-        raise UserError(f"{place}: {both[0]!r} is both a label and unknown; decide for one.")
-    matches = row["matches"]
-    if not isinstance(matches, dict) or not all(isinstance(word, str) for word in matches.values()):
-        raise UserError(f"{place}: 'matches' must map class names to words.")
-    return LabelledCaption(
-        row["id"], row["caption"], tuple(row["labels"]), tuple(row["unknown"]), matches
-    )
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def import_images(
             continue
         old = known.get(id)
         if old is not None and old.caption == sample.caption and store.has(old):
-            rows[id] = replace(old, labels=tuple(labelled.labels), unknown=tuple(labelled.unknown))
+            rows[id] = replace(old, labels=labelled.labels, unknown=labelled.unknown)
             continue
         if not store.journals():
             store.begin()
@@ -88,7 +88,7 @@ def pack(folder: Path, out: Path, *, per_shard: int = 1000) -> list[Path]:
             for row in rows[start : start + per_shard]:
                 _add(tar, f"{row.id}.png", (folder / row.file).read_bytes())
                 _add(tar, f"{row.id}.txt", row.caption.encode())
-                _add(tar, f"{row.id}.json", to_json_line(row.to_json()).encode())
+                _add(tar, f"{row.id}.json", to_json_line(row).encode())
         shards.append(path)
     return shards
 
@@ -112,8 +112,8 @@ def _row(labelled: LabelledCaption, id: str, file: str, digest: str, mark: str) 
         caption_id=labelled.id,
         copy=0,
         caption=labelled.caption,
-        labels=tuple(labelled.labels),
-        unknown=tuple(labelled.unknown),
+        labels=labelled.labels,
+        unknown=labelled.unknown,
         seed=0,
         attempt=0,
         generator=IMPORTED,
@@ -121,6 +121,9 @@ def _row(labelled: LabelledCaption, id: str, file: str, digest: str, mark: str) 
         settings={},
         file=file,
         sha256=digest,
+        rejected=(),
+        missing=(),
+        added=(),
         fingerprint=mark,
     )
 

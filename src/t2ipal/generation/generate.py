@@ -319,8 +319,8 @@ def _row(job: Job, generator: Generator, identity: Identity, seed: int) -> Image
         caption_id=job.caption.id,
         copy=job.copy,
         caption=job.caption.caption,
-        labels=tuple(job.caption.labels),
-        unknown=tuple(job.caption.unknown),
+        labels=job.caption.labels,
+        unknown=job.caption.unknown,
         seed=seed,
         attempt=len(job.rejected),
         generator=generator.spec,
@@ -329,6 +329,9 @@ def _row(job: Job, generator: Generator, identity: Identity, seed: int) -> Image
         file="",
         sha256="",
         rejected=job.rejected,
+        missing=(),
+        added=(),
+        fingerprint="",
     )
 
 

@@ -17,8 +17,11 @@ def dataset_samples(spec: str) -> Iterator[Sample]:
     """The samples of ``NAME[?split=...&image=...&caption=...&revision=...]``, in its order.
 
     NAME is a data set on the hub, a folder that ``save_to_disk`` made, or one that the library
-    reads, such as a folder of parquet files. Without options the only split is taken (or train),
-    the only column of images, and the column text, caption or prompt.
+    reads: parquet files, an ImageFolder, webdataset shards. If options are omitted, the only split
+    is taken (or train), the only column of images, and the column text, caption, prompt or txt.
+
+    A folder is read where it lies; what comes from the hub is kept in the library's cache. No code
+    of a data set is run.
 
     Raises:
         UserError: the library is missing, the data set cannot be had, or a column is missing; or a
@@ -28,10 +31,11 @@ def dataset_samples(spec: str) -> Iterator[Sample]:
     data = _one_split(name, _load(name, options.get("revision")), options.get("split"))
     from datasets import Image
 
-    pictures = [key for key, kind in data.features.items() if isinstance(kind, Image)]
+    columns = data.features or {}  # a stream of text files does not know its columns
+    pictures = [key for key, kind in columns.items() if isinstance(kind, Image)]
     image = _column(name, pictures, options.get("image"), "image", pictures)
-    wanted = [key for key in (*CAPTION_KEYS, "prompt") if key in data.column_names]
-    caption = _column(name, data.column_names, options.get("caption"), "caption", wanted[:1])
+    wanted = [key for key in (*CAPTION_KEYS, "prompt", "txt") if key in columns]
+    caption = _column(name, list(columns), options.get("caption"), "caption", wanted[:1])
     data = data.select_columns([image, caption]).cast_column(image, Image(decode=False))
     for number, row in enumerate(data):
         where = f"hf:{name}: row {number}"
@@ -60,7 +64,9 @@ def _load(name: str, revision: str | None) -> Any:
     try:
         if saved:
             return datasets.load_from_disk(str(folder))
-        return datasets.load_dataset(str(folder) if folder.is_dir() else name, revision=revision)
+        if folder.is_dir():  # streamed: otherwise all images are copied to the cache first
+            return datasets.load_dataset(str(folder), streaming=True)
+        return datasets.load_dataset(name, revision=revision)
     except Exception as error:  # the library passes on what its readers and the hub raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise UserError(

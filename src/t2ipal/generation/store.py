@@ -19,18 +19,24 @@ import hashlib
 import io
 import logging
 import os
-import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from t2ipal.errors import UserError
-from t2ipal.files import atomic_path, read_jsonl, sha256_text, to_json_line, write_jsonl
+from t2ipal.files import (
+    NO_OTHER_KEYS,
+    atomic_path,
+    read_rows,
+    sha256_text,
+    to_json_line,
+    write_jsonl,
+)
 from t2ipal.parallel.sharding import Shard
 
 log = logging.getLogger(__name__)
@@ -38,7 +44,7 @@ log = logging.getLogger(__name__)
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """A drawing that was thrown away: its seed and why.
 
@@ -48,6 +54,8 @@ class Rejected:
     seed: int
     reason: str
     file: str = ""
+
+    __pydantic_config__ = NO_OTHER_KEYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +82,12 @@ class ImageRow:
     settings: dict[str, Any]
     file: str
     sha256: str
-    rejected: tuple[Rejected, ...] = ()
-    missing: tuple[str, ...] = ()
-    added: tuple[str, ...] = ()
-    fingerprint: str = ""
+    rejected: tuple[Rejected, ...]
+    missing: tuple[str, ...]
+    added: tuple[str, ...]
+    fingerprint: str
+
+    __pydantic_config__ = NO_OTHER_KEYS
 
     @property
     def failed(self) -> bool:
@@ -89,59 +99,16 @@ class ImageRow:
         """Its labels without those that an inspector did not see."""
         return tuple(name for name in self.labels if name not in self.missing)
 
-    def to_json(self) -> dict[str, Any]:
-        """The row as written: tuples become lists."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, row: dict[str, Any], where: str) -> ImageRow:
-        """Check and rebuild a row read from disk.
-
-        Raises:
-            UserError: a field is missing, unknown or of the wrong type, or ``file`` leads out of
-                the folder; the message starts with ``where``.
-        """
-        names = {field.name for field in fields(cls)}
-        row = {"missing": [], "added": [], "fingerprint": "", **row}  # what older manifests lack
-        if odd := sorted(names.symmetric_difference(row)):
-            raise UserError(
-                f"{where}: not a row of an image manifest (missing or unknown: {', '.join(odd)}); "
-                "restore the file or generate into another folder."
-            )
-        for name, kind in _TYPES.items():
-            if not isinstance(row[name], kind) or isinstance(row[name], bool):
-                raise UserError(f"{where}: {name} must be {kind.__name__}, not {row[name]!r}.")
-        try:
-            kept = {
-                **{name: tuple(map(_one, row[name])) for name in _CLASSES},
-                **{name: _one(row[name]) for name in ("generator", "revision")},
-                "rejected": tuple(Rejected(**entry) for entry in row["rejected"]),
-            }
-        except TypeError:
-            raise UserError(f"{where}: 'rejected' must list objects of seed and reason.") from None
-        read = cls(**{**row, **kept})
-        for file in (read.file, *(entry.file for entry in read.rejected)):
-            path = PurePosixPath(file)
-            if path.is_absolute() or ".." in path.parts or "\\" in file:
-                raise UserError(
-                    f"{where}: the file {file!r} lies outside the manifest's folder; refused."
-                )
-        return read
+    def __post_init__(self) -> None:
+        for file in (self.file, *(entry.file for entry in self.rejected)):
+            if file.startswith("/") or "\\" in file or ".." in file.split("/"):
+                raise UserError(f"the file {file!r} lies outside the manifest's folder; refused.")
+        # the same of most rows, held once
+        shared = _SETTINGS.setdefault(repr(self.settings), self.settings)
+        object.__setattr__(self, "settings", shared)
 
 
-def _one(text: object) -> str:
-    """Text that many rows have, held once."""
-    return sys.intern(str(text))
-
-
-_CLASSES = ("labels", "unknown", "missing", "added")
-_TYPES: dict[str, type] = {
-    **dict.fromkeys(("id", "caption_id", "caption", "generator", "revision"), str),
-    **dict.fromkeys(("file", "sha256", "fingerprint"), str),
-    **dict.fromkeys(("copy", "seed", "attempt"), int),
-    **dict.fromkeys((*_CLASSES, "rejected"), list),
-    "settings": dict,
-}
+_SETTINGS: dict[str, dict[str, Any]] = {}
 
 
 def image_id(caption_id: str, copy: int) -> str:
@@ -258,7 +225,7 @@ class ImageStore:
         Raises:
             UserError: it cannot be written.
         """
-        line = to_json_line(row.to_json()).encode("utf-8")
+        line = to_json_line(row).encode("utf-8")
         with _writing(self.journal), self._lock, self.journal.open("ab", buffering=0) as stream:
             before = stream.tell()
             try:
@@ -271,13 +238,13 @@ class ImageStore:
     def finish(self, rows: Iterable[ImageRow]) -> None:
         """Write the manifest and the list of failures in the order given; drop the journal."""
         rows = list(rows)
-        failed = [row.to_json() for row in rows if row.failed]
+        failed = [row for row in rows if row.failed]
         with _writing(self.folder):
             if failed:
                 write_jsonl(self.failures, failed)
             else:
                 self.failures.unlink(missing_ok=True)
-            write_jsonl(self.manifest, (row.to_json() for row in rows if not row.failed))
+            write_jsonl(self.manifest, (row for row in rows if not row.failed))
             for journal in self.journals():
                 journal.unlink(missing_ok=True)
 
@@ -320,10 +287,4 @@ def _read_rows(path: Path) -> list[ImageRow]:
 
 
 def _rows_of(path: Path, ended: bool = False) -> list[ImageRow]:
-    rows = []
-    settings: dict[str, Any] = {}  # the same of most rows, held once
-    for number, row in read_jsonl(path, ended=ended):
-        if "settings" in row:
-            row["settings"] = settings.setdefault(repr(row["settings"]), row["settings"])
-        rows.append(ImageRow.from_json(row, f"{path}:{number}"))
-    return rows
+    return [row for _, row in read_rows(path, ImageRow, ended=ended)]

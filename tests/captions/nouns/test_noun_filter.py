@@ -81,10 +81,10 @@ def test_own_classes_synonyms_ambiguity_and_exclusion() -> None:
     vocabulary = Vocabulary(
         "harbour",
         (
-            ClassName("crane", "crane", ("gantry",), (("derrick", ("harbour", "lift")),)),
-            ClassName("buoy", "buoy", (), (), ("life buoy",)),
-            ClassName("sailing", "sailing", (), (), (), ("sail",)),
-            ClassName("harbour", "harbour", (), (), (), (), True),
+            ClassName("crane", "crane", ("gantry",), {"derrick": ("harbour", "lift")}),
+            ClassName("buoy", "buoy", (), {}, ("life buoy",)),
+            ClassName("sailing", "sailing", (), {}, (), ("sail",)),
+            ClassName("harbour", "harbour", (), {}, (), (), True),
         ),
     )
     nouns = NounFilter(vocabulary)

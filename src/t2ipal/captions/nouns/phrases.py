@@ -158,7 +158,7 @@ def _meanings(vocabulary: Vocabulary) -> dict[str, _Meaning]:
         for phrase in item.phrases:
             for meaning in nouns(phrase):
                 meaning.classes[position] = None
-        for phrase, context in item.ambiguous:
+        for phrase, context in item.ambiguous.items():
             around = frozenset(form for word in context for form in _all_forms(word))
             for meaning in nouns(phrase):
                 meaning.contexts[position] = around
