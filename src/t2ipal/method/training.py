@@ -35,7 +35,7 @@ Pools = Mapping[ItemKind, ItemSet]
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch: its mean loss (None before training) and the held-out mAP where it was judged."""
+    """One epoch: its mean loss (None before training), its held-out mAP (None if not measured)."""
 
     epoch: int
     loss: float | None
@@ -114,7 +114,7 @@ def fit(
         valid_map = None
         if epoch % config.evaluate_every == 0 or epoch == config.epochs:
             with optimiser.averaged():
-                valid_map = _judge(head, valid)
+                valid_map = _evaluate(head, valid)
                 if valid_map > best_map or config.select == "last":
                     best_epoch, best_map, best = epoch, valid_map, optimiser.snapshot()
         history.append(EpochRecord(epoch, loss, valid_map))
@@ -173,8 +173,8 @@ def _start(head: T2IPALHead, train: Sequence[ItemSet], seed: int) -> None:
     images = [items for items in train if items.kind == "image" and len(items)]
     if not images:
         raise UserError(
-            "prototypes and adapter start from images but there are none: draw some, or turn both "
-            "off to train prompts on captions alone."
+            "prototypes and adapter start from images but there are none: generate some, or turn "
+            "both off to train prompts on captions alone."
         )
     head.start(ItemSet.join(images), seed=seed)
 
@@ -237,7 +237,7 @@ def _centre(logits: Tensor, targets: Tensor, log_odds: float) -> Tensor:
     return logits - mean + log_odds
 
 
-def _judge(head: T2IPALHead, valid: ItemSet) -> float:
+def _evaluate(head: T2IPALHead, valid: ItemSet) -> float:
     """mAP on the held-out items."""
     value = mean_average_precision(head.score_items(valid), valid.targets.to(head.device))
     if math.isnan(value):
