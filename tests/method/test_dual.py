@@ -11,16 +11,16 @@ import torch
 from torch.nn import functional as F
 
 from t2ipal.errors import UserError
-from t2ipal.method.build import restore_head
+from t2ipal.method.checkpoint import load_tuned, restore_head, tuned_state
 from t2ipal.method.dual import DualHead
 from t2ipal.method.head_config import AdapterConfig, HeadConfig, PromptConfig, TrainConfig
 from t2ipal.method.items import ItemSet
-from t2ipal.method.losses import asymmetric
+from t2ipal.method.losses import _asymmetric
 from t2ipal.method.methods import method_config
-from t2ipal.method.prompts import lay_out
+from t2ipal.method.prompts import PromptLayout
 from t2ipal.method.training import fit
 from t2ipal.metrics.ranking import average_precision
-from tiny_recognizer import CLASSES, NAMES, make_world
+from tiny_head import CLASSES, NAMES, make_world
 
 WORLD = make_world()
 IMAGES, CAPTIONS = WORLD.images(120, seed=1), WORLD.captions(20, seed=2)
@@ -46,7 +46,7 @@ def test_probability_equals_its_formulas(items: ItemSet) -> None:
     """One item, class and region at a time: softmax of the positive prompt over the regions at 20,
     both pooled with it, times 100, softmax of the two."""
     head = apart()
-    layout = lay_out(WORLD.tokens, 16, "end")
+    layout = PromptLayout.of(WORLD.tokens, 16, "end")
     negative = WORLD.tower(layout.fill(head.prompts.global_context), layout.eos)
     positive = WORLD.tower(layout.fill(head.prompts.local_context), layout.eos)
     scores = head.scores(items.global_, items.local, items.mask, items.kind)
@@ -90,7 +90,7 @@ def test_training_lifts_it_above_its_start_and_moves_both_contexts_alone() -> No
 def test_the_loss_is_taken_on_the_log_odds_with_their_own_zero() -> None:
     """A step of plain gradient descent on the asymmetric loss of s+ - s-, nothing centred."""
     head = apart(0.1)
-    loss = asymmetric(
+    loss = _asymmetric(
         head.scores(IMAGES.global_, IMAGES.local).fused, IMAGES.targets, 1.0, 2.0, 0.05
     )
     pair = [head.prompts.global_context, head.prompts.local_context]
@@ -111,7 +111,7 @@ def test_unknown_labels_do_not_change_the_gradient() -> None:
     fused = head.scores(IMAGES.global_, IMAGES.local).fused
     gradients = []
     for kept in (fused, fused.detach().where(hidden, fused)):
-        loss = asymmetric(kept, partly, 1.0, 2.0, 0.05)
+        loss = _asymmetric(kept, partly, 1.0, 2.0, 0.05)
         gradients.append(torch.autograd.grad(loss, pair, retain_graph=True))
     for whole, known in zip(*gradients, strict=True):
         assert torch.allclose(whole, known, rtol=1e-5, atol=1e-7) and whole.abs().sum() > 0
@@ -119,7 +119,7 @@ def test_unknown_labels_do_not_change_the_gradient() -> None:
 
 def test_saved_and_loaded_it_scores_the_same_under_its_own_names() -> None:
     head = apart().bake()
-    state = head.tuned_state()
+    state = tuned_state(head)
     assert set(state) == {
         f"{what}{part}{end}"
         for what, end in (("class_embeddings.", ""), ("prompts.", "_context"))
@@ -128,7 +128,7 @@ def test_saved_and_loaded_it_scores_the_same_under_its_own_names() -> None:
     restored = restore_head(DUAL.head, NAMES, state)
     assert isinstance(restored, DualHead)
     assert torch.equal(restored.score_items(TEST), head.score_items(TEST))
-    again = WORLD.head(DUAL.head).load_tuned(state).thaw()
+    again = load_tuned(WORLD.head(DUAL.head), state).thaw()
     assert torch.allclose(again.score_items(TEST), head.score_items(TEST), atol=1e-4)
 
 

@@ -9,7 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from t2ipal.errors import UserError
-from t2ipal.method.build import build_head, restore_head
+from t2ipal.method.build import build_head
+from t2ipal.method.checkpoint import load_tuned, restore_head, tuned_state
 from t2ipal.method.head import T2IPALHead
 from t2ipal.method.head_config import (
     AdapterConfig,
@@ -19,8 +20,8 @@ from t2ipal.method.head_config import (
     PrototypeConfig,
 )
 from t2ipal.method.methods import METHOD_NAMES, method_config
-from t2ipal.method.prompts import lay_out
-from tiny_recognizer import CLASSES, NAMES, WIDTH, make_world, unit
+from t2ipal.method.prompts import PromptLayout
+from tiny_head import CLASSES, NAMES, WIDTH, make_world, unit
 
 WORLD = make_world()
 IMAGES, CAPTIONS = WORLD.images(30, seed=1), WORLD.captions(20, seed=2)
@@ -58,7 +59,7 @@ def test_tai_dpt_equals_its_formulas() -> None:
     head = WORLD.head(method_config("tai-dpt").head)
     for context in (head.prompts.global_context, head.prompts.local_context):
         context.normal_(generator=torch.Generator().manual_seed(len(context)))
-    layout = lay_out(WORLD.tokens, 16, "end")
+    layout = PromptLayout.of(WORLD.tokens, 16, "end")
     text_global = WORLD.tower(layout.fill(head.prompts.global_context), layout.eos)
     text_local = WORLD.tower(layout.fill(head.prompts.local_context), layout.eos)
     for items, sharpness in ((IMAGES, 40), (CAPTIONS, 50)):
@@ -91,7 +92,7 @@ def test_full_score_is_put_together_from_its_parts() -> None:
     scores = head.scores(IMAGES.global_, IMAGES.local)
     classes = head.class_embeddings()
     assert head.adapter is not None and head.prototypes is not None
-    bonus = head.adapter(IMAGES.global_).bonus
+    _, bonus = head.adapter(IMAGES.global_)
     cosines = IMAGES.global_ @ classes.global_.T
     assert torch.allclose(scores.global_, 4 * (cosines + bonus), atol=1e-5)
     assert torch.allclose(scores.adapter, 4 * bonus, atol=1e-6)
@@ -129,18 +130,18 @@ def test_a_saved_head_scores_the_same_bytes_without_its_tower(kind: str) -> None
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))
-    saved = safetensors.torch.save(head.tuned_state())
+    saved = safetensors.torch.save(tuned_state(head))
     expected = head.bake().score_items(IMAGES)
     restored = restore_head(KINDS[kind], NAMES, safetensors.torch.load(saved))
     assert torch.equal(restored.score_items(IMAGES), expected)
-    assert safetensors.torch.save(restored.tuned_state()) == saved
-    loaded = WORLD.head(KINDS[kind], seed=5).load_tuned(safetensors.torch.load(saved))
+    assert safetensors.torch.save(tuned_state(restored)) == saved
+    loaded = load_tuned(WORLD.head(KINDS[kind], seed=5), safetensors.torch.load(saved))
     assert torch.equal(loaded.score_items(IMAGES), expected)
     assert torch.allclose(loaded.thaw().score_items(IMAGES), expected, atol=1e-5)
 
 
 def test_the_state_holds_only_what_was_tuned() -> None:
-    state = started().tuned_state()
+    state = tuned_state(started())
     assert set(state) == {
         "class_embeddings.global",
         "class_embeddings.local",
@@ -150,7 +151,7 @@ def test_the_state_holds_only_what_was_tuned() -> None:
         "adapter.keys",
         "adapter.values",
     }
-    assert set(WORLD.head(method_config("zero-shot").head).tuned_state()) == {
+    assert set(tuned_state(WORLD.head(method_config("zero-shot").head))) == {
         "class_embeddings.global",
         "class_embeddings.local",
     }
@@ -158,7 +159,7 @@ def test_the_state_holds_only_what_was_tuned() -> None:
 
 def test_loading_is_strict_and_changes_nothing_when_it_fails() -> None:
     head = started()
-    before, state = head.score_items(IMAGES), head.tuned_state()
+    before, state = head.score_items(IMAGES), tuned_state(head)
     broken = {
         "no tensor 'adapter.keys'": {k: v for k, v in state.items() if k != "adapter.keys"},
         "tensor 'bias' that its configuration does not": {**state, "bias": torch.zeros(1)},
@@ -178,7 +179,7 @@ def test_loading_is_strict_and_changes_nothing_when_it_fails() -> None:
     }
     for message, tensors in broken.items():
         with pytest.raises(UserError, match=message):
-            head.load_tuned(tensors)
+            load_tuned(head, tensors)
     assert torch.equal(head.score_items(IMAGES), before)
     with pytest.raises(UserError, match="has shape"):
         restore_head(SMALL, NAMES[:5], state)
@@ -196,7 +197,7 @@ def test_baking_saves_the_text_tower_and_changes_no_score() -> None:
 
 
 def test_a_restored_head_cannot_embed_its_prompts_again() -> None:
-    head = restore_head(SMALL, NAMES, started().tuned_state())
+    head = restore_head(SMALL, NAMES, tuned_state(started()))
     with pytest.raises(RuntimeError, match="without a text tower"):
         head.thaw().score_items(IMAGES)
 
@@ -230,7 +231,7 @@ def test_misuse_is_named() -> None:
     with pytest.raises(RuntimeError, match="never started"):
         head.scores(IMAGES.global_, IMAGES.local)
     with pytest.raises(RuntimeError, match="never started"):
-        head.tuned_state()
+        tuned_state(head)
     with pytest.raises(ValueError, match="not from captions"):
         head.start(CAPTIONS)
     with pytest.raises(ValueError, match="targets have 5 classes but the head has 6"):
@@ -243,6 +244,32 @@ def test_misuse_is_named() -> None:
     missing = replace(IMAGES, targets=IMAGES.targets * (torch.arange(CLASSES) != 2).to(torch.int8))
     with pytest.raises(UserError, match="no training image shows 'cat'"):
         WORLD.head(SMALL).start(missing)
+
+
+@pytest.mark.parametrize("start", ["k-means", "mean", "text"])
+def test_prototypes_of_a_class_without_image_are_refused(start: str) -> None:
+    """From whatever they start: they are trained on images."""
+    targets = IMAGES.targets * (torch.arange(CLASSES) % 2 == 0).to(torch.int8)
+    targets[:, 1] = -1  # unknown is not shown either
+    config = replace(
+        SMALL, prototypes=PrototypeConfig(start=start), adapter=AdapterConfig(kind="none")
+    )
+    with pytest.raises(UserError, match=r"no training image shows 'bee', 'dog'.*add captions"):
+        WORLD.head(config).start(replace(IMAGES, targets=targets))
+
+
+@pytest.mark.parametrize("kind", ["cache", "projection", "bottleneck"])
+def test_a_bank_of_a_class_without_image_is_refused(kind: str) -> None:
+    targets = IMAGES.targets * (torch.arange(CLASSES) != 1).to(torch.int8)
+    config = replace(
+        SMALL, prototypes=PrototypeConfig(enabled=False), adapter=AdapterConfig(kind=kind)
+    )
+    head, images = WORLD.head(config), replace(IMAGES, targets=targets)
+    if kind == "bottleneck":
+        assert head.start(images).started
+        return
+    with pytest.raises(UserError, match="no training image shows 'bee'"):
+        head.start(images)
 
 
 def test_building_names_what_is_missing() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from t2ipal.method.items import ItemSet
-from tiny_recognizer import unit
+from tiny_head import unit
 
 
 def items(count: int = 4, positions: int = 3, mask: torch.Tensor | None = None) -> ItemSet:

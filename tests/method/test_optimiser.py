@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from t2ipal.method.head_config import AdapterConfig, HeadConfig, PromptConfig, TrainConfig
-from t2ipal.method.optimiser import Optimiser, learning_rate
-from tiny_recognizer import make_world
+from t2ipal.method.optimiser import Optimiser, _learning_rate
+from tiny_head import make_world
 
 WORLD = make_world()
 HEAD = WORLD.head(
@@ -23,16 +23,16 @@ def total_of_squares() -> torch.Tensor:
 
 def test_rate_rises_linearly_and_falls_along_a_cosine() -> None:
     config = TrainConfig(epochs=10, warmup=0.1)
-    rates = [learning_rate(config, 3.0, step, 100) for step in range(100)]
+    rates = [_learning_rate(config, 3.0, step, 100) for step in range(100)]
     assert rates[:10] == pytest.approx([3 * (step + 1) / 11 for step in range(10)])
     expected = [3 * 0.5 * (1 + math.cos(math.pi * step / 90)) for step in range(90)]
     assert rates[10:] == pytest.approx(expected)
-    assert learning_rate(TrainConfig(epochs=1, warmup=0.0), 1.0, 0, 1) == 1
+    assert _learning_rate(TrainConfig(epochs=1, warmup=0.0), 1.0, 0, 1) == 1
 
 
 def test_rate_of_the_warm_up_can_be_given() -> None:
     config = TrainConfig(epochs=10, warmup=0.1, warmup_lr=0.5)
-    assert [learning_rate(config, 3.0, step, 100) for step in (0, 9, 10)] == [0.5, 0.5, 3.0]
+    assert [_learning_rate(config, 3.0, step, 100) for step in (0, 9, 10)] == [0.5, 0.5, 3.0]
 
 
 def test_rate_by_the_epoch_is_that_of_dassl() -> None:
@@ -46,7 +46,7 @@ def test_rate_by_the_epoch_is_that_of_dassl() -> None:
         expected.append(cosine.get_last_lr()[0])
         optimiser.step()
         cosine.step()
-    rates = [learning_rate(config, 1e-4, step, 60) for step in range(60)]
+    rates = [_learning_rate(config, 1e-4, step, 60) for step in range(60)]
     assert rates == pytest.approx([rate for rate in expected for _ in range(3)])
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from t2ipal.errors import UserError
 from t2ipal.method.head_config import PromptConfig
-from t2ipal.method.prompts import ClassTokens, LearnedPrompts, lay_out, start_context
-from tiny_recognizer import NAMES, TEXT_WIDTH, WIDTH, make_world
+from t2ipal.method.prompts import ClassTokens, LearnedPrompts, PromptLayout, _start_context
+from tiny_head import NAMES, TEXT_WIDTH, WIDTH, make_world
 
 WORLD = make_world()
 
@@ -26,7 +26,7 @@ def test_layout(position: str, expected: str) -> None:
     tokens = ClassTokens(
         code["S"], [torch.stack([word] * 3 + [stop]), torch.stack([word, stop])], code["E"]
     )
-    layout = lay_out(tokens, 4, position)
+    layout = PromptLayout.of(tokens, 4, position)
     filled = layout.fill(torch.stack([code[digit] for digit in "1234"]))
     read = ["".join(chr(int(x)) for x in row.flatten()).rstrip("\0") for row in filled]
     assert read == [expected, expected.replace("www", "w")]
@@ -34,7 +34,7 @@ def test_layout(position: str, expected: str) -> None:
 
 
 def test_contexts_per_class_go_to_their_class() -> None:
-    layout = lay_out(WORLD.tokens, 3, "end")
+    layout = PromptLayout.of(WORLD.tokens, 3, "end")
     context = torch.arange(len(NAMES)).float()[:, None, None].expand(-1, 3, TEXT_WIDTH)
     filled = layout.fill(context)
     for index in range(len(NAMES)):
@@ -45,7 +45,7 @@ def test_start_from_a_phrase_fills_the_places_next_to_the_name() -> None:
     assert WORLD.tokens.init is not None
     for position, places in (("end", [4, 5]), ("front", [0, 1]), ("middle", [1, 2])):
         config = PromptConfig(context_tokens=6, class_position=position)
-        context = start_context(config, WORLD.tokens, torch.Generator().manual_seed(0))
+        context = _start_context(config, WORLD.tokens, torch.Generator().manual_seed(0))
         assert torch.equal(context[places], WORLD.tokens.init)
         others = [row for row in range(6) if row not in places]
         assert 0.005 < float(context[others].std()) < 0.04
@@ -53,16 +53,16 @@ def test_start_from_a_phrase_fills_the_places_next_to_the_name() -> None:
 
 def test_start_at_random_where_asked_or_without_a_phrase(caplog: pytest.LogCaptureFixture) -> None:
     config = PromptConfig(context_tokens=400, start="random", start_deviation=0.5)
-    context = start_context(config, WORLD.tokens, torch.Generator().manual_seed(0))
+    context = _start_context(config, WORLD.tokens, torch.Generator().manual_seed(0))
     assert float(context.std()) == pytest.approx(0.5, rel=0.05)
     with caplog.at_level(logging.INFO):
         bare = replace(WORLD.tokens, init=None)
-        context = start_context(PromptConfig(), bare, torch.Generator().manual_seed(0))
+        context = _start_context(PromptConfig(), bare, torch.Generator().manual_seed(0))
     assert context.shape == (4, TEXT_WIDTH)
     assert 0 < float(context.std()) < 0.05
     assert "start at random" in caplog.text
     per_class = replace(config, per_class=True, context_tokens=4)
-    context = start_context(per_class, WORLD.tokens, torch.Generator().manual_seed(0))
+    context = _start_context(per_class, WORLD.tokens, torch.Generator().manual_seed(0))
     assert context.shape == (len(NAMES), 4, TEXT_WIDTH)
     assert not torch.equal(context[0], context[1])
 
@@ -99,7 +99,7 @@ def test_both_contexts_take_one_pass_and_equal_two() -> None:
     prompts = LearnedPrompts.start(config, WORLD.tokens, tower, seed=1)
     found = prompts()
     assert passes == [((2, len(NAMES)), 5)]
-    layout = lay_out(WORLD.tokens, 4, "end")
+    layout = PromptLayout.of(WORLD.tokens, 4, "end")
     for context, embeddings in (
         (prompts.global_context, found.global_),
         (prompts.local_context, found.local),

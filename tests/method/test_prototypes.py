@@ -6,16 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from t2ipal.errors import UserError
 from t2ipal.method.head_config import PrototypeConfig
-from t2ipal.method.prototypes import (
-    Prototypes,
-    part,
-    smooth_maximum,
-    spherical_kmeans,
-    start_prototypes,
-)
-from tiny_recognizer import unit
+from t2ipal.method.prototypes import Prototypes, _spherical_kmeans, _with_neighbours
+from tiny_head import unit
 
 FEATURES, VECTORS = unit(2, 4, 8, seed=1), 3 * unit(4, 3, 8, seed=2)
 
@@ -39,21 +32,12 @@ def test_score_equals_the_loop(aggregation: str) -> None:
             assert math.isclose(scores[b, c], expected, abs_tol=1e-5)
 
 
-def test_smooth_maximum_lies_between_mean_and_maximum() -> None:
-    values = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)).double()
-    smooth = smooth_maximum(values, 0.5)
-    assert (smooth >= values.mean(dim=1) - 1e-6).all() and (smooth <= values.amax(dim=1)).all()
-    assert torch.allclose(smooth_maximum(values, 1e-4), values.amax(dim=1), atol=1e-3)
-    assert torch.allclose(smooth_maximum(values, 1e4), values.mean(dim=1), atol=1e-3)
-    assert torch.allclose(smooth_maximum(values[:, :1], 0.5), values[:, 0], atol=1e-6)
-
-
 def test_kmeans_finds_separated_groups_in_any_order() -> None:
     centres = torch.eye(8)[:3]
     noise = 0.05 * torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
     points = F.normalize(centres.repeat(20, 1) + noise, dim=-1)
     for order in (torch.arange(60), torch.randperm(60)):
-        found = spherical_kmeans(points[order], 3)
+        found = _spherical_kmeans(points[order], 3)
         assert torch.allclose(found.norm(dim=-1), torch.ones(3))
         cosines = found @ centres.T
         assert sorted(cosines.argmax(dim=1).tolist()) == [0, 1, 2]
@@ -62,17 +46,21 @@ def test_kmeans_finds_separated_groups_in_any_order() -> None:
 
 def test_kmeans_repeats_points_where_there_are_too_few() -> None:
     points = unit(2, 8, seed=3)
-    assert torch.equal(spherical_kmeans(points, 5), points[[0, 1, 0, 1, 0]])
+    assert torch.equal(_spherical_kmeans(points, 5), points[[0, 1, 0, 1, 0]])
 
 
 SHOWN, classes_shown = unit(10, 8, seed=4), torch.tensor([0, 1, 2, 0, 1, 2, 0, 0, 1, 2])
-TEXT, NAMES = unit(3, 8, seed=5), ("ant", "bee", "cat")
+TEXT = unit(3, 8, seed=5)
+
+
+def started(config: PrototypeConfig, features: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    return Prototypes.start(config, features, classes_shown, TEXT, seed).vectors.detach()
 
 
 @pytest.mark.parametrize(("start", "count"), [("k-means", 1), ("mean", 1), ("mean", 3)])
 def test_start_is_the_normalised_mean_of_what_shows_the_class(start: str, count: int) -> None:
     config = PrototypeConfig(start=start, per_class=count)
-    vectors = start_prototypes(config, SHOWN, classes_shown, TEXT, NAMES)
+    vectors = started(config, SHOWN)
     assert vectors.shape == (3, count, 8)
     for c in range(3):
         rows = [SHOWN[q].tolist() for q in range(10) if int(classes_shown[q]) == c]
@@ -81,27 +69,25 @@ def test_start_is_the_normalised_mean_of_what_shows_the_class(start: str, count:
 
 
 def test_start_from_the_centres_of_the_images_that_show_the_class() -> None:
-    vectors = start_prototypes(PrototypeConfig(per_class=2), SHOWN, classes_shown, TEXT, NAMES)
+    vectors = started(PrototypeConfig(per_class=2), SHOWN)
     assert vectors.shape == (3, 2, 8)
     for c in range(3):
-        assert torch.equal(vectors[c], spherical_kmeans(SHOWN[classes_shown == c], 2))
+        assert torch.equal(vectors[c], _spherical_kmeans(SHOWN[classes_shown == c], 2))
 
 
 def test_start_from_the_text_needs_no_likeness_to_the_images() -> None:
     config = PrototypeConfig(start="text")
-    assert torch.equal(start_prototypes(config, SHOWN, classes_shown, TEXT, NAMES)[:, 0], TEXT)
-    assert torch.equal(start_prototypes(config, -SHOWN, classes_shown, TEXT, NAMES)[:, 0], TEXT)
+    assert torch.equal(started(config, SHOWN)[:, 0], TEXT)
+    assert torch.equal(started(config, -SHOWN)[:, 0], TEXT)
 
 
 @pytest.mark.parametrize("start", ["mean", "text"])
 def test_several_prototypes_from_one_start_are_near_it_and_apart(start: str) -> None:
     """Equal ones would have equal gradients and never part."""
     config = PrototypeConfig(start=start, per_class=4)
-    vectors = start_prototypes(config, SHOWN, classes_shown, TEXT, NAMES, seed=1)
-    assert torch.equal(vectors, start_prototypes(config, SHOWN, classes_shown, TEXT, NAMES, seed=1))
-    assert not torch.equal(
-        vectors, start_prototypes(config, SHOWN, classes_shown, TEXT, NAMES, seed=2)
-    )
+    vectors = started(config, SHOWN, seed=1)
+    assert torch.equal(vectors, started(config, SHOWN, seed=1))
+    assert not torch.equal(vectors, started(config, SHOWN, seed=2))
     assert torch.allclose(vectors.norm(dim=-1), torch.ones(3, 4))
     cosines = vectors @ vectors.transpose(1, 2)  # [3, 4, 4]
     assert (cosines > 0.95).all()
@@ -110,12 +96,4 @@ def test_several_prototypes_from_one_start_are_near_it_and_apart(start: str) -> 
 
 
 def test_one_prototype_is_the_centre_alone() -> None:
-    assert torch.equal(part(TEXT, 1, torch.Generator()), TEXT[:, None])
-
-
-@pytest.mark.parametrize("start", ["k-means", "mean", "text"])
-def test_a_class_without_image_is_named(start: str) -> None:
-    config, names = PrototypeConfig(start=start), ("ant", "bee", "cat", "dog")
-    features, labels = unit(4, 8, seed=4), torch.tensor([0, 2, 2, 0])
-    with pytest.raises(UserError, match=r"no training image shows 'bee', 'dog'.*add captions"):
-        start_prototypes(config, features, labels, unit(4, 8), names)
+    assert torch.equal(_with_neighbours(TEXT, 1, torch.Generator()), TEXT[:, None])

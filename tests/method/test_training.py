@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from t2ipal.errors import UserError
-from t2ipal.method.build import restore_head
+from t2ipal.method.checkpoint import load_tuned, restore_head, tuned_state
 from t2ipal.method.head import T2IPALHead
 from t2ipal.method.head_config import (
     AdapterConfig,
@@ -21,7 +21,7 @@ from t2ipal.method.items import ItemSet
 from t2ipal.method.methods import method_config
 from t2ipal.method.training import FitResult, fit
 from t2ipal.metrics.ranking import average_precision
-from tiny_recognizer import CLASSES, NAMES, make_world
+from tiny_head import CLASSES, NAMES, make_world
 
 WORLD = make_world()
 IMAGES, CAPTIONS = WORLD.images(120, seed=1), WORLD.captions(150, seed=2)
@@ -59,9 +59,9 @@ def test_training_beats_zero_shot_and_captions_alone() -> None:
 
 
 def test_same_seed_same_bytes_other_seed_other_bytes() -> None:
-    first, second = (trained()[0].tuned_state() for _ in range(2))
+    first, second = (tuned_state(trained()[0]) for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    other = trained(QUICK, seed=1)[0].tuned_state()
+    other = tuned_state(trained(QUICK, seed=1)[0])
     assert not torch.equal(first["prompts.local_context"], other["prompts.local_context"])
 
 
@@ -76,11 +76,11 @@ def test_every_loss_and_optimiser_lowers_the_loss(loss: str, optimiser: str) -> 
 
 def test_only_tuned_tensors_change_and_the_tower_sees_no_gradient() -> None:
     head = WORLD.head(HEAD).start(IMAGES)
-    before = head.tuned_state()
+    before = tuned_state(head)
     tower = {name: value.clone() for name, value in WORLD.tower.named_parameters()}
     features = [items.local.clone() for items in TRAIN]
     fit(head, TRAIN, VALID, replace(QUICK, select="last"))
-    after = head.tuned_state()
+    after = tuned_state(head)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == set(before) - {"adapter.values"}
     for name, value in WORLD.tower.named_parameters():
@@ -118,9 +118,9 @@ def test_gradients_reach_what_is_declared_trainable(
     head_config: HeadConfig, train_config: TrainConfig, tuned: set[str]
 ) -> None:
     head = WORLD.head(head_config, seed=0).start(IMAGES, seed=0)
-    before = head.tuned_state()
+    before = tuned_state(head)
     fit(head, TRAIN, VALID, replace(train_config, select="last", weight_decay=0.0))
-    after = head.tuned_state()
+    after = tuned_state(head)
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed - {"class_embeddings"} == tuned
     assert ("class_embeddings" in changed) == ("prompts" in tuned)
@@ -139,7 +139,7 @@ def test_unknown_labels_change_nothing_they_should_not() -> None:
         mixed = WORLD.head(HEAD).start(IMAGES)
         fit(pure, [alone], VALID, config)
         fit(mixed, [alone, blank], VALID, config)
-        first, second = pure.tuned_state(), mixed.tuned_state()
+        first, second = tuned_state(pure), tuned_state(mixed)
         for name in first:
             assert torch.allclose(first[name], second[name], atol=1e-4), (kind, name)
 
@@ -150,7 +150,7 @@ def test_order_of_the_sets_within_a_full_batch_does_not_matter() -> None:
     for order in (torch.arange(len(IMAGES)), torch.randperm(len(IMAGES))):
         head = WORLD.head(HEAD).start(IMAGES)
         fit(head, [CAPTIONS, IMAGES.take(order)], VALID, config)
-        states.append(head.tuned_state())
+        states.append(tuned_state(head))
     for name in states[0]:
         assert torch.allclose(states[0][name], states[1][name], atol=1e-4), name
 
@@ -166,7 +166,7 @@ def test_the_best_epoch_is_kept_and_the_head_left_baked() -> None:
     assert result.valid_map == rows[result.best_epoch]["valid_map"]
     kept = mean_ap(head, VALID)
     assert kept == pytest.approx(result.valid_map)
-    restored = restore_head(HEAD, NAMES, head.tuned_state())
+    restored = restore_head(HEAD, NAMES, tuned_state(head))
     assert torch.equal(restored.score_items(TEST), head.score_items(TEST))
 
 
@@ -184,9 +184,9 @@ def test_last_epoch_average_and_sparse_judging() -> None:
     assert [row.valid_map is not None for row in result.history] == [1, 0, 1, 0, 1, 1]
     last, _ = trained(replace(QUICK, select="last"))
     averaged, _ = trained(replace(QUICK, select="last", ema=0.9))
-    start = WORLD.head(HEAD).start(IMAGES).tuned_state()
+    start = tuned_state(WORLD.head(HEAD).start(IMAGES))
     moved, behind = (
-        (head.tuned_state()["prototypes.vectors"] - start["prototypes.vectors"]).norm()
+        (tuned_state(head)["prototypes.vectors"] - start["prototypes.vectors"]).norm()
         for head in (last, averaged)
     )
     assert 0 < behind < moved
@@ -194,7 +194,7 @@ def test_last_epoch_average_and_sparse_judging() -> None:
 
 def test_training_goes_on_from_a_loaded_state() -> None:
     head, _ = trained()
-    again = WORLD.head(HEAD).load_tuned(head.tuned_state())
+    again = load_tuned(WORLD.head(HEAD), tuned_state(head))
     result = fit(again, TRAIN, VALID, QUICK)
     assert result.history[0].valid_map == pytest.approx(mean_ap(head, VALID))
 
@@ -202,7 +202,7 @@ def test_training_goes_on_from_a_loaded_state() -> None:
 def test_sets_of_a_kind_are_pooled() -> None:
     halves = [IMAGES.take(torch.arange(60)), IMAGES.take(torch.arange(60, 120))]
     pooled, whole = trained(train=[*halves, CAPTIONS])[0], trained()[0]
-    first, second = pooled.tuned_state(), whole.tuned_state()
+    first, second = tuned_state(pooled), tuned_state(whole)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 

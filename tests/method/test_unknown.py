@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from t2ipal.method.adapter import CacheAdapter, cache_values, choose_bank, label_counts
+from t2ipal.method.adapter import _cache_values, _choose_bank, _label_counts
+from t2ipal.method.checkpoint import tuned_state
 from t2ipal.method.head import T2IPALHead
 from t2ipal.method.head_config import (
     AdapterConfig,
@@ -19,7 +20,7 @@ from t2ipal.method.head_config import (
 from t2ipal.method.items import ItemSet
 from t2ipal.method.methods import method_config
 from t2ipal.method.training import fit
-from tiny_recognizer import CLASSES, make_world
+from tiny_head import CLASSES, make_world
 
 WORLD = make_world()
 IMAGES, CAPTIONS, VALID = WORLD.images(60, seed=1), WORLD.captions(60, seed=2), WORLD.images(40, 3)
@@ -35,7 +36,7 @@ def hide(items: ItemSet, mask: torch.Tensor) -> ItemSet:
 
 def of_each_class(head: T2IPALHead) -> dict[str, torch.Tensor]:
     """The tuned tensors that belong to one class each, class first."""
-    state = head.tuned_state()
+    state = tuned_state(head)
     return {
         name: tensor
         for name, tensor in state.items()
@@ -80,18 +81,18 @@ def test_an_unknown_label_counts_as_often_as_its_class_is_present() -> None:
     targets = torch.tensor([[1, 1, 0], [1, 0, 0], [1, -1, -1], [0, 1, 1], [1, -1, 0]])
     # The second class is present in 2 of 3 known labels, the third in 1 of 4.
     expected = [2, 1, 1 + 2 / 3 + 1 / 4, 2, 1 + 2 / 3]
-    assert torch.allclose(label_counts(targets.to(torch.int8)), torch.tensor(expected))
+    assert torch.allclose(_label_counts(targets.to(torch.int8)), torch.tensor(expected))
     known = targets.clamp_min(0).to(torch.int8)
-    assert label_counts(known).equal((known == 1).sum(dim=1).float())
+    assert _label_counts(known).equal((known == 1).sum(dim=1).float())
 
 
 def test_the_bank_takes_an_image_for_pure_only_where_it_is_known_to_be() -> None:
     """Known to show one class, not "one known to be shown": for absent, the first would win."""
     targets = torch.tensor([[1, -1, -1], [1, 0, 0], [1, 1, 1], [0, 1, 1]], dtype=torch.int8)
     for seed in range(5):
-        assert 1 in choose_bank(targets, 1, ("ant", "bee", "cat"), seed).tolist()
-        assert 0 not in choose_bank(targets, 1, ("ant", "bee", "cat"), seed).tolist()
-    values = cache_values(targets, "rows")
+        assert 1 in _choose_bank(targets, 1, seed).tolist()
+        assert 0 not in _choose_bank(targets, 1, seed).tolist()
+    values = _cache_values(targets, "rows")
     assert values[1, 0] == 1 and values[2, 0] == pytest.approx(1 / 3)
     assert values[2, 0] < values[0, 0] < values[1, 0]
     assert (values[targets != 1] == 0).all()
@@ -102,9 +103,9 @@ def test_the_adapter_starts_with_counts_of_all_images_not_of_its_bank() -> None:
     partly = hide(IMAGES, mask)
     config = replace(FULL, adapter=AdapterConfig(per_class=2, values="rows"))
     adapter = WORLD.head(config).start(partly).adapter
-    assert isinstance(adapter, CacheAdapter)
+    assert adapter is not None
     rows = torch.cdist(adapter.keys.detach(), IMAGES.global_.float()).argmin(dim=1)
     present = (partly.targets[rows] == 1).float()
-    expected = present / label_counts(partly.targets)[rows][:, None].clamp_min(1)
+    expected = present / _label_counts(partly.targets)[rows][:, None].clamp_min(1)
     assert torch.allclose(adapter.values, expected)
     assert len(rows) < len(IMAGES)

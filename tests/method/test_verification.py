@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2ipal.errors import UserError
+from t2ipal.method.checkpoint import tuned_state
 from t2ipal.method.head_config import HeadConfig, TrainConfig, VerifyConfig
 from t2ipal.method.items import ItemSet
 from t2ipal.method.training import fit
 from t2ipal.method.verification import doubtful, evidence, verified
-from tiny_recognizer import make_world, unit
+from tiny_head import make_world, unit
 
 
 def items(targets: list[list[int]]) -> ItemSet:
@@ -95,7 +96,7 @@ def test_soft_labels_train_like_hard_ones_where_all_are_sure() -> None:
     for targets in (drawn.targets, drawn.targets.float()):
         head = world.head(HeadConfig())
         fit(head, [replace(drawn, targets=targets)], valid, settings)
-        states.append(head.tuned_state())
+        states.append(tuned_state(head))
     for name, tensor in states[0].items():
         torch.testing.assert_close(tensor, states[1][name])
 

@@ -18,6 +18,7 @@ from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.features import FeatureCache, image_items
 from t2ipal.errors import UserError
 from t2ipal.generation.store import read_manifest
+from t2ipal.method.checkpoint import tuned_state
 from t2ipal.method.methods import MethodConfig, method_config
 from t2ipal.runs.config import RunConfig
 from t2ipal.runs.fitting import methods_of, train
@@ -177,8 +178,8 @@ def test_a_run_with_crops_keeps_them_in_its_model(tiny_run: TinyRun, tmp_path: P
     assert tagger.crops == Tagger.from_pretrained(tmp_path / "model").crops == 2
     plain = Tagger.from_pretrained(tiny_run.folder / "model")
     # Training does not see the crops, the thresholds do.
-    for name, tensor in plain.head.tuned_state().items():
-        assert torch.equal(tensor, tagger.head.tuned_state()[name])
+    for name, tensor in tuned_state(plain.head).items():
+        assert torch.equal(tensor, tuned_state(tagger.head)[name])
     assert tagger.thresholds != plain.thresholds
 
 

@@ -21,6 +21,7 @@ from t2ipal.clip.backbone import Backbone
 from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_file
+from t2ipal.method.checkpoint import tuned_state
 from t2ipal.method.items import ItemSet
 from t2ipal.runs.compare import METHODS, _method_names
 from t2ipal.runs.config import RunConfig
@@ -223,7 +224,7 @@ def test_real_images_change_the_model(tiny_run: TinyRun, config: RunConfig, tmp_
             config=replace(settings, train=replace(config.train, select="last", epochs=1)),
             progress=False,
         )
-        scores.append(tagger.head.tuned_state()["prompts.local_context"])
+        scores.append(tuned_state(tagger.head)["prompts.local_context"])
     assert torch.equal(scores[0], scores[1]) and not torch.equal(scores[0], scores[2])
 
 

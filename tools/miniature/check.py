@@ -27,7 +27,7 @@ from t2ipal.clip.class_prompts import class_ensemble
 from t2ipal.clip.features import FeatureCache
 from t2ipal.datasets.read import read_labelled_images
 from t2ipal.generation.generate import Settings, TextToImage
-from t2ipal.method.heatmap import attention, local_score, similarity_map
+from t2ipal.method.equations import heatmap, local_score, similarity
 from t2ipal.metrics.ranking import average_precision
 from t2ipal.miniature.scene_captions import describe
 from t2ipal.miniature.scenes import plan_scene, scene_rng
@@ -167,8 +167,8 @@ def check_clip(clip: str, work: Path, *, scenes: int = 1000, seed: int = 5) -> d
         )
         bank = FeatureCache(work / "check" / "features", backbone).images(data.files)
         whole = bank.global_ @ classes.T
-        similarity = similarity_map(bank.local.float(), classes)
-        local = local_score(attention(similarity, 1 / 40, None), similarity)
+        h = similarity(bank.local.float(), classes)
+        local = local_score(heatmap(h, 1 / 40), h)
         for name, scores in (("global", whole), ("local", local)):
             for kind in ("", " standardised"):
                 if kind:

@@ -11,8 +11,8 @@ import random
 from dataclasses import dataclass
 from functools import cached_property
 
-from t2ipal.captions.nouns.lexicon import GERUND, NOUN, noun_forms, readings, verb_forms, words
-from t2ipal.captions.nouns.living import is_animate, persons
+from t2ipal.captions.nouns.lexicon import GERUND, NOUN, noun_forms, readings, verb_forms, word_lists
+from t2ipal.captions.nouns.living import is_animate, living_kind
 from t2ipal.captions.nouns.noun_filter import NounFilter
 from t2ipal.captions.sources import Caption
 from t2ipal.errors import UserError
@@ -70,24 +70,11 @@ _MORE = (
     "{list} in front of {last} {place}",
     "{list} and {last} {place}",
 )
-_MASS = words(
-    "grass snow sand water food fire frost coral police soccer surf broccoli traffic luggage "
-    "baggage livestock wildlife furniture fog rain sunshine smoke hair fruit rice bread cheese hay "
-    "straw wood mud ice steam dust equipment foliage vegetation architecture snowfall"
-)
-"""Nouns without article and plural, among those that classes are likely to have."""
-
-_UNIQUE = words("sky sun moon ocean sea military night")
-"""Nouns of which there is one: they take "the"."""
-
-_SINGLE = words(
-    "earthquake sunset wedding airport town village cityscape skyline valley protest demonstration "
-    "rainbow garden beach harbor harbour reflection waterfall glacier lake street road railroad "
-    "railway castle map quake airfield"
-)
-"""Nouns that captions seldom count or colour."""
-
-_VOWEL_SOUND = words("suv lcd led mp3 hour honest heir x-ray rv fm")
+_WORDS = word_lists("composing")
+_MASS = _WORDS["mass"]
+_UNIQUE = _WORDS["unique"]
+_SINGLE = _WORDS["single"]
+_VOWEL_SOUND = _WORDS["vowel_sound"]
 _CONSONANT_SOUND = ("uni", "eu", "ewe", "one", "once", "use", "usu", "ufo", "ukulele", "uten")
 
 
@@ -297,7 +284,7 @@ class _Writer:
     def _adjectives(self, form: str) -> list[str]:
         fitting: tuple[str, ...] = _OF_THINGS
         if is_animate(form):
-            fitting = _OF_PEOPLE if form.split()[-1] in persons() else _OF_ANIMALS
+            fitting = _OF_PEOPLE if living_kind(form.split()[-1]) == "person" else _OF_ANIMALS
         return [word for word in fitting if word in self.silent_adjectives]
 
     def _names(self, phrase: str, position: int) -> bool:

@@ -1,15 +1,14 @@
-"""A head from class names and a text tower, from class embeddings, or from saved tensors."""
+"""A head from class names and a text tower, or from class embeddings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from t2ipal.errors import UserError
-from t2ipal.method.checkpoint import check_state, pair_names, tuned_shapes
-from t2ipal.method.dual import DualHead
+from t2ipal.method.dual import HEADS
 from t2ipal.method.head import T2IPALHead
 from t2ipal.method.head_config import HeadConfig
 from t2ipal.method.prompts import (
@@ -52,41 +51,13 @@ def build_head(
             raise ValueError(f"tokens of {len(tokens.names)} classes for {len(names)} names")
         _refuse_long_prompts(config.prompts.context_tokens, tokens, names)
         prompts = LearnedPrompts.start(config.prompts, tokens, text_encoder, seed)
-        return _head(config, names, prompts)
+        return HEADS[config.prompts.kind](config, names, prompts)
     if class_embeddings is None or class_embeddings.ndim != 2:
         raise ValueError("fixed prompts need class embeddings [C, D]")
     if len(class_embeddings) != len(names):
         raise ValueError(f"embeddings of {len(class_embeddings)} classes for {len(names)} names")
     unit = F.normalize(class_embeddings.detach().float(), dim=-1)
-    return _head(config, names, FixedPrompts(ClassEmbeddings(unit, unit)))
-
-
-def restore_head(
-    config: HeadConfig, names: Sequence[str], state: Mapping[str, Tensor]
-) -> T2IPALHead:
-    """A head for scoring from its saved tensors, without a text tower.
-
-    Raises:
-        UserError: a tensor is missing, unexpected or of another shape.
-    """
-    check_state(state, tuned_shapes(config, len(names)))
-    prompts: LearnedPrompts | FixedPrompts
-    pair = pair_names(config.prompts.kind)
-    if config.prompts.kind != "fixed":
-        first, second = (state[f"prompts.{name}_context"] for name in pair)
-        prompts = LearnedPrompts(first, second)
-    else:
-        prompts = FixedPrompts(
-            ClassEmbeddings(*(state[f"class_embeddings.{name}"] for name in pair))
-        )
-    return _head(config, names, prompts).load_tuned(state)
-
-
-def _head(
-    config: HeadConfig, names: Sequence[str], prompts: LearnedPrompts | FixedPrompts
-) -> T2IPALHead:
-    kind = DualHead if config.prompts.kind == "dual" else T2IPALHead
-    return kind(config, names, prompts)
+    return HEADS["fixed"](config, names, FixedPrompts(ClassEmbeddings(unit, unit)))
 
 
 def _refuse_long_prompts(context_tokens: int, tokens: ClassTokens, names: Sequence[str]) -> None:

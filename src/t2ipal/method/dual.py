@@ -16,9 +16,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from t2ipal.method.head import Scores, T2IPALHead, check_fit
-from t2ipal.method.head_config import ItemKind
-from t2ipal.method.heatmap import local_score, similarity_map
+from t2ipal.method.equations import local_score, similarity
+from t2ipal.method.head import Scores, T2IPALHead
+from t2ipal.method.head_config import ItemKind, PromptKind
+from t2ipal.method.items import check_features
 from t2ipal.method.prompts import ClassEmbeddings
 
 
@@ -26,8 +27,8 @@ class DualHead(T2IPALHead):
     """DualCoOp on cached features; local features alone count.
 
     Its pair of prompts is T2I-PAL's pair in another role: ``local`` is the positive prompt T+,
-    which draws the heatmap there as here, and ``global_`` the negative one T-. On disk they are
-    called by what they are here. There are neither prototypes nor adapter, and no settings of
+    which the heatmap comes from there as here, and ``global_`` the negative one T-. On disk they
+    are called by what they are here. There are neither prototypes nor adapter, and no settings of
     fusion apply.
     """
 
@@ -51,9 +52,17 @@ class DualHead(T2IPALHead):
             ValueError: shapes disagree or features are not normalised.
         """
         classes = self.class_embeddings() if classes is None else classes
-        check_fit(global_, local, mask, classes)
-        similarity, local, weights = self._look(local, mask, kind, classes)
-        against = similarity_map(local, classes.global_)
-        present = self.config.logit_scale * local_score(weights, similarity)
-        absent = self.config.logit_scale * local_score(weights, against)
-        return Scores(present - absent, -absent, present, None, None, weights)
+        check_features(global_, local, mask, classes.global_.shape[1])
+        L, h, A = self._look(local, mask, kind, classes)  # h+ [B, P, C]
+        present = self.config.logit_scale * local_score(A, h)  # s+ [B, C]
+        against = similarity(L, classes.global_)  # h- [B, P, C]
+        absent = self.config.logit_scale * local_score(A, against)  # s- [B, C]
+        return Scores(present - absent, -absent, present, None, None, A)
+
+
+HEADS: dict[PromptKind, type[T2IPALHead]] = {
+    "learned": T2IPALHead,
+    "fixed": T2IPALHead,
+    "dual": DualHead,
+}
+"""The head for each kind of prompts."""

@@ -1,35 +1,35 @@
-"""The recognizer put together: features of an item in, scores of all classes out.
+"""The head: features of an item in, scores of all classes out.
 
-The forward pass of T2I-PAL (Feng et al., TPAMI 2025) on a frozen CLIP's features: global score
-s_g = g G^T plus adapter, local score through the class-wise heatmap, prototype score of the class
-features, fused. Images go through every part; captions through the prompts alone, because
-prototypes and adapter live in image space.
+T2I-PAL (Feng et al., TPAMI 2025) on a frozen CLIP's features: the equations of
+:mod:`t2ipal.method.equations`, put together with the tensors that training tunes. Images go
+through every part; captions through the prompts alone, because prototypes and adapter live in
+image space.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from t2ipal.errors import UserError
-from t2ipal.method.adapter import Adapted, Adapter, restore_adapter, start_adapter
-from t2ipal.method.checkpoint import check_state, pair_names, tuned_shapes
-from t2ipal.method.fusion import fuse, fuse_crops
-from t2ipal.method.head_config import HeadConfig, ItemKind
-from t2ipal.method.heatmap import (
-    attention,
-    class_features,
+from t2ipal.errors import UserError, listed
+from t2ipal.method.adapter import Adapter
+from t2ipal.method.equations import (
+    class_feature,
+    fuse,
+    fuse_crops,
+    heatmap,
     local_score,
-    similarity_map,
-    uniform_attention,
+    similarity,
 )
+from t2ipal.method.head_config import HeadConfig, ItemKind
 from t2ipal.method.items import ItemSet, check_features
 from t2ipal.method.prompts import ClassEmbeddings, FixedPrompts, LearnedPrompts
-from t2ipal.method.prototypes import Prototypes, start_prototypes
+from t2ipal.method.prototypes import Prototypes
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ class T2IPALHead(nn.Module):
     ) -> None:
         super().__init__()
         if not names:
-            raise UserError("there is no class: a recognizer needs at least one.")
+            raise UserError("there is no class: a head needs at least one.")
         self.config = config
         self.names = tuple(names)
         self.prompts = prompts
@@ -92,13 +92,17 @@ class T2IPALHead(nn.Module):
 
     def class_embeddings(self) -> ClassEmbeddings:
         """G and Lc [C, D]: the baked ones, else embedded now (with gradient to the contexts)."""
-        return self._baked() if self._baked is not None else self.prompts()
+        embeddings: ClassEmbeddings = (self._baked or self.prompts)()
+        return embeddings
 
     @torch.no_grad()
-    def bake(self) -> T2IPALHead:
-        """Embed the prompts once and keep the result, so that scoring needs no text tower."""
-        if self._baked is None:
-            self._baked = FixedPrompts(self.prompts())
+    def bake(self, embeddings: ClassEmbeddings | None = None) -> T2IPALHead:
+        """Keep the class embeddings, so that scoring needs no text tower.
+
+        They are embedded now if omitted, unless some are kept already.
+        """
+        if embeddings is not None or self._baked is None:
+            self._baked = FixedPrompts(embeddings or self.prompts())
         return self
 
     def thaw(self) -> T2IPALHead:
@@ -113,31 +117,35 @@ class T2IPALHead(nn.Module):
             self.adapter is not None or self.config.adapter.kind == "none"
         )
 
+    def require_started(self) -> None:
+        """Raise a RuntimeError unless :attr:`started`."""
+        if not self.started:
+            raise RuntimeError("prototypes or adapter were never started: call start or fit first")
+
     @torch.no_grad()
     def start(self, images: ItemSet, *, seed: int = 0, batch_size: int = 256) -> T2IPALHead:
-        """Start prototypes and adapter from training images, with ``seed`` for what is drawn.
+        """Start prototypes and adapter from training images; ``seed`` is that of what is random.
 
         Raises:
             UserError: no image shows some class.
         """
         if images.kind != "image":
             raise ValueError("prototypes and adapter start from images, not from captions")
-        self._check_classes(images.targets)
+        self._check_targets(images.targets)
         if self.config.prototypes.enabled:
             classes = self.class_embeddings()
             features, labels = [], []
-            for rows in torch.arange(len(images)).split(batch_size):
-                batch = images.take(rows)
-                _, local, weights = self._look(batch.local, batch.mask, "image", classes)
+            for batch in images.batches(batch_size):
+                local, _, weights = self._look(batch.local, batch.mask, "image", classes)
                 item, label = (batch.targets.to(local.device) > 0).nonzero(as_tuple=True)
-                features.append(class_features(weights, local)[item, label])  # [q, D]
+                features.append(class_feature(weights, local)[item, label])  # [q, D]
                 labels.append(label)
-            config, shown = self.config.prototypes, (torch.cat(features), torch.cat(labels))
-            vectors = start_prototypes(config, *shown, classes.local, self.names, seed)
-            self.prototypes = Prototypes(config, vectors)
+            shown = torch.cat(features), torch.cat(labels)
+            self.prototypes = Prototypes.start(self.config.prototypes, *shown, classes.local, seed)
         global_ = images.global_.to(self.device).float()
-        targets = images.targets.to(self.device)
-        self.adapter = start_adapter(self.config.adapter, global_, targets, self.names, seed)
+        self.adapter = Adapter.start(
+            self.config.adapter, global_, images.targets.to(self.device), seed
+        )
         return self
 
     def scores(
@@ -163,28 +171,24 @@ class T2IPALHead(nn.Module):
             ValueError: shapes disagree or features are not normalised.
             RuntimeError: image-space parts were never started.
         """
-        if kind == "image" and not self.started:
-            raise RuntimeError("prototypes or adapter were never started: call start or fit first")
+        if kind == "image":
+            self.require_started()
         classes = self.class_embeddings() if classes is None else classes
-        check_fit(global_, local, mask, classes)
+        check_features(global_, local, mask, classes.global_.shape[1])
         scale = self.config.logit_scale
-        global_ = global_.to(classes.global_)
-        adapted = Adapted(global_, None)
+        g, s_a = global_.to(classes.global_), None  # [B, D]
         if self.adapter is not None and kind == "image":
-            adapted = self.adapter(global_)
-        cosines = adapted.global_ @ classes.global_.T  # [B, C]
-        bonus = None if adapted.bonus is None else scale * adapted.bonus
-        similarity, local, weights = self._look(local, mask, kind, classes)
-        prototype = None
+            g, s_a = self.adapter(g)  # [B, D], [B, C]
+        s_g = scale * similarity(g, classes.global_)  # [B, C]
+        if s_a is not None:
+            s_a = scale * s_a
+            s_g = s_g + s_a
+        L, h, A = self._look(local, mask, kind, classes)  # [B, P, D], [B, P, C], [B, P, C]
+        branches = {"global": s_g, "local": scale * local_score(A, h)}  # [B, C] each
         if self.prototypes is not None and kind == "image":
-            prototype = scale * self.prototypes(class_features(weights, local))
-        scored_global = scale * cosines if bonus is None else scale * cosines + bonus
-        scored_local = scale * local_score(weights, similarity)
-        branches = {"global": scored_global, "local": scored_local}
-        if prototype is not None:
-            branches["prototype"] = prototype
+            branches["prototype"] = scale * self.prototypes(class_feature(A, L))  # [B, C]
         fused = fuse(branches, self.config.fusion)
-        return Scores(fused, scored_global, scored_local, prototype, bonus, weights)
+        return Scores(fused, s_g, branches["local"], branches.get("prototype"), s_a, A)
 
     @torch.no_grad()
     def score_items(self, items: ItemSet, batch_size: int = 256) -> Tensor:
@@ -196,7 +200,7 @@ class T2IPALHead(nn.Module):
 
         scored = [
             fuse_crops(fused(batch), [fused(crop) for crop in batch.crops], self.config.fusion)
-            for batch in map(items.take, torch.arange(len(items)).split(batch_size))
+            for batch in items.batches(batch_size)
         ]
         return torch.cat(scored) if scored else torch.zeros(0, len(self.names))
 
@@ -208,19 +212,28 @@ class T2IPALHead(nn.Module):
     def _look(
         self, local: Tensor, mask: Tensor | None, kind: ItemKind, classes: ClassEmbeddings
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Similarity map [B, P, C], local features in working precision, heatmap [B, P, C]."""
+        """L [B, P, D] in working precision, its similarities h [B, P, C], heatmap A [B, P, C]."""
         local = local.to(classes.local)
         mask = None if mask is None else mask.to(local.device)
-        similarity = similarity_map(local, classes.local)
-        if not self.config.heatmap.enabled:
-            return similarity, local, uniform_attention(similarity, mask)
-        temperature = self.config.heatmap.temperature(kind)
-        return similarity, local, attention(similarity, temperature, mask)
+        h = similarity(local, classes.local)
+        config = self.config.heatmap
+        return local, h, heatmap(h, config.temperature(kind) if config.enabled else math.inf, mask)
 
-    def _check_classes(self, targets: Tensor) -> None:
+    def _check_targets(self, targets: Tensor) -> None:
+        """Every class must have an image to start from, where a part starts from images."""
         if targets.shape[1] != len(self.names):
             raise ValueError(
                 f"targets have {targets.shape[1]} classes but the head has {len(self.names)}"
+            )
+        shown = (targets > 0).any(dim=0).tolist()
+        missing = [name for name, found in zip(self.names, shown, strict=True) if not found]
+        banked = self.config.adapter.kind in ("cache", "projection")
+        if missing and (self.config.prototypes.enabled or banked):
+            raise UserError(
+                f"no training image shows {listed(missing)}, and prototypes and adapter start from "
+                "images: add captions that name the class (label --compose writes some) and "
+                "generate images of them, take the class out of the vocabulary, or train with "
+                "captions alone."
             )
 
     def tuned_parameters(self) -> dict[str, list[nn.Parameter]]:
@@ -230,69 +243,3 @@ class T2IPALHead(nn.Module):
             name: [p for p in ([] if part is None else part.parameters()) if p.requires_grad]
             for name, part in parts.items()
         }
-
-    @torch.no_grad()
-    def tuned_state(self) -> dict[str, Tensor]:
-        """All that scoring needs beside the frozen CLIP, as CPU copies by name.
-
-        Contexts, class embeddings (so that a loaded model scores the same bytes, with no text tower
-        at hand), prototypes, adapter. CLIP's own weights are not among them.
-        """
-        if not self.started:
-            raise RuntimeError("prototypes or adapter were never started: call start or fit first")
-        classes = self.class_embeddings()
-        first, second = pair_names(self.config.prompts.kind)
-        state = {
-            f"class_embeddings.{first}": classes.global_,
-            f"class_embeddings.{second}": classes.local,
-        }
-        if isinstance(self.prompts, LearnedPrompts):
-            state[f"prompts.{first}_context"] = self.prompts.global_context
-            state[f"prompts.{second}_context"] = self.prompts.local_context
-        if self.prototypes is not None:
-            state["prototypes.vectors"] = self.prototypes.vectors
-        if self.adapter is not None:
-            for name, tensor in self.adapter.state_dict().items():
-                state[f"adapter.{name}"] = tensor
-        return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
-
-    @torch.no_grad()
-    def load_tuned(self, state: Mapping[str, Tensor]) -> T2IPALHead:
-        """Take over tensors of :meth:`tuned_state`, saved under the same configuration; bakes.
-
-        Raises:
-            UserError: a tensor is missing, unexpected or of another shape; nothing is changed then.
-        """
-        check_state(state, tuned_shapes(self.config, len(self.names)))
-        first, second = pair_names(self.config.prompts.kind)
-        if isinstance(self.prompts, LearnedPrompts):
-            width = self.prompts.global_context.shape[-1]
-            found = state[f"prompts.{first}_context"].shape[-1]
-            if found != width:
-                raise UserError(
-                    f"the saved contexts are {found} wide but this text tower's token embeddings "
-                    f"{width}: load them with the backbone they were tuned on."
-                )
-        device = self.device
-        state = {name: tensor.to(device) for name, tensor in state.items()}
-        if isinstance(self.prompts, LearnedPrompts):
-            self.prompts.global_context.copy_(state[f"prompts.{first}_context"])
-            self.prompts.local_context.copy_(state[f"prompts.{second}_context"])
-        if self.config.prototypes.enabled:
-            self.prototypes = Prototypes(self.config.prototypes, state["prototypes.vectors"])
-        self.adapter = restore_adapter(self.config.adapter, state)
-        embeddings = state[f"class_embeddings.{first}"], state[f"class_embeddings.{second}"]
-        self._baked = FixedPrompts(ClassEmbeddings(*embeddings))
-        return self
-
-
-def check_fit(
-    global_: Tensor, local: Tensor, mask: Tensor | None, classes: ClassEmbeddings
-) -> None:
-    """Raise a ValueError unless these are features as wide as the class embeddings."""
-    check_features(global_, local, mask)
-    if global_.shape[1] != classes.global_.shape[1]:
-        raise ValueError(
-            f"features are {global_.shape[1]} wide but class embeddings "
-            f"{classes.global_.shape[1]}: they come from different models"
-        )

@@ -1,8 +1,8 @@
-"""Cached features with labels: what a recognizer is trained, started and judged on."""
+"""Cached features with labels: what a head is started, trained and evaluated on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
@@ -24,8 +24,8 @@ class ItemSet:
         targets: [N, C], 1 present, 0 absent, -1 unknown; int8, or float32 where some labels are
             soft: between 0 and 1, present with that weight.
         kind: "image" or "caption".
-        crops: the same images seen through windows, a set each, to be scored with them; none where
-            only the whole images count, as in training.
+        crops: crops of the same images, one set for each place of the crop, to be scored with them;
+            none where only the whole images count, as in training.
 
     Raises:
         ValueError: shapes disagree, features are not normalised, or an item has no position.
@@ -67,6 +67,11 @@ class ItemSet:
             self.global_[rows], self.local[rows], mask, self.targets[rows], self.kind, crops
         )
 
+    def batches(self, size: int = 256) -> Iterator[ItemSet]:
+        """The items in order, ``size`` at a time."""
+        for first in range(0, len(self), size):
+            yield self.take(torch.arange(first, min(first + size, len(self))))
+
     @staticmethod
     def join(sets: Sequence[ItemSet]) -> ItemSet:
         """All items of ``sets`` in order, without crops; positions are padded to the longest set.
@@ -98,11 +103,14 @@ class ItemSet:
         )
 
 
-def check_features(global_: Tensor, local: Tensor, mask: Tensor | None) -> None:
+def check_features(
+    global_: Tensor, local: Tensor, mask: Tensor | None, embedding_width: int | None = None
+) -> None:
     """Raise a ValueError that names the tensor, its shape and what was expected.
 
-    Lengths are checked on the global features and the first position alone: a whole pass over the
-    local features would cost as much as scoring them.
+    With ``embedding_width``, features must be as wide as the class embeddings. Lengths are checked
+    on the global features and the first position alone: a whole pass over the local features would
+    cost as much as scoring them.
     """
     if global_.ndim != 2:
         raise ValueError(f"global features have shape {list(global_.shape)}; expected [B, D]")
@@ -126,3 +134,8 @@ def check_features(global_: Tensor, local: Tensor, mask: Tensor | None) -> None:
         # Normalising a zero vector leaves it zero; float16 rounds lengths by less than 1e-3.
         if not bool((((lengths - 1).abs() < 1e-2) | (lengths == 0)).all()):
             raise ValueError(f"{name} features are not L2-normalised: divide them by their length")
+    if embedding_width is not None and width != embedding_width:
+        raise ValueError(
+            f"features are {width} wide but class embeddings {embedding_width}: they come from "
+            "different models"
+        )

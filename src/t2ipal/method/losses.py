@@ -24,12 +24,12 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits [B, C], targets [B, C]) -> scalar."""
 
 
-def ranking_hinge(logits: Tensor, targets: Tensor, margin: float = 1.0) -> Tensor:
+def _ranking_hinge(logits: Tensor, targets: Tensor, margin: float = 1.0) -> Tensor:
     """TaI-DPT's loss: mean over items of sum over pairs of max(0, m - s_pos + s_neg)."""
     return _hinge_of_items(logits, targets, margin).sum() / len(logits)
 
 
-def pair_normalised_hinge(logits: Tensor, targets: Tensor, margin: float = 1.0) -> Tensor:
+def _pair_normalised_hinge(logits: Tensor, targets: Tensor, margin: float = 1.0) -> Tensor:
     """The ranking hinge, each item's sum divided by its number of pairs.
 
     Without it an item with many labels outweighs the others by its number of pairs.
@@ -38,7 +38,7 @@ def pair_normalised_hinge(logits: Tensor, targets: Tensor, margin: float = 1.0) 
     return (_hinge_of_items(logits, targets, margin) / pairs.clamp_min(1)).sum() / len(logits)
 
 
-def ranking_log_sum_exp(logits: Tensor, targets: Tensor, margin: float = 0.0) -> Tensor:
+def _ranking_log_sum_exp(logits: Tensor, targets: Tensor, margin: float = 0.0) -> Tensor:
     """Mean over items of log(1 + sum over pairs of exp(m - s_pos + s_neg)).
 
     A smooth hinge that attends to the pairs ranked worst (Li et al., CVPR 2017, arXiv 1704.03135).
@@ -53,7 +53,7 @@ def ranking_log_sum_exp(logits: Tensor, targets: Tensor, margin: float = 0.0) ->
     return F.softplus(margin + highest + lowest).sum() / len(targets)
 
 
-def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+def _binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean over items of the sum over known classes of the cross-entropy."""
     losses = F.binary_cross_entropy_with_logits(
         logits, targets.to(logits).clamp_min(0), reduction="none"
@@ -61,7 +61,7 @@ def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return losses.masked_fill(targets < 0, 0).sum() / len(logits)
 
 
-def asymmetric(
+def _asymmetric(
     logits: Tensor,
     targets: Tensor,
     positive_focus: float = 1.0,
@@ -86,12 +86,12 @@ def asymmetric(
 def loss_function(config: LossConfig) -> Loss:
     """The loss that the configuration names, its constants bound."""
     losses: dict[str, Loss] = {
-        "hinge": partial(ranking_hinge, margin=config.margin),
-        "pair-hinge": partial(pair_normalised_hinge, margin=config.margin),
-        "log-sum-exp": partial(ranking_log_sum_exp, margin=config.margin),
-        "bce": binary_cross_entropy,
+        "hinge": partial(_ranking_hinge, margin=config.margin),
+        "pair-hinge": partial(_pair_normalised_hinge, margin=config.margin),
+        "log-sum-exp": partial(_ranking_log_sum_exp, margin=config.margin),
+        "bce": _binary_cross_entropy,
         "asymmetric": partial(
-            asymmetric,
+            _asymmetric,
             positive_focus=config.positive_focus,
             negative_focus=config.negative_focus,
             probability_shift=config.probability_shift,

@@ -24,7 +24,7 @@ All of them are settings of one head, so that they run on the same cached featur
   ``.../no-templates`` has captions from the file alone.
 - ``dualcoop``: the head of DualCoOp (Sun et al., NeurIPS 2022; constants of their code): a
   positive and a negative context of 16 tokens, trained by the asymmetric loss on every image there
-  is, drawn or real. ``dualcoop/real`` sees labelled real images alone, as in their paper;
+  is, generated or real. ``dualcoop/real`` sees labelled real images alone, as in their paper;
   ``dualcoop/per-class`` has contexts of its own for each class, which they advise against where few
   labels are known. The number of steps and the optimiser are this project's: with so few steps
   their SGD leaves it far behind (on 4 shots of the miniature's known style, epoch 10: mAP 70, with
@@ -60,7 +60,7 @@ from t2ipal.method.head_config import (
 class MethodConfig:
     """A method: its head, and how it is trained, or None where nothing is.
 
-    ``real_only``: of the images, it is trained on labelled real ones and not on drawn ones.
+    ``real_only``: of the images, it is trained on labelled real ones and not on generated ones.
     ``own_budget``: it keeps its epochs and batch size where a table gives all methods the same.
     ``pool_positions``: what :func:`t2ipal.clip.dense.image_encoder` makes its global features with.
     ``template_captions``: captions made of templates and class names are trained on too.

@@ -46,7 +46,7 @@ class Optimiser:
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
         for group in self._optimiser.param_groups:
-            group["lr"] = learning_rate(self.config, group["peak"], self.taken, self.steps)
+            group["lr"] = _learning_rate(self.config, group["peak"], self.taken, self.steps)
         self._optimiser.step()
         self._optimiser.zero_grad()
         self.taken += 1
@@ -78,7 +78,7 @@ class Optimiser:
             self.restore(current)
 
 
-def learning_rate(config: TrainConfig, peak: float, step: int, steps: int) -> float:
+def _learning_rate(config: TrainConfig, peak: float, step: int, steps: int) -> float:
     """The rate at ``step`` of ``steps``: the warm-up, then down from ``peak`` along a cosine.
 
     By the step, the cosine ends with the training. By the epoch, it is as long as all epochs and

@@ -51,7 +51,7 @@ class ClassTokens:
     def __post_init__(self) -> None:
         width = self.sos.shape[-1]
         if not self.names:
-            raise UserError("there is no class: a recognizer needs at least one.")
+            raise UserError("there is no class: a head needs at least one.")
         for number, name in enumerate(self.names):
             if name.ndim != 2 or name.shape[0] < 2 or name.shape[1] != width:
                 raise ValueError(
@@ -86,37 +86,37 @@ class PromptLayout:
     eos: Tensor
     shared: int
 
+    @classmethod
+    def of(cls, tokens: ClassTokens, context_tokens: int, position: ClassPosition) -> PromptLayout:
+        """One prompt per class with ``context_tokens`` holes.
+
+        The class name stands behind the context (``end``), in its middle or before it (``front``);
+        the full stop and EOS always come last.
+        """
+        before = {"end": context_tokens, "middle": context_tokens // 2, "front": 0}[position]
+        lengths = [1 + context_tokens + len(name) + 1 for name in tokens.names]
+        prompts = tokens.sos.new_zeros(len(lengths), max(lengths), tokens.sos.shape[-1])
+        slots = torch.empty(len(lengths), context_tokens, dtype=torch.long, device=prompts.device)
+        for row, (name, length) in enumerate(zip(tokens.names, lengths, strict=True)):
+            words, stop = name[:-1], name[-1]
+            start = 1 + before
+            end = start + len(words)
+            prompts[row, 0] = tokens.sos
+            prompts[row, start:end] = words
+            prompts[row, length - 2] = stop
+            prompts[row, length - 1] = tokens.eos_embedding
+            slots[row, :before] = torch.arange(1, start)
+            slots[row, before:] = torch.arange(end, end + context_tokens - before)
+        eos = torch.tensor(lengths, device=prompts.device) - 1
+        return cls(prompts, slots, eos, shared=1 + before)
+
     def fill(self, context: Tensor) -> Tensor:
         """Put ``context`` ([M, Wt] shared or [C, M, Wt]) into the holes: [C, T, Wt]."""
         index = self.slots[..., None].expand(-1, -1, self.tokens.shape[-1])  # [C, M, Wt]
         return self.tokens.scatter(1, index, context.expand_as(index))
 
 
-def lay_out(tokens: ClassTokens, context_tokens: int, position: ClassPosition) -> PromptLayout:
-    """Lay out one prompt a class with ``context_tokens`` holes.
-
-    The class name stands behind the context (``end``), in its middle or before it (``front``);
-    the full stop and EOS always come last.
-    """
-    before = {"end": context_tokens, "middle": context_tokens // 2, "front": 0}[position]
-    lengths = [1 + context_tokens + len(name) + 1 for name in tokens.names]
-    prompts = tokens.sos.new_zeros(len(lengths), max(lengths), tokens.sos.shape[-1])
-    slots = torch.empty(len(lengths), context_tokens, dtype=torch.long, device=prompts.device)
-    for row, (name, length) in enumerate(zip(tokens.names, lengths, strict=True)):
-        words, stop = name[:-1], name[-1]
-        start = 1 + before
-        end = start + len(words)
-        prompts[row, 0] = tokens.sos
-        prompts[row, start:end] = words
-        prompts[row, length - 2] = stop
-        prompts[row, length - 1] = tokens.eos_embedding
-        slots[row, :before] = torch.arange(1, start)
-        slots[row, before:] = torch.arange(end, end + context_tokens - before)
-    eos = torch.tensor(lengths, device=prompts.device) - 1
-    return PromptLayout(prompts, slots, eos, shared=1 + before)
-
-
-def start_context(config: PromptConfig, tokens: ClassTokens, generator: torch.Generator) -> Tensor:
+def _start_context(config: PromptConfig, tokens: ClassTokens, generator: torch.Generator) -> Tensor:
     """Context vectors to start from: [M, Wt], or [C, M, Wt] with a context per class.
 
     N(0, ``start_deviation``); with ``start="phrase"`` the phrase takes the places next to the
@@ -199,8 +199,8 @@ class LearnedPrompts(nn.Module):
     ) -> LearnedPrompts:
         """Prompts at their start, the same for the same ``seed`` on every device."""
         generator = torch.Generator().manual_seed(seed)
-        contexts = [start_context(config, tokens, generator) for _ in range(2)]
-        layout = lay_out(tokens, config.context_tokens, config.class_position)
+        contexts = [_start_context(config, tokens, generator) for _ in range(2)]
+        layout = PromptLayout.of(tokens, config.context_tokens, config.class_position)
         device = tokens.sos.device
         return cls(contexts[0].to(device), contexts[1].to(device), layout, text_encoder)
 

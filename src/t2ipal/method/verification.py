@@ -1,4 +1,4 @@
-"""Does a drawing show its labels, as far as the frozen CLIP can tell?
+"""Does a generated image show its labels, as far as the frozen CLIP can tell?
 
 A text-to-image model leaves out objects of its prompt and adds others (users of such data sets ask
 for this check first). CLIP's scores say little in absolute terms but rank the classes of one image,
@@ -16,8 +16,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from t2ipal.method.fusion import standardise
-from t2ipal.method.heatmap import attention, local_score, similarity_map
+from t2ipal.method.equations import heatmap, local_score, similarity, standardise
 from t2ipal.method.items import ItemSet
 from t2ipal.method.train_config import VerifyConfig
 
@@ -30,15 +29,15 @@ def evidence(items: ItemSet, classes: Tensor, temperature: float) -> Tensor:
         temperature: t_s of the class-wise heatmap.
     """
     parts = []
-    for rows in torch.arange(len(items)).split(256):
-        batch = items.take(rows)
-        similarity = similarity_map(batch.local.to(classes), classes)
-        local = local_score(attention(similarity, temperature, batch.mask), similarity)
-        parts.append(standardise(batch.global_.to(classes) @ classes.T) + standardise(local))
+    for batch in items.batches():
+        s_g = similarity(batch.global_.to(classes), classes)  # [B, C]
+        h = similarity(batch.local.to(classes), classes)  # [B, P, C]
+        s_l = local_score(heatmap(h, temperature, batch.mask), h)  # [B, C]
+        parts.append(standardise(s_g) + standardise(s_l))
     return torch.cat(parts) if parts else classes.new_zeros(0, len(classes))
 
 
-def outscored_by(targets: Tensor, scores: Tensor) -> Tensor:
+def _outscored_by(targets: Tensor, scores: Tensor) -> Tensor:
     """How many absent classes score above each class: [N, C] from labels and scores [N, C]."""
     absent = scores.masked_fill(targets != 0, -torch.inf).sort(dim=1).values
     not_above = torch.searchsorted(absent, scores.contiguous(), right=True)
@@ -52,7 +51,7 @@ def doubtful(targets: Tensor, scores: Tensor, patience: int) -> tuple[Tensor, Te
     seen where it outscores every label of the image. Unknown labels play no part.
     """
     present, absent = targets == 1, targets == 0
-    missing = present & (outscored_by(targets, scores) > patience)
+    missing = present & (_outscored_by(targets, scores) > patience)
     best = scores.masked_fill(~present, -torch.inf).amax(dim=1, keepdim=True)
     added = absent & present.any(dim=1, keepdim=True) & (scores > best)
     return missing, added
@@ -68,7 +67,7 @@ def verified(items: ItemSet, scores: Tensor, config: VerifyConfig) -> ItemSet:
         return items
     missing, added = doubtful(items.targets, scores, config.patience)
     if config.kind == "soft":
-        weights = config.patience / (config.patience + outscored_by(items.targets, scores))
+        weights = config.patience / (config.patience + _outscored_by(items.targets, scores))
         soft = torch.where(items.targets == 1, weights, items.targets)
         return replace(items, targets=soft.masked_fill(added, -1))
     left = ((items.targets == 1) & ~missing).any(dim=0)  # [C]

@@ -21,8 +21,8 @@ from t2ipal.clip.crops import cut, windows
 from t2ipal.datasets.pictures import load_image
 from t2ipal.errors import UserError, read_settings
 from t2ipal.files import atomic_path, write_text
-from t2ipal.method.build import restore_head
-from t2ipal.method.fusion import fuse_crops
+from t2ipal.method.checkpoint import restore_head, tuned_state
+from t2ipal.method.equations import fuse_crops
 from t2ipal.method.head import T2IPALHead
 from t2ipal.method.head_config import HeadConfig
 from t2ipal.tagger.thresholds import Thresholds
@@ -203,7 +203,7 @@ class Tagger:
         }
         text = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
         with atomic_path(folder / WEIGHTS) as temporary:
-            save_file(self.head.tuned_state(), temporary, {"config": json.dumps(config)})
+            save_file(tuned_state(self.head), temporary, {"config": json.dumps(config)})
         write_text(folder / CARD, model_card(self))
         write_text(folder / CONFIG, text)  # last: a folder with it is complete
         return folder

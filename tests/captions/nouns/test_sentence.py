@@ -20,7 +20,7 @@ from t2ipal.captions.nouns.lexicon import (
     readings,
     verb_forms,
 )
-from t2ipal.captions.nouns.sentence import _TOKEN, governor, negation_before, parse, tokenize
+from t2ipal.captions.nouns.sentence import _TOKEN, Sentence, tokenize
 
 
 @pytest.mark.parametrize(
@@ -62,11 +62,11 @@ def test_the_quick_way_cuts_like_the_pattern(text: str) -> None:
 @given(st.text(max_size=60))
 def test_any_text_can_be_parsed(text: str) -> None:
     words, joined = tokenize(text)
-    sentence = parse(words, joined)
+    sentence = Sentence.of(words, joined)
     assert all(0 <= position < len(words) for position in joined)
     assert len(sentence.words) == len(sentence.tags)
     for position in range(len(words)):
-        above = governor(sentence, position)
+        above = sentence.governor(position)
         assert -1 <= above.at < position
         assert above.at < above.start <= position
 
@@ -86,22 +86,22 @@ def test_any_text_can_be_parsed(text: str) -> None:
     ],
 )
 def test_governor(text: str, noun: str, above: str, start: str) -> None:
-    sentence = parse(*tokenize(text))
-    found = governor(sentence, sentence.words.index(noun))
+    sentence = Sentence.of(*tokenize(text))
+    found = sentence.governor(sentence.words.index(noun))
     assert sentence.words[found.at] == above
     assert " ".join(sentence.words[found.start : sentence.words.index(noun) + 1]) == start
 
 
 def test_negation_reaches_coordinated_phrases_only() -> None:
-    sentence = parse(*tokenize("no cars, buses or bikes"))
-    assert all(governor(sentence, at).negated for at in (1, 3, 5))
-    sentence = parse(*tokenize("no hat and a horse"))
-    assert governor(sentence, 1).negated and not governor(sentence, 4).negated
-    assert governor(sentence, 4).separate
-    sentence = parse(*tokenize("he is not wearing a tie"))
-    assert negation_before(sentence, 3)
-    sentence = parse(*tokenize("he is not only wearing a tie"))
-    assert not negation_before(sentence, 4)
+    sentence = Sentence.of(*tokenize("no cars, buses or bikes"))
+    assert all(sentence.governor(at).negated for at in (1, 3, 5))
+    sentence = Sentence.of(*tokenize("no hat and a horse"))
+    assert sentence.governor(1).negated and not sentence.governor(4).negated
+    assert sentence.governor(4).separate
+    sentence = Sentence.of(*tokenize("he is not wearing a tie"))
+    assert sentence.negation_before(3)
+    sentence = Sentence.of(*tokenize("he is not only wearing a tie"))
+    assert not sentence.negation_before(4)
 
 
 def test_readings() -> None:

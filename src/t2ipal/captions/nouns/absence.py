@@ -17,33 +17,21 @@ from t2ipal.captions.nouns.lexicon import (
     PREP,
     STOP,
     THIRD,
-    words,
+    word_lists,
 )
-from t2ipal.captions.nouns.match import Match
-from t2ipal.captions.nouns.sentence import Governor, Sentence, governor, negation_before
+from t2ipal.captions.nouns.match import Match, Rule
+from t2ipal.captions.nouns.sentence import Governor, Sentence
 
-ABSENCE_NOUNS = words(
-    "beware afraid scared empty free devoid lack lacks absence instead clear void bare none short"
-)
-"""Before "of": the thing is not there. "empty of people"."""
-
-ABSENCE_VERBS = words(
-    "lacks lacking lack missing needs needing need wants awaits awaiting await prohibiting "
-    "prohibits prohibited banning bans forbidding forbids"
-)
-"""Their object is not there: "missing a wheel", "prohibiting bicycles"."""
-
-PROSPECT_VERBS = words("waiting wait waits looking searching hunting calling asking hoping ready")
-"""Before "for": the thing is not there yet: "waiting for a train"."""
-
-REACHING_VERBS = words("catch hit kick receive return board buy find get meet")
-"""After "to": the thing is still out of reach."""
-
-_BANNED = words("prohibited forbidden absent banned")
-_NOT_SEEN = words("allowed permitted visible present seen")
+_WORDS = word_lists("absence")
+ABSENCE_NOUNS = _WORDS["absence_nouns"]
+ABSENCE_VERBS = _WORDS["absence_verbs"]
+PROSPECT_VERBS = _WORDS["prospect_verbs"]
+REACHING_VERBS = _WORDS["reaching_verbs"]
+_BANNED = _WORDS["banned"]
+_NOT_SEEN = _WORDS["not_seen"]
 
 
-def negation(sentence: Sentence, match: Match, above: Governor) -> str:
+def _negation(sentence: Sentence, match: Match, above: Governor) -> str:
     """ "no people", "without a car", "empty of people", "is not a dog", "dogs prohibited"."""
     if above.negated:
         return "" if _titled(sentence, match) else "negated"
@@ -63,11 +51,11 @@ def _governed(sentence: Sentence, above: Governor) -> str:
     if word in ("of", "from"):
         if before in ABSENCE_NOUNS:
             return "absent"
-        if sentence.tags[above.at - 1] & NOUN and governor(sentence, above.at - 1).negated:
+        if sentence.tags[above.at - 1] & NOUN and sentence.governor(above.at - 1).negated:
             return "negated"  # "no sign of people"
     if word in ABSENCE_VERBS:
         return "absent"
-    if tag & (AUX | GERUND | PAST | BASE | THIRD) and negation_before(sentence, above.at):
+    if tag & (AUX | GERUND | PAST | BASE | THIRD) and sentence.negation_before(above.at):
         return "negated"
     return ""
 
@@ -98,7 +86,7 @@ def _titled(sentence: Sentence, match: Match) -> bool:
     return False
 
 
-def prospect(sentence: Sentence, match: Match, above: Governor) -> str:
+def _prospect(sentence: Sentence, match: Match, above: Governor) -> str:
     """ "waiting for a train", "trying to catch a ball": it need not be there yet."""
     word, before = sentence.words[above.at], sentence.words[above.at - 1]
     if word == "for" and before in PROSPECT_VERBS:
@@ -108,3 +96,7 @@ def prospect(sentence: Sentence, match: Match, above: Governor) -> str:
     if word in REACHING_VERBS and before == "to":
         return "awaited"
     return ""
+
+
+NEGATED = Rule(_negation)
+AWAITED = Rule(_prospect)

@@ -11,80 +11,28 @@ from t2ipal.captions.nouns.lexicon import (
     PREP,
     STOP,
     SUBJECT,
-    words,
+    word_lists,
 )
 from t2ipal.captions.nouns.living import UNREAL, UNREAL_LIVING
-from t2ipal.captions.nouns.match import Match
-from t2ipal.captions.nouns.sentence import NAMING, Governor, Sentence, governor
+from t2ipal.captions.nouns.match import Match, Rule
+from t2ipal.captions.nouns.sentence import NAMING, Governor, Sentence
 
-DEPICTIONS = words(
-    "painting paintings drawing drawings sketch sketches statue statues sculpture sculptures "
-    "carving carvings figurine figurines poster posters mural murals sticker stickers logo logos "
-    "cartoon cartoons print prints graffiti silhouette silhouettes shape shapes replica replicas "
-    "mannequin mannequins costume costumes mask masks portrait portraits illustration "
-    "illustrations toy toys model models shadow shadows reflection reflections outline outlines "
-    "engraving engravings depiction depictions emblem design designs image images picture "
-    "pictures photo photos photograph photographs video videos sign signs symbol cutout cutouts "
-    "decal decals ornament ornaments magnet magnets tattoo tattoos likeness caricature animation "
-    "rendering effigy bust tapestry mosaic postcard ad advertisement billboard banner memory "
-    "memories book books story stories movie movies talk size sizes names idea smell sound sounds "
-    "fear love form style"
-)
-"""Before "of": what follows is shown, not there (unless the caption opens as a "photo of")."""
-
-FRAMES = words(
-    "photo photos photograph photographs picture pictures image images shot shots view views "
-    "video scene closeup close-up portrait snapshot pic pics photography"
-)
-"""At the head of a caption these frame it ("a photo of a dog"): what they show is in the image."""
-
-TAKING = words("take takes taking took taken snap snaps snapping snapped shoot shooting shoots")
-"""Before a frame: "taking a photo of a goose" has the goose there."""
-
-HOSTS = words("wall screen room shirt tv television cake building bus truck train magazine")
-"""A picture of something beside one of these is a thing that they carry."""
-
-CARRIERS = words(
-    "poster posters logo mural billboard banner wallpaper sticker stickers stamp shirt shirts "
-    "tshirt t-shirt tee sweater pajamas mug postcard painting drawing print cartoon flag"
-)
-"""Printed things: "a poster with a cat"."""
-
-SCREENS = words(
-    "screen poster billboard postcard stamp magazine tshirt tapestry mural painting canvas logo "
-    "wallpaper"
-)
-"""After "on a": the thing is shown there."""
-
-USED = words("old older oldest new newer newest late latest early vintage recent classic")
-"""Before "model": a make, no miniature: "an older model phone"."""
-
-SIMILE_HOSTS = words(
-    "items item things thing objects object animals animal foods food stuff vehicles vehicle "
-    "utensils fruits vegetables products devices furniture appliances tools birds people toppings "
-    "ingredients accessories supplies electronics traffic transportation pets"
-)
-"""Before "like": examples follow, not a comparison: "items like a laptop"."""
-
-ROLE_VERBS = words(
-    "dressed disguised used shaped known acts acting serving serves posing poses decorated styled "
-    "designed made fashioned doubles doubling repurposed described formed drawn painted carved "
-    "cut costumed masquerading"
-)
-"""Before "as": a role. "dressed as a cow", "used as a table"."""
-
-LIKENESS_VERBS = words(
-    "resemble resembles resembling resembled imitating imitates mimicking depicting"
-)
-
-ADS = words("ad ads advertisement advertisements advert commercial poster billboard sign promo")
-"""Before "for": "an ad for a car"."""
-
-THOUGHTS = words("dream dreams dreaming think thinks thinking talk talks talking speak speaks tale")
-"""Before "of" or "about": "dreams of horses"."""
+_WORDS = word_lists("depictions")
+DEPICTIONS = _WORDS["depictions"]
+FRAMES = _WORDS["frames"]
+TAKING = _WORDS["taking"]
+HOSTS = _WORDS["hosts"]
+CARRIERS = _WORDS["carriers"]
+SCREENS = _WORDS["screens"]
+USED = _WORDS["used"]
+SIMILE_HOSTS = _WORDS["simile_hosts"]
+ROLE_VERBS = _WORDS["role_verbs"]
+LIKENESS_VERBS = _WORDS["likeness_verbs"]
+ADS = _WORDS["ads"]
+THOUGHTS = _WORDS["thoughts"]
 
 
-def likeness(sentence: Sentence, match: Match, above: Governor) -> str:
+def _likeness(sentence: Sentence, match: Match, above: Governor) -> str:
     """ "looks like a boat", "dressed as a cow", "bigger than a dog", "a cat named Tiger"."""
     if sentence.words[match.start - 1] == '"' == sentence.words[match.end]:
         return "quoted"
@@ -107,7 +55,7 @@ def likeness(sentence: Sentence, match: Match, above: Governor) -> str:
     return ""
 
 
-def depiction(sentence: Sentence, match: Match, above: Governor) -> str:
+def _depiction(sentence: Sentence, match: Match, above: Governor) -> str:
     """ "painting of a horse", "toy car", "wooden horse", "poster with a cat"."""
     if above.start < match.start and not match.form.toy:
         for position in range(max(above.start, match.start - 4), match.start):
@@ -142,7 +90,7 @@ def _depicted(sentence: Sentence, above: Governor, depth: int) -> bool:
     # depicted thing is depicted too; what it sits on ("sitting on a bench") need not be.
     holds = word in ("with", "on") and not sentence.tags[index - 1] & GERUND
     if (holds or sentence.tags[index] & GERUND) and sentence.tags[index - 1] & NOUN:
-        return _depicted(sentence, governor(sentence, index - 1), depth - 1)
+        return _depicted(sentence, sentence.governor(index - 1), depth - 1)
     return False
 
 
@@ -152,7 +100,7 @@ def _frames_scene(sentence: Sentence, position: int) -> bool:
     So it does where it opens its clause, and in "taking a photo of"; a photo that hangs on
     something else in the caption ("a wall with a picture of") is a thing of its own.
     """
-    if sentence.words[governor(sentence, position).at] in TAKING:
+    if sentence.words[sentence.governor(position).at] in TAKING:
         return True
     for index in range(position - 1, -1, -1):
         word, tag = sentence.words[index], sentence.tags[index]
@@ -163,3 +111,7 @@ def _frames_scene(sentence: Sentence, position: int) -> bool:
         if word in HOSTS:
             return False
     return True
+
+
+LIKENESS = Rule(_likeness)
+DEPICTION = Rule(_depiction)

@@ -1,13 +1,18 @@
 """What the noun filter knows about English words, apart from any vocabulary.
 
-Closed word classes (determiners, prepositions, pronouns, auxiliaries ...) are listed here; the
-readings of every other word come from lemminflect's dictionary, which ships inside its package.
-A word's readings are bits of an int, so that a rule is a mask and a test.
+Closed word classes (determiners, prepositions, pronouns, auxiliaries ...) are listed in
+``words/readings.yaml``; the readings of every other word come from lemminflect's dictionary, which
+ships inside its package. A word's readings are bits of an int, so that a rule is a mask and a test.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib import resources
+
+import yaml
+
+_LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # text only: "no" and "on" are words
 
 # Closed classes.
 DET_ONE = 1 << 0  # a, an, another, each: the noun after it is singular
@@ -39,101 +44,35 @@ VERB = BASE | THIRD | GERUND | PAST
 CLOSED = (1 << 14) - 1
 
 
-def words(text: str) -> frozenset[str]:
-    """The words of ``text`` as a set."""
-    return frozenset(text.split())
+_READINGS = {name: bits for name, bits in list(globals().items()) if name.isupper()}
 
 
-_CLOSED: tuple[tuple[int, str], ...] = (
-    (DET_ONE, "a an another each every one this that either"),
-    (
-        DET,
-        "the some any these those several many few both all most much more numerous various "
-        "multiple such what other others certain two's",
-    ),
-    (DET | NEGATION, "no neither zero"),
-    (POSS, "his her its their my your our whose 's it's"),
-    (
-        NUMBER,
-        "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-        "sixteen seventeen eighteen nineteen twenty thirty forty fifty hundred hundreds thousand "
-        "thousands dozen dozens",
-    ),
-    (
-        PREP,
-        "of in on at by with from into onto upon over under above below beneath underneath behind "
-        "beside besides between among amongst amid near through throughout across along alongside "
-        "around against toward towards before after during inside outside within off about for "
-        "like unlike as than per via past beyond until till atop aboard opposite despite except "
-        "including to",
-    ),
-    (PREP | NEGATION, "without minus sans"),
-    (CONJ, "and or plus n &"),
-    (CONJ | NEGATION, "nor"),
-    (SUBJECT, "he she they we i who"),
-    (SUBJECT | OBJECT, "it you everyone everybody someone somebody anyone nobody"),
-    (
-        OBJECT,
-        "him them me us himself herself itself themselves myself yourself yourselves oneself",
-    ),
-    (AUX, "is are was were be been being am has have had having does do did doing 're 've"),
-    (
-        AUX | NEGATION,
-        "isn't aren't wasn't weren't hasn't haven't hadn't doesn't don't didn't won't can't "
-        "cannot couldn't wouldn't shouldn't mustn't isnt arent wasnt doesnt dont didnt cant wont",
-    ),
-    (MODAL, "can could will would may might must shall should let's"),
-    (NEGATION | ADVERB, "not never neither hardly scarcely"),
-    (
-        STOP,
-        ". ; : ! ? ( ) \" / while that's because but although though if when where whereas which "
-        "since so yet there",
-    ),
-    (COMMA, ","),
-    (
-        ADVERB,
-        "also often always sometimes usually just only even still then now here very too quite "
-        "almost nearly already again together apart away back forward forwards backward backwards "
-        "down up out indoors outdoors nearby overhead upside sideways upstream "
-        "downstream else ever soon once twice "
-        "ahead aside abroad home maybe perhaps rather really simply both "
-        "next close left right front far further long well",
-    ),
-)
+@cache
+def word_lists(name: str) -> dict[str, frozenset[str]]:
+    """The lists of ``words/<name>.yaml``, by their keys.
 
-_CLOSED_BITS: dict[str, int] = {}
-for _bits, _list in _CLOSED:
-    for _word in _list.split():
-        _CLOSED_BITS[_word] = _CLOSED_BITS.get(_word, 0) | _bits
-
-_MISSING: dict[str, int] = {
-    "": STOP,
-    # Words of captions that the dictionary lacks or reads in a way captions never use.
-    "frisbee": SINGULAR,
-    "selfie": SINGULAR,
-    "people": PLURAL,
-    "ox": SINGULAR,
-    "oxen": PLURAL,
-    "us": OBJECT,
-    "top": ADJECTIVE | SINGULAR,
-    "tabletop": SINGULAR,
-    "skate": SINGULAR | BASE,
-    "stainless": ADJECTIVE,
-    "drone": SINGULAR,
-    "wifi": SINGULAR,
-}
+    A list is a text: words with blanks between them, or phrases with commas between them.
+    """
+    source = resources.files("t2ipal.captions.nouns").joinpath("words", f"{name}.yaml")
+    lists: dict[str, str] = yaml.load(source.read_text(encoding="utf-8"), Loader=_LOADER)
+    return {
+        key: frozenset(map(str.strip, text.split(",")) if "," in text else text.split())
+        for key, text in lists.items()
+    }
 
 
-class Readings(dict[str, int]):
-    """Word -> its reading bits, looked up once a word."""
+class _Readings(dict[str, int]):
+    """Word -> its reading bits: the listed ones, and the dictionary's, looked up once per word."""
+
+    def __init__(self) -> None:
+        super().__init__({"": STOP, ",": COMMA})
+        for names, words in word_lists("readings").items():
+            for word in words:
+                for name in names.split():
+                    self[word] = self.get(word, 0) | _READINGS[name]
 
     def __missing__(self, word: str) -> int:
-        bits = _CLOSED_BITS.get(word)
-        if bits is None:
-            bits = _MISSING.get(word)
-        if bits is None:
-            bits = NUMBER if word.isdigit() else _dictionary(word)
-        self[word] = bits
+        self[word] = bits = NUMBER if word.isdigit() else _dictionary(word)
         return bits
 
 
@@ -164,7 +103,7 @@ def _dictionary(word: str) -> int:
     return bits
 
 
-readings = Readings()
+readings = _Readings()
 """The shared table: readings depend on the word alone."""
 
 _PLURALS: dict[str, tuple[str, ...]] = {
@@ -174,17 +113,10 @@ _PLURALS: dict[str, tuple[str, ...]] = {
     "folk": ("folks",),
 }
 
-_ALWAYS_PLURAL = words(
-    "people police cattle glasses eyeglasses sunglasses goggles scissors shears jeans pants shorts "
-    "trousers binoculars pliers tongs headphones clothes stairs pajamas groceries"
-)
-"""Plural only: not to be singularised."""
-
-_MANS = words("human german roman norman ottoman shaman talisman caiman cayman")
-"""Not compounds of "man": their plural ends in -s."""
-
-_UNMARKED = words("fish deer elk moose bison sheep shrimp salmon trout squid aircraft spacecraft")
-"""Nouns whose plural may look like the singular."""
+_WORDS = word_lists("lexicon")
+_ALWAYS_PLURAL = _WORDS["always_plural"]
+_MANS = _WORDS["mans"]
+_UNMARKED = _WORDS["unmarked"]
 
 
 @lru_cache(maxsize=16384)

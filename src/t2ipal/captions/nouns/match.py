@@ -1,4 +1,4 @@
-"""What a rule is given: a surface form and where it stands."""
+"""What a rule is, and what it is given: a surface form and where it stands."""
 
 from __future__ import annotations
 
@@ -38,5 +38,21 @@ class Match(NamedTuple):
     end: int
 
 
-Rule = Callable[[Sentence, Match, Governor], str]
+Objection = Callable[[Sentence, Match, Governor], str]
 """Gives the reason why the match names nothing in the picture, "" where it sees none."""
+
+
+def _always(form: Form) -> bool:
+    return True
+
+
+class Rule(NamedTuple):
+    """One way in which a class word does not name a thing in the picture.
+
+    Attributes:
+        objection: finds it.
+        applies: whether it can ever object to a form.
+    """
+
+    objection: Objection
+    applies: Callable[[Form], bool] = _always

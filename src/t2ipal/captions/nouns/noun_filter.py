@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from t2ipal.captions.nouns.compounds import STANDS_BEFORE
+from t2ipal.captions.nouns.match import Match
 from t2ipal.captions.nouns.phrases import Entry, PhraseTable
-from t2ipal.captions.nouns.rules import STANDS_BEFORE, Match, verdict
-from t2ipal.captions.nouns.sentence import Sentence, parse, tokenize
+from t2ipal.captions.nouns.rules import verdict
+from t2ipal.captions.nouns.sentence import Sentence, tokenize
 from t2ipal.vocabulary import Vocabulary
 
 
@@ -42,7 +44,7 @@ class NounFilter:
     """Finds the classes that captions name.
 
     All names, synonyms and their plurals are looked up longest first, together with the phrases
-    that only look like a class (:mod:`t2ipal.captions.nouns.idioms` and the vocabulary's
+    that only look like a class (``words/idioms.yaml`` and the vocabulary's
     ``excluding``); the rules of :mod:`t2ipal.captions.nouns.rules` then decide about each
     occurrence.
 
@@ -98,15 +100,15 @@ class NounFilter:
             if entry is None:
                 index += 1
                 continue
-            sentence = sentence or parse(words, joined)
+            sentence = sentence or Sentence.of(words, joined)
             if entry.names_classes:
-                self._judge(sentence, entry, index, found)
+                self._decide(sentence, entry, index, found)
             else:
                 self._shield(sentence, entry, index, found)
             index += len(entry.words)
         return found
 
-    def _judge(self, sentence: Sentence, entry: Entry, start: int, found: _Found) -> None:
+    def _decide(self, sentence: Sentence, entry: Entry, start: int, found: _Found) -> None:
         """A phrase that names classes, if its surroundings let it."""
         end = start + len(entry.words)
         reason = verdict(sentence, Match(entry.form, start, end), entry.rules)

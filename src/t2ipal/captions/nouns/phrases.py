@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass, field
 
-from t2ipal.captions.nouns.idioms import EXPRESSIONS, IDIOMS
-from t2ipal.captions.nouns.lexicon import VERB, noun_forms, readings, verb_forms
+from t2ipal.captions.nouns.lexicon import VERB, noun_forms, readings, verb_forms, word_lists
 from t2ipal.captions.nouns.living import TOYS, is_animate
-from t2ipal.captions.nouns.rules import Form, Rule, rules_for
+from t2ipal.captions.nouns.match import Form, Objection
+from t2ipal.captions.nouns.rules import rules_for
 from t2ipal.captions.nouns.sentence import tokenize
 from t2ipal.vocabulary import Vocabulary
 
@@ -31,7 +31,7 @@ class Entry:
 
     words: tuple[str, ...]
     form: Form
-    rules: tuple[Rule, ...]
+    rules: tuple[Objection, ...]
     classes: tuple[int, ...]
     contexts: tuple[tuple[int, frozenset[str]], ...]
     denied: tuple[int, ...]
@@ -172,14 +172,15 @@ def _meanings(vocabulary: Vocabulary) -> dict[str, _Meaning]:
                 meaning.denied[position] = None
     # Idioms in which no class word stands cannot hide one.
     class_words = {word for key in meanings for word in key.split()}
-    for phrase in IDIOMS:
+    idioms = dict(word_lists("idioms"))
+    expressions = idioms.pop("expressions")
+    for phrase in sorted(frozenset[str]().union(*idioms.values())):
         if not class_words.isdisjoint(_key(phrase).split()):
             for meaning in nouns(phrase):
                 meaning.idiom = True
-    for phrase in EXPRESSIONS:
+    for phrase in sorted(expressions):
         if not class_words.isdisjoint(phrase.split()):
-            meaning = meanings.setdefault(_key(phrase), _Meaning(singular=True))
-            meaning.idiom = True
+            meanings.setdefault(_key(phrase), _Meaning(singular=True)).idiom = True
     return meanings
 
 

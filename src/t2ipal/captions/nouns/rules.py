@@ -6,61 +6,46 @@ are about English, not about any vocabulary or data set; :func:`verdict` asks th
 
 from __future__ import annotations
 
-from t2ipal.captions.nouns.absence import negation, prospect
-from t2ipal.captions.nouns.compounds import STANDS_BEFORE, hyphen, modifier, possessive
-from t2ipal.captions.nouns.depictions import depiction, likeness
-from t2ipal.captions.nouns.lexicon import BASE, MODAL, THIRD, readings
-from t2ipal.captions.nouns.match import Form, Match, Rule
-from t2ipal.captions.nouns.senses import (
-    COLLECTIVES,
-    COLOUR_NOUNS,
-    FOOD_ANIMALS,
-    KIN_WORDS,
-    TINTS,
-    YOUNG,
-    activity,
-    collective,
-    colour,
-    kin,
-    meat,
+from t2ipal.captions.nouns.absence import AWAITED, NEGATED
+from t2ipal.captions.nouns.compounds import HYPHENATED, MODIFIER, POSSESSIVE
+from t2ipal.captions.nouns.depictions import DEPICTION, LIKENESS
+from t2ipal.captions.nouns.match import Form, Match, Objection
+from t2ipal.captions.nouns.senses import ACTIVITY, COLLECTIVE, COLOUR, KIN, MEAT
+from t2ipal.captions.nouns.sentence import Sentence
+from t2ipal.captions.nouns.verbs import VERBAL
+
+_OF_NOUNS = (
+    HYPHENATED,
+    POSSESSIVE,
+    COLLECTIVE,
+    COLOUR,
+    VERBAL,
+    MODIFIER,
+    NEGATED,
+    LIKENESS,
+    DEPICTION,
+    AWAITED,
+    MEAT,
+    KIN,
 )
-from t2ipal.captions.nouns.sentence import Sentence, governor
-from t2ipal.captions.nouns.verbs import verb
-
-__all__ = ["STANDS_BEFORE", "Form", "Match", "Rule", "rules_for", "verdict"]
+_OF_ACTIVITIES = (ACTIVITY, NEGATED)
 
 
-def rules_for(form: Form) -> tuple[Rule, ...]:
+def rules_for(form: Form) -> tuple[Objection, ...]:
     """The rules that can ever object to this form, in the order in which they are asked."""
-    if form.activity:
-        return (activity, negation)
-    phrase = form.phrase
-    asked: tuple[tuple[Rule, bool], ...] = (
-        (hyphen, True),
-        (possessive, True),
-        (collective, phrase in COLLECTIVES),
-        (colour, form.singular and (phrase in TINTS or phrase in COLOUR_NOUNS)),
-        (verb, " " not in phrase and bool(readings[phrase] & (BASE | THIRD | MODAL))),
-        (modifier, form.singular),
-        (negation, True),
-        (likeness, True),
-        (depiction, True),
-        (prospect, True),
-        (meat, phrase in FOOD_ANIMALS),
-        (kin, phrase in KIN_WORDS or phrase in YOUNG),
-    )
-    return tuple(rule for rule, applies in asked if applies)
+    asked = _OF_ACTIVITIES if form.activity else _OF_NOUNS
+    return tuple(rule.objection for rule in asked if rule.applies(form))
 
 
-def verdict(sentence: Sentence, match: Match, rules: tuple[Rule, ...]) -> str:
+def verdict(sentence: Sentence, match: Match, rules: tuple[Objection, ...]) -> str:
     """Why the match names nothing in the picture; "" where it does.
 
     Args:
         rules: ``rules_for(match.form)``.
     """
-    above = governor(sentence, match.start)
-    for rule in rules:
-        reason = rule(sentence, match, above)
+    above = sentence.governor(match.start)
+    for objection in rules:
+        reason = objection(sentence, match, above)
         if reason:
             return reason
     return ""

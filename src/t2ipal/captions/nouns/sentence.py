@@ -26,7 +26,7 @@ from t2ipal.captions.nouns.lexicon import (
     THIRD,
     VERB,
     readings,
-    words,
+    word_lists,
 )
 
 _TOKEN = re.compile(
@@ -36,27 +36,29 @@ _TOKEN = re.compile(
     r"|[.,;:!?()\"/&]|--|\u2013|\u2014"
 )
 
-PARTITIVES = words(
-    "piece pieces slice slices bunch bunches lot lots couple pair pairs bowl bowls plate plates "
-    "cup cups glass glasses bottle bottles group groups pile piles stack stacks row rows kind "
-    "kinds number variety set type types herd flock bit bits half halves dozens hundreds all some "
-    "one two three both any none many several few most each"
-)
-"""Before "of" these belong to the noun phrase that follows: "two pieces of fruit"."""
+_WORDS = word_lists("sentence")
+PARTITIVES = _WORDS["partitives"]
+TO_NOUN = _WORDS["to_noun"]
+NAMING = _WORDS["naming"]
 
-TO_NOUN = words(
-    "next close attached adjacent due similar opposed according tied belonging up back near "
-    "connected hooked devoted listening close-up prior thanks leading leads led talking speaking "
-    "clinging closest nearest chained strapped leashed secured fastened related down on over "
-    "relative parallel perpendicular listens talks speaks"
-)
-"""Before "to" these make it a preposition: "next to trains" is no infinitive."""
 
-NAMING = words(
-    "named called titled entitled labeled labelled nicknamed says saying say spells spelling "
-    "depicting depicts advertising advertises"
-)
-"""Verbs before a name or a text: "a dog named Bear", "a sign that says taxi"."""
+class Governor(NamedTuple):
+    """What a noun phrase hangs on.
+
+    Attributes:
+        at: position of the governing word (a preposition, a verb, ...), -1 at the beginning.
+        start: first position of the noun phrase itself, its determiner included.
+        determined: the phrase has a determiner, possessive or number.
+        negated: a "no" or "neither" reaches the phrase.
+        separate: the phrase is coordinated with one before it and has its own determiner
+            ("without a hat and *a dog*"): negation stops there.
+    """
+
+    at: int
+    start: int
+    determined: bool
+    negated: bool
+    separate: bool
 
 
 class Sentence(NamedTuple):
@@ -74,6 +76,67 @@ class Sentence(NamedTuple):
     words: list[str]
     tags: list[int]
     joined: frozenset[int]
+
+    @classmethod
+    def of(cls, words: list[str], joined: frozenset[int]) -> Sentence:
+        """What :func:`tokenize` gives, with the margin and the reading bits."""
+        return cls(words + _MARGIN, [*map(_read, words), *_STOPS], joined)
+
+    def governor(self, position: int) -> Governor:
+        """Walk left from ``position`` (the first word of a noun) to what governs its noun phrase.
+
+        Coordinated phrases share a governor: in "without a car or a bus" both hang on "without".
+        """
+        words, tags = self.words, self.tags
+        open_end = position  # the leftmost word taken into the present conjunct
+        start = -1
+        determined = own = False
+        separate = False
+        negated = False
+        index = position - 1
+        while index >= 0:
+            tag = tags[index]
+            if tag & (CONJ | COMMA):
+                if not _can_end_phrase(tags[index - 1]):
+                    break
+                if start < 0:
+                    start, determined = open_end, own
+                if own and words[index] not in ("or", "nor"):
+                    separate = True
+                own = False
+            elif tag & DET and tag & NEGATION:
+                negated = not separate
+                open_end, own = index, True
+            elif tag & OPENS_PHRASE:
+                open_end, own = index, True
+            elif words[index] == "of" and words[index - 1] in PARTITIVES:
+                own = False
+            elif own or tag & (CLOSED & ~ADVERB):
+                break
+            elif tag & (ADVERB | NOUN | ADJECTIVE | VERB):
+                if _is_verb(self, index, index + 1 == open_end):
+                    break
+                open_end = index
+            else:
+                open_end = index  # a word no dictionary knows: a name, most often
+            index -= 1
+        if start < 0:
+            start, determined = open_end, own
+        return Governor(index, start, determined, negated, separate)
+
+    def negation_before(self, index: int) -> bool:
+        """Does a "not" or "without" govern the verb at ``index``: "is not wearing"?"""
+        words, tags = self.words, self.tags
+        for position in range(index, max(index - 5, -1), -1):
+            tag = tags[position]
+            if tag & NEGATION:
+                return not (position + 1 < len(words) and words[position + 1] in ("only", "just"))
+            if position == index:
+                if not tag & (AUX | VERB | NEGATION):
+                    return False
+            elif not tag & (AUX | MODAL | ADVERB | VERB) or tag & STOP:
+                return False
+        return False
 
 
 _read = readings.__getitem__
@@ -105,73 +168,6 @@ def tokenize(text: str) -> tuple[list[str], frozenset[int]]:
         else:
             kept.append(word)
     return kept, frozenset(joined)
-
-
-def parse(words: list[str], joined: frozenset[int]) -> Sentence:
-    """Attach the margin and the reading bits."""
-    return Sentence(words + _MARGIN, [*map(_read, words), *_STOPS], joined)
-
-
-class Governor(NamedTuple):
-    """What a noun phrase hangs on.
-
-    Attributes:
-        at: position of the governing word (a preposition, a verb, ...), -1 at the beginning.
-        start: first position of the noun phrase itself, its determiner included.
-        determined: the phrase has a determiner, possessive or number.
-        negated: a "no" or "neither" reaches the phrase.
-        separate: the phrase is coordinated with one before it and has its own determiner
-            ("without a hat and *a dog*"): negation stops there.
-    """
-
-    at: int
-    start: int
-    determined: bool
-    negated: bool
-    separate: bool
-
-
-def governor(sentence: Sentence, position: int) -> Governor:
-    """Walk left from ``position`` (the first word of a noun) to what governs its noun phrase.
-
-    Coordinated phrases share a governor: in "without a car or a bus" both hang on "without".
-    """
-    words, tags = sentence.words, sentence.tags
-    open_end = position  # the leftmost word taken into the present conjunct
-    start = -1
-    determined = own = False
-    separate = False
-    negated = False
-    index = position - 1
-    while index >= 0:
-        tag = tags[index]
-        if tag & (CONJ | COMMA):
-            if not _can_end_phrase(tags[index - 1]):
-                break
-            if start < 0:
-                start, determined = open_end, own
-            if own and words[index] not in ("or", "nor"):
-                separate = True
-            own = False
-        elif tag & DET and tag & NEGATION:
-            negated = not separate
-            open_end, own = index, True
-        elif tag & OPENS_PHRASE:
-            open_end, own = index, True
-        elif words[index] == "of" and words[index - 1] in PARTITIVES:
-            own = False
-        elif own or tag & (CLOSED & ~ADVERB):
-            break
-        elif tag & (ADVERB | NOUN | ADJECTIVE | VERB):
-            if _is_verb(sentence, index, index + 1 == open_end):
-                break
-            open_end = index
-        else:
-            open_end = index  # a word no dictionary knows: a name, most often
-        index -= 1
-    if start < 0:
-        start, determined = open_end, own
-    return Governor(index, start, determined, negated, separate)
 
 
 def _can_end_phrase(tag: int) -> bool:
@@ -209,18 +205,3 @@ def _is_verb(sentence: Sentence, index: int, adjacent: bool) -> bool:
     if index and sentence.words[index - 1] == "to":
         return index < 2 or sentence.words[index - 2] not in TO_NOUN
     return bool(before & (PLURAL | MODAL) and not before & ADJECTIVE)
-
-
-def negation_before(sentence: Sentence, index: int) -> bool:
-    """Does a "not" or "without" govern the verb at ``index`` ("is not wearing", "doesn't have")?"""
-    words, tags = sentence.words, sentence.tags
-    for position in range(index, max(index - 5, -1), -1):
-        tag = tags[position]
-        if tag & NEGATION:
-            return not (position + 1 < len(words) and words[position + 1] in ("only", "just"))
-        if position == index:
-            if not tag & (AUX | VERB | NEGATION):
-                return False
-        elif not tag & (AUX | MODAL | ADVERB | VERB) or tag & STOP:
-            return False
-    return False

@@ -24,39 +24,21 @@ from t2ipal.captions.nouns.lexicon import (
     STOP,
     SUBJECT,
     THIRD,
-    words,
+    readings,
+    word_lists,
 )
-from t2ipal.captions.nouns.living import agents
-from t2ipal.captions.nouns.match import Match
+from t2ipal.captions.nouns.living import acts
+from t2ipal.captions.nouns.match import Form, Match, Rule
 from t2ipal.captions.nouns.sentence import TO_NOUN, Governor, Sentence
 
-PARTICLES = {
-    "bear": words("down up off out witness fruit resemblance left right"),
-    "bears": words("down up off out witness fruit resemblance semblance left right"),
-    "boats": words("across"),
-    "books": words("in into"),
-    "forks": words("over off"),
-    "horses": words("around"),
-    "sink": words("into down beneath under below"),
-    "sinks": words("into down beneath under below"),
-    "tie": words("up down together"),
-    "ties": words("up down together"),
-    "trains": words("hard"),
-}
-"""Verb and particle or set object, after a noun: "the storm bears down"."""
-
-MEASURES = words(
-    "few dozen couple pair bunch lot set hundred thousand variety number group stack pile row "
-    "line bowl plate basket box tray bag crate herd flock pack fleet series collection assortment "
-    "load million handful array half children's men's women's sets"
-)
-"""After "a" these license a plural: "a few trains"."""
-
-_HELPERS = words("help helps helping helped let lets")
-_DO = words("do does did don't doesn't didn't can't cannot won't couldn't")
+_WORDS = word_lists("verbs")
+PARTICLES = word_lists("particles")
+MEASURES = _WORDS["measures"]
+_HELPERS = _WORDS["helpers"]
+_DO = _WORDS["do"]
 
 
-def verb(sentence: Sentence, match: Match, above: Governor) -> str:
+def _verb(sentence: Sentence, match: Match, above: Governor) -> str:
     """The word is a verb where its surroundings leave no room for a noun."""
     tag = sentence.tags[match.start]
     if tag & MODAL:
@@ -92,8 +74,8 @@ def verb(sentence: Sentence, match: Match, above: Governor) -> str:
         return _after_singular(sentence, match, left, complement)
     # "men train dogs", "planes fly": plurals do not stand in front of nouns.
     plural = before & PLURAL and not before & SINGULAR
-    acts = complement or not match.form.animate or word_before not in agents()
-    return "a verb" if base and match.form.singular and plural and acts else ""
+    does = complement or not match.form.animate or not acts(word_before)
+    return "a verb" if base and match.form.singular and plural and does else ""
 
 
 def _complement_follows(sentence: Sentence, match: Match, third: bool) -> bool:
@@ -110,7 +92,7 @@ def _after_singular(sentence: Sentence, match: Match, left: int, complement: boo
     """ "the man trains" against "passenger trains": the singular noun at ``left``, then -s."""
     tags = sentence.tags
     tag, after = tags[left], sentence.tags[match.end]
-    agent = sentence.words[left] in agents()
+    agent = acts(sentence.words[left])
     if complement and (not tag & ADJECTIVE or sentence.tags[left - 1] & OPENS_PHRASE):
         return "a verb"  # "the plane leaves the airport"
     if tag & ADJECTIVE:
@@ -141,3 +123,10 @@ def _modal(sentence: Sentence, match: Match) -> str:
     if after & (BASE | SUBJECT | NEGATION | ADVERB) or following in ("be", "have", "do"):
         return "a verb"
     return "" if before & NOUN and not before & AUX else "a verb"
+
+
+def _reads_as_verb(form: Form) -> bool:
+    return " " not in form.phrase and bool(readings[form.phrase] & (BASE | THIRD | MODAL))
+
+
+VERBAL = Rule(_verb, _reads_as_verb)
