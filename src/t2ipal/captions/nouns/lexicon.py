@@ -12,8 +12,6 @@ from importlib import resources
 
 import yaml
 
-_LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # text only: "no" and "on" are words
-
 # Closed classes.
 DET_ONE = 1 << 0  # a, an, another, each: the noun after it is singular
 DET = 1 << 1  # the, some, these, several
@@ -43,8 +41,8 @@ NOUN = SINGULAR | PLURAL
 VERB = BASE | THIRD | GERUND | PAST
 CLOSED = (1 << 14) - 1
 
-
 _READINGS = {name: bits for name, bits in list(globals().items()) if name.isupper()}
+_LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # text only: "no" and "on" are words
 
 
 @cache
