@@ -59,7 +59,7 @@ def test_a_second_start_computes_nothing_and_says_so(tiny_run: TinyRun) -> None:
     assert {name: (tiny_run.folder / name).stat().st_mtime_ns for name in kept} == before
     assert result.comparison is not None and result.comparison.computed == 0
     text = "\n".join(said)
-    for sentence in ("done before", "nothing to draw", "every method was judged before"):
+    for sentence in ("done before", "nothing to generate", "every method was judged before"):
         assert sentence in text
 
 
