@@ -41,7 +41,7 @@ def test_images(kilobytes: int, tmp_path: Path) -> None:
         assert 0 < len(kept) < 40 and all(ImageStore(out).has(row) for row in kept.values())
         resize("4m")
         summary = generate(CAPTIONS, Noise(), out, batch_size=3, progress=False)
-        assert summary.kept == sum(not row.failed for row in kept.values())
+        assert summary.reused == sum(not row.failed for row in kept.values())
         assert tree(out) == tree(tmp_path / "whole")
 
 

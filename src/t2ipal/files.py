@@ -298,7 +298,7 @@ def _refuse_doubles(path: str | Path, node: yaml.Node) -> None:
 
 
 def append_jsonl(path: Path, row: object) -> None:
-    """Add a row, whole or not at all: a small journal is written anew with one more line."""
+    """Add a row, whole or not at all: a small journal is rewritten with one more line."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     write_text(path, text + to_json_line(row))
 

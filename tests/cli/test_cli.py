@@ -374,7 +374,7 @@ def test_a_finished_generate_is_recognised_without_loading_torch(tiny_run: TinyR
         str(drawn),
     ]
     lines = without_torch(*command, "--generator", config.generator, "--steps", "1")
-    assert lines[0].startswith("nothing to draw")
+    assert lines[0].startswith("nothing to generate")
 
 
 def test_label_does_not_load_torch(tmp_path: Path) -> None:

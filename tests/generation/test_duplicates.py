@@ -13,7 +13,6 @@ from PIL import Image
 from t2ipal.generation.duplicates import NEAR_BITS, fingerprint, near_duplicates
 from t2ipal.generation.generate import generate
 from t2ipal.generation.store import ImageRow, read_manifest
-from t2ipal.generation.summary import count_classes
 
 ROW = ImageRow(
     "", "c", 0, "a dog", ("dog",), (), 0, 0, "noise", "1", {}, "images/x.png", "0", (), (), (), ""
@@ -90,7 +89,6 @@ def test_a_generator_that_repeats_itself_is_told_and_counted(
     rows = read_manifest(tmp_path)
     distinct = len({row.fingerprint for row in rows})
     assert summary.near == len(rows) - distinct > 0
-    counts, near = count_classes(rows)
-    assert near == summary.near
-    assert counts["dog"].drawn == len(rows) and counts["dog"].near == near
+    dogs = summary.classes["dog"]
+    assert dogs.images == len(rows) and dogs.near == summary.near
     assert "near-duplicates" in "\n".join(summary.lines())

@@ -80,7 +80,7 @@ def test_a_second_import_reads_no_image_and_changes_nothing(
     assert len(list((tmp_path / "out").rglob("*.png"))) == 1 and before
 
 
-def test_a_cut_off_import_goes_on(tmp_path: Path, tree: Tree) -> None:
+def test_a_cut_off_import_resumes(tmp_path: Path, tree: Tree) -> None:
     source = folder_of(tmp_path / "in", "txt")
     import_images(source, VOCABULARY, tmp_path / "whole")
     good = (source / "three.webp").read_bytes()
@@ -94,21 +94,21 @@ def test_a_cut_off_import_goes_on(tmp_path: Path, tree: Tree) -> None:
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
 
-def test_a_drawn_set_goes_out_and_comes_back(
+def test_a_generated_set_goes_out_and_comes_back(
     tmp_path: Path, captions: Any, noise: Any, tree: Tree
 ) -> None:
-    generate(captions, noise(), tmp_path / "drawn", progress=False)
-    shards = pack(tmp_path / "drawn", tmp_path / "tars", per_shard=4)
+    generate(captions, noise(), tmp_path / "set", progress=False)
+    shards = pack(tmp_path / "set", tmp_path / "tars", per_shard=4)
     assert [path.name for path in shards] == ["000000.tar", "000001.tar", "000002.tar"]
     first = tree(tmp_path / "tars")
-    pack(tmp_path / "drawn", tmp_path / "tars", per_shard=4)
+    pack(tmp_path / "set", tmp_path / "tars", per_shard=4)
     assert tree(tmp_path / "tars") == first
-    rows = read_manifest(tmp_path / "drawn")
+    rows = read_manifest(tmp_path / "set")
     samples = list(read_samples(tmp_path / "tars"))
     assert [(s.key, s.caption) for s in samples] == [(row.id, row.caption) for row in rows]
     for sample, row in zip(samples, rows, strict=True):
-        drawn = Image.open(tmp_path / "drawn" / row.file)
-        assert np.array_equal(np.asarray(sample.image()), np.asarray(drawn))
+        image = Image.open(tmp_path / "set" / row.file)
+        assert np.array_equal(np.asarray(sample.image()), np.asarray(image))
     _, back = import_images(tmp_path / "tars", VOCABULARY, tmp_path / "back")
     assert len(back) == len(rows)  # every text names a class
     assert {row.sha256 for row in back} == {row.sha256 for row in rows}
@@ -158,10 +158,10 @@ def test_bad_sources_are_named(tmp_path: Path, captions: Any, noise: Any) -> Non
     assert "is there twice" in complaint(source, tmp_path / "twice")
     (source / "metadata.jsonl").write_text('{"file_name": "a/one.png", "text": "red"}\n')
     assert "none of the 1 captions names a class" in complaint(source)
-    generate(captions, noise(), tmp_path / "drawn", progress=False)
-    assert "holds drawn images" in complaint(source, tmp_path / "drawn")
+    generate(captions, noise(), tmp_path / "set", progress=False)
+    assert "holds generated images" in complaint(source, tmp_path / "set")
     with pytest.raises(UserError, match="at least 1, not 0"):
-        pack(tmp_path / "drawn", tmp_path / "tars", per_shard=0)
+        pack(tmp_path / "set", tmp_path / "tars", per_shard=0)
 
 
 def test_the_verbs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""generate() with a generator that draws in no time: bookkeeping, resume, redraws, refusals."""
+"""generate() with a generator that takes no time: bookkeeping, resume, retries, refusals."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from t2ipal.generation.store import read_manifest
 Tree = Callable[[Path], dict[str, bytes]]
 
 
-def run(captions: Sequence[Any], painter: Any, out: Path, **options: Any) -> Any:
-    return generate(captions, painter, out, progress=False, **options)
+def run(captions: Sequence[Any], generator: Any, out: Path, **options: Any) -> Any:
+    return generate(captions, generator, out, progress=False, **options)
 
 
 def images(files: dict[str, bytes]) -> dict[str, bytes]:
@@ -40,9 +40,9 @@ def test_manifest_follows_the_captions(tmp_path: Path, captions: Any, noise: Any
         used = {"device": "cpu", "dtype": "float32", "exact": True}
         assert row.settings == {**Settings().asked(), **used}
     assert len({row.seed for row in rows}) == len({row.sha256 for row in rows}) == 20
-    assert (summary.images, summary.drawn, summary.kept, summary.failed) == (20, 20, 0, 0)
+    assert (summary.images, summary.generated, summary.reused, summary.failed) == (20, 20, 0, 0)
     assert not summary.nothing_to_do
-    assert summary.lines()[0].startswith("drew 20 images")
+    assert summary.lines()[0].startswith("generated 20 images")
 
 
 def test_image_seeds_do_not_change_between_versions() -> None:
@@ -54,8 +54,8 @@ def test_batch_size_changes_nothing(
     tmp_path: Path, captions: Any, noise: Any, tree: Tree, batch_size: int
 ) -> None:
     spoil = lambda seed: "black" if seed % 3 == 0 else None  # noqa: E731
-    run(captions, noise(spoil), tmp_path / "a", batch_size=7, max_redraws=9)
-    run(captions, noise(spoil), tmp_path / "b", batch_size=batch_size, max_redraws=9)
+    run(captions, noise(spoil), tmp_path / "a", batch_size=7, max_retries=9)
+    run(captions, noise(spoil), tmp_path / "b", batch_size=batch_size, max_retries=9)
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
 
 
@@ -66,11 +66,11 @@ def test_order_changes_no_image(tmp_path: Path, captions: Any, noise: Any, tree:
     a, b = tree(tmp_path / "a"), tree(tmp_path / "b")
     assert images(a) == images(b)
     assert sorted(a["images.jsonl"].splitlines()) == sorted(b["images.jsonl"].splitlines())
-    run(captions, noise(), tmp_path / "b")  # the manifest takes the new order, nothing is drawn
+    run(captions, noise(), tmp_path / "b")  # the manifest takes the new order, nothing is generated
     assert tree(tmp_path / "b") == a
 
 
-def test_a_finished_run_draws_nothing(
+def test_a_finished_run_generates_nothing(
     tmp_path: Path, captions: Any, noise: Any, tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(captions, noise(), tmp_path)
@@ -80,8 +80,8 @@ def test_a_finished_run_draws_nothing(
     summary = run(captions, again, tmp_path)
     assert again.calls == [] and tree(tmp_path) == before
     assert (tmp_path / "images.jsonl").stat().st_mtime_ns == stamp
-    assert summary.nothing_to_do and (summary.drawn, summary.kept) == (0, 10)
-    assert summary.lines()[0].startswith("nothing to draw: all 10 images")
+    assert summary.nothing_to_do and (summary.generated, summary.reused) == (0, 10)
+    assert summary.lines()[0].startswith("nothing to generate: all 10 images")
 
 
 def test_a_finished_run_does_not_load_the_model(
@@ -91,9 +91,9 @@ def test_a_finished_run_does_not_load_the_model(
 
     def load(spec: str, **options: Any) -> Any:
         loads.append(spec)
-        painter = noise(revision=module.locate(spec).revision)
-        painter.spec = spec
-        return painter
+        generator = noise(revision=module.locate(spec).revision)
+        generator.spec = spec
+        return generator
 
     monkeypatch.setattr(TextToImage, "load", load)
     run(captions, str(tiny), tmp_path)
@@ -110,23 +110,25 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
     tmp_path: Path, captions: Any, noise: Any, tree: Tree, stop_after: int
 ) -> None:
     spoil = lambda seed: ("black", None, "flagged", None)[seed % 4]  # noqa: E731
-    run(captions, noise(spoil), tmp_path / "whole", batch_size=2, max_redraws=5)
-    painter = noise(spoil)
-    draw = painter.draw
+    run(captions, noise(spoil), tmp_path / "whole", batch_size=2, max_retries=5)
+    generator = noise(spoil)
+    original = generator.generate
 
-    def draw_or_stop(prompts: Sequence[str], seeds: Sequence[int]) -> Any:
-        if len(painter.calls) == stop_after:
+    def generate_or_stop(prompts: Sequence[str], seeds: Sequence[int]) -> Any:
+        if len(generator.calls) == stop_after:
             raise KeyboardInterrupt
-        return draw(prompts, seeds)
+        return original(prompts, seeds)
 
-    painter.draw = draw_or_stop
+    generator.generate = generate_or_stop
     with pytest.raises(KeyboardInterrupt):
-        run(captions, painter, tmp_path / "cut", batch_size=2, max_redraws=5)
+        run(captions, generator, tmp_path / "cut", batch_size=2, max_retries=5)
     assert (tmp_path / "cut/images.partial.jsonl").exists()
     second = noise(spoil)
-    run(captions, second, tmp_path / "cut", batch_size=3, max_redraws=5)
+    run(captions, second, tmp_path / "cut", batch_size=3, max_retries=5)
     assert tree(tmp_path / "cut") == tree(tmp_path / "whole")
-    assert second.drawn < sum(1 + len(row.rejected) for row in read_manifest(tmp_path / "whole"))
+    assert second.generated < sum(
+        1 + len(row.rejected) for row in read_manifest(tmp_path / "whole")
+    )
 
 
 def test_captions_and_copies_may_be_added(
@@ -135,12 +137,12 @@ def test_captions_and_copies_may_be_added(
     run(captions[3:7], noise(), tmp_path / "grown")
     more = noise()
     summary = run(captions, more, tmp_path / "grown", images_per_caption=2)
-    assert (summary.drawn, summary.kept, more.drawn) == (16, 4, 16)
+    assert (summary.generated, summary.reused, more.generated) == (16, 4, 16)
     run(captions, noise(), tmp_path / "fresh", images_per_caption=2)
     assert tree(tmp_path / "grown") == tree(tmp_path / "fresh")
 
 
-def test_changed_labels_reach_the_manifest_without_drawing(
+def test_changed_labels_reach_the_manifest_without_generating(
     tmp_path: Path, captions: Any, noise: Any, tree: Tree
 ) -> None:
     run(captions, noise(), tmp_path / "a")
@@ -151,13 +153,15 @@ def test_changed_labels_reach_the_manifest_without_drawing(
     assert read_manifest(tmp_path / "a")[0].labels == ("dog", "cat")
 
 
-def test_a_lost_image_is_drawn_again(tmp_path: Path, captions: Any, noise: Any, tree: Tree) -> None:
+def test_a_lost_image_is_generated_again(
+    tmp_path: Path, captions: Any, noise: Any, tree: Tree
+) -> None:
     run(captions, noise(), tmp_path)
     before = tree(tmp_path)
     rows = read_manifest(tmp_path)
     (tmp_path / rows[3].file).unlink()
     (tmp_path / rows[5].file).write_bytes(b"cut short")
-    assert run(captions, noise(), tmp_path).drawn == 2
+    assert run(captions, noise(), tmp_path).generated == 2
     assert tree(tmp_path) == before
 
 
@@ -173,7 +177,7 @@ def test_captions_without_labels_are_left_out_and_counted(
     assert not (tmp_path / "none").exists()
 
 
-def test_bad_drawings_are_drawn_again_with_the_next_seed(
+def test_bad_images_are_retried_with_the_next_seed(
     tmp_path: Path, captions: Any, noise: Any
 ) -> None:
     seed_of = Identity("", None, {}, 0).image_seed
@@ -182,11 +186,16 @@ def test_bad_drawings_are_drawn_again_with_the_next_seed(
         seed_of("c4", 0, 0): "flat",
         seed_of("c4", 0, 1): "flagged",
     }
-    painter = noise(faults.get)
-    summary = run(captions, painter, tmp_path, batch_size=4)
+    generator = noise(faults.get)
+    summary = run(captions, generator, tmp_path, batch_size=4)
     rows = {row.caption_id: row for row in read_manifest(tmp_path)}
     assert summary.rejected == {"black": 1, "flagged": 1, "flat": 1}
-    assert (summary.images, summary.drawn, summary.failed, painter.drawn) == (10, 10, 0, 13)
+    assert (summary.images, summary.generated, summary.failed, generator.generated) == (
+        10,
+        10,
+        0,
+        13,
+    )
     assert any(line.endswith("next seed: 1 black, 1 flagged, 1 flat") for line in summary.lines())
     assert rows["c1"].attempt == 1 and rows["c1"].seed == seed_of("c1", 0, 1)
     assert [(entry.seed, entry.reason) for entry in rows["c4"].rejected] == [
@@ -204,43 +213,43 @@ def test_an_image_that_always_fails_is_left_out_and_not_tried_for_ever(
 ) -> None:
     seed_of = Identity("", None, {}, 0).image_seed
     hopeless = {seed_of("c1", 0, attempt): "flagged" for attempt in range(4)}
-    summary = run(captions, noise(hopeless.get), tmp_path / "a", max_redraws=2)
+    summary = run(captions, noise(hopeless.get), tmp_path / "a", max_retries=2)
     assert (summary.images, summary.failed, summary.rejected) == (9, 1, {"flagged": 3})
     assert "c1" not in {row.caption_id for row in read_manifest(tmp_path / "a")}
     assert (tmp_path / "a/failed.jsonl").exists()
     before = tree(tmp_path / "a")
 
     again = noise(hopeless.get)
-    assert run(captions, again, tmp_path / "a", max_redraws=2).nothing_to_do
+    assert run(captions, again, tmp_path / "a", max_retries=2).nothing_to_do
     assert again.calls == [] and tree(tmp_path / "a") == before
 
     # more patience: it goes on at the next attempt, and ends like a run that had it from the start
     patient = noise(hopeless.get)
-    assert run(captions, patient, tmp_path / "a", max_redraws=5).images == 10
-    assert patient.drawn == 2
-    run(captions, noise(hopeless.get), tmp_path / "b", max_redraws=5)
+    assert run(captions, patient, tmp_path / "a", max_retries=5).images == 10
+    assert patient.generated == 2
+    run(captions, noise(hopeless.get), tmp_path / "b", max_retries=5)
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
 
 
-def test_a_generator_that_draws_nothing_usable_stops_early(
+def test_a_generator_without_usable_images_stops_early(
     tmp_path: Path, captions: Any, noise: Any
 ) -> None:
     many = [replace(caption, id=f"{caption.id}-{n}") for caption in captions for n in range(20)]
-    painter = noise(lambda seed: "black")
-    with pytest.raises(UserError, match=r"not one drawing was usable \(64 black\)"):
-        run(many, painter, tmp_path / "a", max_redraws=1)
-    assert painter.drawn < 100
-    with pytest.raises(UserError, match=r"not one drawing was usable \(10 black\)"):
-        run(captions, noise(lambda seed: "black"), tmp_path / "b", max_redraws=0)
+    generator = noise(lambda seed: "black")
+    with pytest.raises(UserError, match=r"not one generated image was usable \(64 black\)"):
+        run(many, generator, tmp_path / "a", max_retries=1)
+    assert generator.generated < 100
+    with pytest.raises(UserError, match=r"not one generated image was usable \(10 black\)"):
+        run(captions, noise(lambda seed: "black"), tmp_path / "b", max_retries=0)
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (dict(seed=1), "drawn with seed"),
-        (dict(painter=dict(settings=Settings(steps=9))), "drawn with steps None, not 9"),
-        (dict(painter=dict(settings=Settings(guidance=2.0))), "guidance None, not 2.0"),
-        (dict(painter=dict(revision="abd")), "revision 'abc', not 'abd'"),
+        (dict(seed=1), "generated with seed"),
+        (dict(generator=dict(settings=Settings(steps=9))), "generated with steps None, not 9"),
+        (dict(generator=dict(settings=Settings(guidance=2.0))), "guidance None, not 2.0"),
+        (dict(generator=dict(revision="abd")), "revision 'abc', not 'abd'"),
         (dict(spec="other"), "generator 'noise', not 'other'"),
         (dict(caption="a wolf"), "caption 'a dog on the grass', not 'a wolf'"),
         (dict(drop=True), "caption 'c0', copy 0, is not asked for"),
@@ -251,29 +260,29 @@ def test_images_of_another_job_are_not_mixed_in(
 ) -> None:
     run(captions, noise(), tmp_path / "a")
     before = tree(tmp_path / "a")
-    painter = noise(**change.get("painter", {}))
-    painter.spec = change.get("spec", "noise")
+    generator = noise(**change.get("generator", {}))
+    generator.spec = change.get("spec", "noise")
     if "caption" in change:
         captions[0] = replace(captions[0], caption=change["caption"])
     if "drop" in change:
         del captions[0]
     seed = change.get("seed", 0)
     with pytest.raises(UserError, match=sentence) as caught:
-        run(captions, painter, tmp_path / "a", seed=seed)
+        run(captions, generator, tmp_path / "a", seed=seed)
     assert "--overwrite" in str(caught.value)
-    assert tree(tmp_path / "a") == before and painter.calls == []
+    assert tree(tmp_path / "a") == before and generator.calls == []
 
-    run(captions, painter, tmp_path / "a", seed=seed, overwrite=True)
-    run(captions, painter, tmp_path / "b", seed=seed)
+    run(captions, generator, tmp_path / "a", seed=seed, overwrite=True)
+    run(captions, generator, tmp_path / "b", seed=seed)
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
 
 
 def test_overwrite_keeps_what_belongs(tmp_path: Path, captions: Any, noise: Any) -> None:
     run(captions, noise(), tmp_path)
     captions[0] = replace(captions[0], caption="a wolf")
-    painter = noise()
-    summary = run(captions, painter, tmp_path, overwrite=True)
-    assert (summary.drawn, summary.kept, painter.drawn) == (1, 9, 1)
+    generator = noise()
+    summary = run(captions, generator, tmp_path, overwrite=True)
+    assert (summary.generated, summary.reused, generator.generated) == (1, 9, 1)
 
 
 def test_the_device_does_not_make_another_job(tmp_path: Path, captions: Any, noise: Any) -> None:
@@ -292,7 +301,7 @@ def test_exact_images_serve_all_and_others_only_where_that_is_not_asked(
     assert run(captions, noise(), tmp_path / "asked").nothing_to_do
     run(captions, noise(exact=False), tmp_path / "gpu")
     assert run(captions, noise(exact=False), tmp_path / "gpu").nothing_to_do
-    with pytest.raises(UserError, match="drawn with exact False, not True"):
+    with pytest.raises(UserError, match="generated with exact False, not True"):
         run(captions, noise(settings=asked), tmp_path / "gpu")
 
 
@@ -301,7 +310,7 @@ def test_exact_images_serve_all_and_others_only_where_that_is_not_asked(
     [
         (dict(images_per_caption=0), "images_per_caption must be at least 1"),
         (dict(batch_size=0), "batch_size must be at least 1"),
-        (dict(max_redraws=-1), "max_redraws must be at least 0"),
+        (dict(max_retries=-1), "max_retries must be at least 0"),
     ],
 )
 def test_bad_numbers(

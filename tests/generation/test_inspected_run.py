@@ -1,4 +1,4 @@
-"""generate() with an inspector: what is unseen is drawn again, what is doubtful is written down."""
+"""generate() with an inspector: what is unseen is rejected, what is doubtful is written down."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from t2ipal.files import read_jsonl
 from t2ipal.generation.generate import generate
 from t2ipal.generation.screening import Finding
 from t2ipal.generation.store import read_manifest
-from t2ipal.generation.summary import DrawnCount
+from t2ipal.generation.summary import ClassCount
 
 Tree = Callable[[Path], dict[str, bytes]]
 
@@ -44,16 +44,16 @@ class Brightness:
         return Finding(tuple(sorted(labels - seen)), tuple(sorted(seen - labels)))
 
 
-def run(captions: Sequence[Any], painter: Any, out: Path, **options: Any) -> Any:
-    options = {"inspector": Brightness(), "max_redraws": 40} | options
-    return generate(captions, painter, out, progress=False, **options)
+def run(captions: Sequence[Any], generator: Any, out: Path, **options: Any) -> Any:
+    options = {"inspector": Brightness(), "max_retries": 40} | options
+    return generate(captions, generator, out, progress=False, **options)
 
 
 def first_pixel(path: Path) -> tuple[int, ...]:
     return tuple(np.asarray(Image.open(path))[0, 0].tolist())
 
 
-def test_unseen_drawings_are_drawn_again_and_kept_to_be_looked_at(
+def test_unseen_images_are_retried_and_kept_to_be_looked_at(
     tmp_path: Path, captions: Any, noise: Any
 ) -> None:
     summary = run(captions, noise(), tmp_path)
@@ -67,14 +67,15 @@ def test_unseen_drawings_are_drawn_again_and_kept_to_be_looked_at(
         for entry in row.rejected:
             assert first_pixel(tmp_path / entry.file)[0] < 128
         assert row.settings["inspector"] == {"limit": 128}
-    thrown = sum(row.attempt for row in rows)
-    assert summary.rejected == {"unseen": thrown} and thrown > 2
+    rejected = sum(row.attempt for row in rows)
+    assert summary.rejected == {"unseen": rejected} and rejected > 2
     added = sum(bool(row.added) for row in rows)
     assert summary.classes == {
-        "cat": DrawnCount(0, 0, added, 0, 0),
-        "dog": DrawnCount(10, 0, 0, thrown, 0),
+        "cat": ClassCount(0, 0, added, 0, 0),
+        "dog": ClassCount(10, 0, 0, rejected, 0),
     }
-    assert "thrown away" in "\n".join(summary.lines())
+    assert "rejected and retried with the next seed" in "\n".join(summary.lines())
+    assert "found unasked" in "\n".join(summary.lines())
 
 
 def test_one_label_that_is_seen_is_enough_and_the_other_is_doubtful(
@@ -96,10 +97,10 @@ def test_batches_and_a_killed_run_change_nothing(
     run(captions, noise(), tmp_path / "a")
 
     class Dying(noise):  # type: ignore[misc]
-        def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> Any:
-            if self.drawn >= 6:
+        def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> Any:
+            if self.generated >= 6:
                 raise KeyboardInterrupt
-            return super().draw(prompts, seeds)
+            return super().generate(prompts, seeds)
 
     with pytest.raises(KeyboardInterrupt):
         run(captions, Dying(), tmp_path / "b", batch_size=2)
@@ -113,7 +114,7 @@ def test_batches_and_a_killed_run_change_nothing(
 def test_what_is_never_seen_is_a_failure_and_the_rest_goes_on(
     tmp_path: Path, captions: Any, noise: Any
 ) -> None:
-    summary = run(captions, noise(), tmp_path, max_redraws=0)
+    summary = run(captions, noise(), tmp_path, max_retries=0)
     failed = [row for _, row in read_jsonl(tmp_path / "failed.jsonl")]
     assert 0 < len(failed) == summary.failed < 10
     for row in failed:
@@ -124,7 +125,7 @@ def test_what_is_never_seen_is_a_failure_and_the_rest_goes_on(
 def test_another_inspector_makes_other_images(tmp_path: Path, captions: Any, noise: Any) -> None:
     run(captions, noise(), tmp_path)
     for inspector in (Brightness(64), None):
-        with pytest.raises(UserError, match="drawn with inspector"):
+        with pytest.raises(UserError, match="generated with inspector"):
             run(captions, noise(), tmp_path, inspector=inspector)
     run(captions, noise(), tmp_path, inspector=None, overwrite=True)
     assert not list((tmp_path / "rejected").iterdir())

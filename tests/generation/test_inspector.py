@@ -51,7 +51,7 @@ def test_clip_sees_what_is_there_and_misses_what_is_not() -> None:
     )
 
 
-def test_a_finding_depends_on_its_drawing_alone() -> None:
+def test_a_finding_depends_on_its_image_alone() -> None:
     inspector = ClipInspector(ClipSettings(), VOCABULARY, patience=0)
     images, rows = [scene.image for scene in SCENES], [labelled(("dog", "car"))] * len(SCENES)
     together = inspector.inspect(images, rows)
@@ -59,7 +59,7 @@ def test_a_finding_depends_on_its_drawing_alone() -> None:
     assert together == alone and len(set(together)) > 2
 
 
-def test_doubts_become_unknown_but_no_class_loses_all_its_drawings(tiny_run: TinyRun) -> None:
+def test_doubts_become_unknown_but_no_class_loses_all_its_images(tiny_run: TinyRun) -> None:
     vocabulary = Vocabulary.load(tiny_run.folder / "vocabulary.yaml")
     row = read_manifest(tiny_run.folder)[0]
     rows = [
@@ -73,7 +73,7 @@ def test_doubts_become_unknown_but_no_class_loses_all_its_drawings(tiny_run: Tin
     assert targets.tolist() == [[1, 0, -1, -1, 0, -1], [0, 0, 1, 0, 0, 0], [1, 0, 0, 0, 1, 0]]
 
 
-def test_a_run_with_inspection_redraws_and_shows_it(tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_a_run_with_inspection_retries_and_shows_it(tiny_run: TinyRun, tmp_path: Path) -> None:
     assert isinstance(tiny_run.config, RunConfig)
     train = TrainConfig(epochs=1, batch_size=16)
     config = replace(
@@ -90,11 +90,11 @@ def test_a_run_with_inspection_redraws_and_shows_it(tiny_run: TinyRun, tmp_path:
     rows = read_manifest(tmp_path / "run")
     assert any(row.missing for row in rows) and any(row.added for row in rows)
     assert all(row.seen for row in rows)
-    assert "seen unasked" in "\n".join(said)
+    assert "found unasked" in "\n".join(said)
     assert (tmp_path / "run" / "inspected.png").stat().st_size > 1000
     again: list[str] = []
     run(config, tmp_path / "run", say=again.append, progress=False)
-    assert any("nothing to draw" in line for line in again)
+    assert any("nothing to generate" in line for line in again)
 
 
 def test_generate_inspects_on_the_command_line(

@@ -22,17 +22,17 @@ import sys, time
 import numpy as np
 from PIL import Image
 from t2ipal.captions.labelled import LabelledCaption
-from t2ipal.generation.generate import Drawn, Settings, generate
+from t2ipal.generation.generate import GeneratedImage, Settings, generate
 
 class Noise:
     spec, revision, settings = "noise", "1", Settings()
-    drawn_on = {"device": "cpu", "dtype": "float32"}
+    generated_on = {"device": "cpu", "dtype": "float32"}
 
-    def draw(self, prompts, seeds):
+    def generate(self, prompts, seeds):
         time.sleep(float(sys.argv[2]))
-        sizes = [0 if seed % 5 == 0 else 256 for seed in seeds]  # every fifth drawing is black
+        sizes = [0 if seed % 5 == 0 else 256 for seed in seeds]  # every fifth image is black
         return [
-            Drawn(Image.fromarray(np.random.default_rng(seed).integers(
+            GeneratedImage(Image.fromarray(np.random.default_rng(seed).integers(
                 0, max(size, 1), (48, 48, 3), dtype=np.uint8)), False)
             for seed, size in zip(seeds, sizes)
         ]
@@ -47,13 +47,13 @@ from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.generation.generate import Settings, TextToImage, generate
 
 class Slow(TextToImage):
-    def draw(self, prompts, seeds):
+    def generate(self, prompts, seeds):
         time.sleep(0.2)
-        return super().draw(prompts, seeds)
+        return super().generate(prompts, seeds)
 
 captions = [LabelledCaption(f"c{n}", f"a dog and {n} cats", ("dog",), (), {}) for n in range(16)]
-painter = Slow.load(sys.argv[2], settings=Settings(steps=3, device="cpu"))
-generate(captions, painter, sys.argv[1], batch_size=2, progress=False)
+generator = Slow.load(sys.argv[2], settings=Settings(steps=3, device="cpu"))
+generate(captions, generator, sys.argv[1], batch_size=2, progress=False)
 """
 
 
@@ -105,9 +105,9 @@ def test_diffusion_killed_and_resumed_with_another_batch_size(
     captions = [
         LabelledCaption(f"c{n}", f"a dog and {n} cats", ("dog",), (), {}) for n in range(16)
     ]
-    painter = TextToImage.load(str(tiny), settings=Settings(steps=3, device="cpu"))
-    summary = generate(captions, painter, tmp_path / "killed", batch_size=8, progress=False)
-    assert (summary.kept, summary.drawn) == (survived, 16 - survived)
-    generate(captions, painter, tmp_path / "whole", batch_size=1, progress=False)
+    generator = TextToImage.load(str(tiny), settings=Settings(steps=3, device="cpu"))
+    summary = generate(captions, generator, tmp_path / "killed", batch_size=8, progress=False)
+    assert (summary.reused, summary.generated) == (survived, 16 - survived)
+    generate(captions, generator, tmp_path / "whole", batch_size=1, progress=False)
     assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
     assert len(tree(tmp_path / "whole")) == 17

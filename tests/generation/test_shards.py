@@ -1,4 +1,4 @@
-"""Several processes share a job: each image is drawn once, and the bytes are those of one."""
+"""Several processes share a job: each image is generated once, and the bytes are those of one."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from t2ipal.parallel.sharding import Shard
 Tree = Callable[[Path], dict[str, bytes]]
 
 
-def run(captions: Sequence[Any], painter: Any, out: Path, **options: Any) -> GenerateSummary:
-    return generate(captions, painter, out, progress=False, images_per_caption=3, **options)
+def run(captions: Sequence[Any], generator: Any, out: Path, **options: Any) -> GenerateSummary:
+    return generate(captions, generator, out, progress=False, images_per_caption=3, **options)
 
 
 @given(st.text(), st.integers(1, 9))
@@ -46,10 +46,10 @@ def test_parts_in_any_order_make_the_bytes_of_one_process(
 ) -> None:
     spoil = lambda seed: "black" if seed % 4 == 0 else None  # noqa: E731
     run(captions, noise(spoil), tmp_path / "one")
-    drawn = 0
+    generated = 0
     for place, index in enumerate((2, 0, 1)):
         summary = run(captions, noise(spoil), tmp_path / "three", shard=Shard(index, 3))
-        drawn += summary.drawn
+        generated += summary.generated
         if place < 2:
             assert summary.missing > 0 and not (tmp_path / "three" / "images.jsonl").exists()
             assert "of other shards are missing" in summary.lines()[0]
@@ -58,7 +58,7 @@ def test_parts_in_any_order_make_the_bytes_of_one_process(
             again = noise(spoil)
             repeated = run(captions, again, tmp_path / "three", shard=Shard(index, 3))
             assert repeated.nothing_to_do and again.calls == []
-    assert summary.missing == 0 and drawn == summary.images
+    assert summary.missing == 0 and generated == summary.images
     assert tree(tmp_path / "one") == tree(tmp_path / "three")
 
 
@@ -69,7 +69,7 @@ def test_one_process_finishes_what_lost_shards_left(
     run(captions, noise(), tmp_path / "left", shard=Shard(1, 4))
     rest = noise()
     summary = run(captions, rest, tmp_path / "left")
-    assert rest.drawn == summary.drawn < summary.images == 30
+    assert rest.generated == summary.generated < summary.images == 30
     assert tree(tmp_path / "one") == tree(tmp_path / "left")
 
 
@@ -102,16 +102,16 @@ import numpy as np
 from PIL import Image
 from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.parallel.sharding import Shard
-from t2ipal.generation.generate import Drawn, Settings, generate
+from t2ipal.generation.generate import GeneratedImage, Settings, generate
 
 class Noise:
     spec, revision, settings = "noise", "1", Settings()
-    drawn_on = {"device": "cpu", "dtype": "float32"}
+    generated_on = {"device": "cpu", "dtype": "float32"}
 
-    def draw(self, prompts, seeds):
+    def generate(self, prompts, seeds):
         time.sleep(0.03)
         return [
-            Drawn(Image.fromarray(np.random.default_rng(seed).integers(
+            GeneratedImage(Image.fromarray(np.random.default_rng(seed).integers(
                 0, 256 if seed % 5 else 1, (32, 32, 3), dtype=np.uint8)), False)
             for seed in seeds
         ]

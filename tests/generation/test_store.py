@@ -18,7 +18,7 @@ Tree = Callable[[Path], dict[str, bytes]]
 
 
 def make_row(store: ImageStore, number: int, **changes: Any) -> ImageRow:
-    """A row whose image is drawn and saved."""
+    """A row whose image is saved."""
     id = image_id(f"c{number}", 0)
     pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     file, sha256 = store.save(Image.fromarray(pixels), id)

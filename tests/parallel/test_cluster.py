@@ -149,7 +149,7 @@ def test_images_are_those_of_one_process_though_a_worker_is_killed_and_a_node_lo
         CAPTIONS, noise, tmp_path / "ray", batch_size=3, cluster=Cluster(2), progress=False
     )
     assert (tmp_path / "died").exists() and lost.wait(1)
-    assert (summary.drawn, summary.images, summary.missing) == (60, 60, 0)
+    assert (summary.generated, summary.images, summary.missing) == (60, 60, 0)
     assert tree(tmp_path / "ray") == tree(tmp_path / "one")
     assert len(read_manifest(tmp_path / "ray")) == 60
     again = generate(CAPTIONS, noise, tmp_path / "ray", cluster=Cluster(2), progress=False)

@@ -34,7 +34,7 @@ def test_sizes_are_those_of_the_run_and_nothing_is_written(
     bench: Workbench = tiny_run.bench(_backbone(tiny_run.config))
     assert bench.train_images is not None
     images = len(bench.train_images) + len(bench.valid)
-    assert f"{images} images to draw" in found["run"][0]
+    assert f"{images} images to generate" in found["run"][0]
     one = bench.valid.take(torch.tensor([0]))
     size = one.global_.nbytes + one.local.nbytes
     assert f"{size / 1000:.3g} kB an image" in found["features"][0]

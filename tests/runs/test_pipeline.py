@@ -62,7 +62,7 @@ def test_a_second_start_computes_nothing_and_says_so(tiny_run: TinyRun) -> None:
     assert {name: (tiny_run.folder / name).stat().st_mtime_ns for name in kept} == before
     assert result.comparison is not None and result.computed == 0
     text = "\n".join(said)
-    for sentence in ("done before", "nothing to draw", "every method was evaluated before"):
+    for sentence in ("done before", "nothing to generate", "every method was evaluated before"):
         assert sentence in text
 
 

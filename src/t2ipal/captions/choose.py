@@ -1,7 +1,7 @@
-"""A class-balanced choice of captions: what is drawn for days should not be people alone.
+"""A class-balanced choice of captions: what is generated for days should not be people alone.
 
 In human captions a few classes, people above all, are nearly everywhere. Each caption is
-filed under the rarest class it names, and a class keeps at most so many, as TaI-DPT did for
+filed under the rarest class it names, and a class keeps at most a given number, as TaI-DPT did for
 NUS-WIDE (Guo et al., CVPR 2023). A common class keeps what it needs from the captions filed under
 others, and its own slots go to captions that show it with little else.
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SPREADS = ("chance", "co-occurrence")
 ALONE = 3
-"""One in so many of a class's captions names it alone, where there are enough of them."""
+"""One in this many of a class's captions names it alone, if there are enough of them."""
 
 
 def choose_per_class(

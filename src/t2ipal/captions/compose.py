@@ -2,7 +2,7 @@
 
 A caption joins noun phrases ("three ducks", "an old sofa") to a scene. Every phrase and every
 finished caption is read by the noun filter, and one that it would read as anything but the classes
-meant is worded anew: a composed caption is labelled with exactly its classes.
+meant is worded differently: a composed caption is labelled with exactly its classes.
 """
 
 from __future__ import annotations

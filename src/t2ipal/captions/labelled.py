@@ -86,7 +86,7 @@ def label_captions(
 
 
 def write_labelled(path: str | Path, rows: Iterable[LabelledCaption]) -> None:
-    """Write one JSON object a caption, whole or not at all."""
+    """Write one JSON object per caption, whole or not at all."""
     write_jsonl(path, rows)
 
 
@@ -167,7 +167,7 @@ class LabelSummary:
         return tuple(name for name, count in self.counts.items() if count == 0)
 
     def lines(self) -> list[str]:
-        """The summary for the terminal: a line a class, examples, and a warning."""
+        """The summary for the terminal: one line per class, examples, and a warning."""
         named = self.captions - self.unlabelled
         out = [
             f"{self.captions} captions: {named} name a class, {self.unlabelled} name none, "

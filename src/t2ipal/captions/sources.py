@@ -22,7 +22,7 @@ _DELIMITERS = {".csv": (",", ";", "\t"), ".tsv": ("\t",)}
 
 @dataclass(frozen=True)
 class Caption:
-    """A caption and its identity, which seeds the images drawn from it."""
+    """A caption and its identity, which seeds the images generated from it."""
 
     id: str
     text: str
@@ -215,9 +215,10 @@ _READERS = {"text": _read_text, "lines": _read_json_lines, "json": _read_json}
 def _text(row: dict[str, Any], place: str) -> str:
     for key in _TEXT_KEYS:
         if key in row:
-            if not isinstance(row[key], str):
-                raise UserError(f"{place}: {key!r} must be text, found {json.dumps(row[key])}.")
-            return row[key]
+            text = row[key]
+            if not isinstance(text, str):
+                raise UserError(f"{place}: {key!r} must be text, found {json.dumps(text)}.")
+            return text
     keys = ", ".join(list(row)[:6]) or "none"
     raise UserError(f"{place}: no 'caption' or 'text' (keys: {keys}); add one.")
 

@@ -108,7 +108,7 @@ class Generate(GenerationSettings, ClipSettings, ClassSettings, _SharedWork, See
             batch_size=self.batch_size,
             settings=settings_of(GenerationSettings, chosen),
             revision=self.revision,
-            max_redraws=self.max_retries,
+            max_retries=self.max_retries,
             inspector=inspector,
             overwrite=self.overwrite,
             shard=None if self.shard is None else Shard.parse(self.shard),

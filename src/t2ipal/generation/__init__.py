@@ -1,1 +1,1 @@
-"""Captions become images: any diffusers text-to-image pipeline, and the store of what it drew."""
+"""Captions become images: any diffusers text-to-image pipeline, and the store of its images."""

@@ -1,4 +1,4 @@
-"""Which drawings are nearly the same picture, found by fingerprints of 128 bits.
+"""Which generated images are nearly the same picture, found by fingerprints of 128 bits.
 
 The fingerprint is a difference hash: whether the picture, shrunk to 9 x 8 and to 8 x 9 cells, gets
 lighter from each cell to the next, to the right and downwards (N. Krawetz, "Kind of like that",
@@ -16,7 +16,7 @@ from PIL import Image
 from t2ipal.generation.store import ImageRow
 
 NEAR_BITS = 7
-"""Pictures whose fingerprints differ in at most so many bits are near-duplicates."""
+"""Pictures whose fingerprints differ in at most this many bits are near-duplicates."""
 
 _BANDS = 8  # of 16 bits: two fingerprints that differ in 7 bits agree in one band at least
 
@@ -37,11 +37,11 @@ def fingerprint(image: Image.Image) -> str:
 
 
 def near_duplicates(rows: Sequence[ImageRow]) -> list[tuple[ImageRow, ImageRow]]:
-    """Pairs of a drawing and an earlier one that it nearly repeats, at most one pair a drawing.
+    """Pairs of an image and an earlier one that it nearly repeats, at most one pair per image.
 
-    The earlier one is itself no near-duplicate of a drawing before it, so that every pair names a
-    picture to keep and one that adds nothing. Rows without a fingerprint (failed ones, and those of
-    manifests that were written before there were fingerprints) are left out.
+    The earlier one is itself no near-duplicate of an image before it, so that every pair names a
+    picture to keep and one that adds nothing. Rows without a fingerprint, those of failed
+    images, are left out.
     """
     marked = [row for row in rows if row.fingerprint]
     if not marked:

@@ -29,7 +29,7 @@ _BLOCK = 64  # captions that are labelled together, their images in memory meanw
 def import_images(
     source: str | Path, vocabulary: Vocabulary, out: Path
 ) -> tuple[list[LabelledCaption], list[ImageRow]]:
-    """Bring images of a caption that names a class into an image store; a second start goes on.
+    """Bring images of a caption that names a class into an image store; resumes an earlier call.
 
     Returns:
         The labelled captions, those without a class too, and the rows of the manifest.
@@ -41,7 +41,7 @@ def import_images(
     known = store.rows()
     for row in known.values():
         if row.generator != IMPORTED:
-            raise UserError(f"{out}: holds drawn images ({row.file}); choose another folder.")
+            raise UserError(f"{out}: holds generated images ({row.file}); choose another folder.")
     captions: list[LabelledCaption] = []
     rows: dict[str, ImageRow] = {}
     for sample, labelled in _labelled(source, vocabulary):
@@ -79,7 +79,7 @@ def pack(folder: Path, out: Path, *, per_shard: int = 1000) -> list[Path]:
         UserError: the set is missing or unfinished, or ``per_shard`` is less than 1.
     """
     if per_shard < 1:
-        raise UserError(f"images a shard must be at least 1, not {per_shard}.")
+        raise UserError(f"images per shard must be at least 1, not {per_shard}.")
     rows = read_manifest(folder)
     shards = []
     for number, start in enumerate(range(0, len(rows), per_shard)):

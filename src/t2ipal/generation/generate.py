@@ -2,42 +2,42 @@
 
 An image is a function of (generator, settings, caption, image seed), and the image seed one of (run
 seed, caption id, copy, attempt). So neither the batch size, nor the order of the captions, nor a
-killed and restarted run changes any image; see ``TextToImage.draw`` about the last bits.
+killed and restarted run changes any image; see ``TextToImage.generate`` about the last bits.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from tqdm import tqdm
 
 from t2ipal.errors import UserError
-from t2ipal.generation.diffusion.prompt_length import say_what_is_cut
+from t2ipal.generation.diffusion.prompt_length import warn_of_cut_prompts
 from t2ipal.generation.diffusion.settings import Settings
 from t2ipal.generation.diffusion.source import locate
-from t2ipal.generation.diffusion.text_to_image import Drawn, TextToImage
+from t2ipal.generation.diffusion.text_to_image import GeneratedImage, TextToImage
 from t2ipal.generation.duplicates import fingerprint
-from t2ipal.generation.job import Identity, Job, plan
+from t2ipal.generation.job import Identity, Job, Plan
 from t2ipal.generation.screening import UNSEEN, Finding, Inspector, reject_reason
 from t2ipal.generation.store import ImageRow, ImageStore, Rejected
-from t2ipal.generation.summary import GenerateSummary, count_classes, count_reasons
+from t2ipal.generation.summary import GenerateSummary
 from t2ipal.parallel.sharding import Shard
 
 if TYPE_CHECKING:
     from t2ipal.captions.labelled import LabelledCaption
     from t2ipal.parallel.cluster import Cluster
 
-__all__ = ["Drawn", "Generator", "Settings", "TextToImage", "generate"]
+__all__ = ["GeneratedImage", "Generator", "Settings", "TextToImage", "generate"]
 
 GIVE_UP = 32
-"""A run without one usable image stops after so many failed ones: something is wrong with all."""
+"""A job without one usable image stops after this many failed ones: something is wrong with all."""
 
 
 class Generator(Protocol):
@@ -46,10 +46,10 @@ class Generator(Protocol):
     spec: str
     revision: str
     settings: Settings
-    drawn_on: dict[str, str]
+    generated_on: dict[str, Any]
 
-    def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Drawn]:
-        """One image a prompt, each a function of its prompt and seed alone."""
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[GeneratedImage]:
+        """One image per prompt, each a function of its prompt and seed alone."""
         ...
 
 
@@ -63,59 +63,68 @@ def generate(
     batch_size: int = 8,
     settings: Settings | None = None,
     revision: str | None = None,
-    max_redraws: int = 3,
+    max_retries: int = 3,
     inspector: Inspector | None = None,
     overwrite: bool = False,
     shard: Shard | None = None,
     cluster: Cluster | None = None,
     progress: bool = True,
 ) -> GenerateSummary:
-    """Draw ``images_per_caption`` images of every caption that has a label into ``out``.
+    """Generate ``images_per_caption`` images of every caption that has a label into ``out``.
 
-    Goes on where an earlier call stopped, however it ended, and ends with the same bytes. Images in
+    Resumes where an earlier call stopped, however it ended, and ends with the same bytes. Images in
     ``out`` belong to the job if caption, seed, generator, revision and settings are the same; their
     labels are brought up to date, and captions and copies may be added. Images that do not belong
     stop the run, unless ``overwrite``: then they are removed, and those that belong are kept.
 
-    Black, flat and flagged drawings are drawn again with the seed of the next attempt, at most
-    ``max_redraws`` times; an image that still fails is listed in ``failed.jsonl`` instead of the
-    manifest, and tried again only with a larger ``max_redraws``.
+    Black, flat and flagged images are rejected and retried with the seed of the next attempt, at
+    most ``max_retries`` times. An image that fails in every attempt is listed in ``failed.jsonl``
+    instead of the manifest, and retried only with a larger ``max_retries``.
 
-    With an ``inspector`` so are drawings in which it sees none of their labels; of the others the
-    manifest keeps which labels it does not see and which classes it sees unasked. Its settings
-    belong to the job.
+    With an ``inspector``, images in which it finds none of their labels are rejected too; of the
+    others the manifest keeps which labels it does not find and which classes it finds unasked. Its
+    settings belong to the job.
 
-    With a ``shard`` only the images of that part are drawn, into the same folder, so that several
-    processes on one or many machines share a job. The one that draws the last missing image writes
-    the manifest, with the bytes of a job of one process.
+    With a ``shard`` only the images of that part are generated, into the same folder, so that
+    several processes on one or many machines share a job. The one that finishes last writes the
+    manifest, with the bytes of a job of one process.
 
-    With a ``cluster`` its workers draw, with the same bytes. ``out`` must be a folder of all nodes;
-    a loaded generator is copied to each.
+    With a ``cluster`` its workers generate, with the same bytes. ``out`` must be a folder of all
+    nodes; a loaded generator is copied to each.
 
     Args:
         captions: their ids must be unique.
-        generator: a spec for ``TextToImage.load``, loaded only if there is something to draw; or a
-            loaded generator, which has its own settings and revision.
+        generator: a spec for ``TextToImage.load``, loaded only if an image is missing; or a loaded
+            generator, which has its own settings and revision.
         out: the folder of an ``ImageStore``.
+        images_per_caption: at least 1.
+        seed: of the run; each image has its own, see ``Identity.image_seed``.
         batch_size: images in one call of the pipeline.
+        settings: how to generate; the pipeline's own if omitted.
+        revision: of a generator on the hub.
+        max_retries: attempts per image beyond the first.
+        inspector: looks at each image; see :mod:`t2ipal.generation.inspector`.
+        overwrite: remove images of other jobs from ``out``.
+        shard: the part of the images to generate.
+        cluster: a Ray cluster to generate on.
         progress: show a bar, if stderr is a terminal.
 
     Raises:
-        UserError: nothing to draw, the generator cannot be had, ``out`` holds other images, or no
-            usable image comes out.
+        UserError: no caption has a label, the generator cannot be loaded, ``out`` holds other
+            images, or no usable image comes out.
     """
     started = time.monotonic()
     for name, value, least in (
         ("images_per_caption", images_per_caption, 1),
         ("batch_size", batch_size, 1),
-        ("max_redraws", max_redraws, 0),
+        ("max_retries", max_retries, 0),
     ):
         if value < least:
             raise UserError(f"{name} must be at least {least}, not {value}.")
     labelled = [caption for caption in captions if caption.labels]
     if not labelled:
         raise UserError(
-            f"none of the {len(captions)} captions has a label, so there is nothing to draw; "
+            f"none of the {len(captions)} captions has a label, so there is nothing to generate; "
             "check the classes and the captions with 't2ipal label'."
         )
     identity = _identity(generator, settings, revision, seed)
@@ -125,23 +134,27 @@ def generate(
         raise UserError("--overwrite and --shard exclude each other: clear the folder first.")
     store = ImageStore(out, shard)
     found = store.rows()
-    todo = plan(labelled, images_per_caption, found.values(), store, identity, max_redraws)
-    if todo.foreign and not overwrite:
-        id, (_, why) = next(iter(todo.foreign.items()))
+    plan = Plan.of(labelled, images_per_caption, found.values(), store, identity, max_retries)
+    if plan.foreign and not overwrite:
+        id, (_, why) = next(iter(plan.foreign.items()))
         raise UserError(
-            f"{store.folder}: holds {len(todo.foreign)} images that are not of this job "
+            f"{store.folder}: holds {len(plan.foreign)} images that are not of this job "
             f"({id}: {why}); use another folder, or --overwrite to replace them."
         )
-    known = dict(todo.known)
-    jobs = tuple(job for job in todo.jobs if shard is None or shard.takes(job.id))
+    known = dict(plan.known)
+    jobs = tuple(job for job in plan.jobs if shard is None or shard.takes(job.id))
     if jobs:
+        work = Work(
+            generator, identity, revision, settings, store.folder, batch_size, max_retries,
+            inspector,
+        )  # fmt: skip
         if cluster is None:
-            painter = load_once(generator, identity, revision, settings, known.values())
-            if isinstance(painter, TextToImage):
+            loaded = work.load(known.values())
+            if isinstance(loaded, TextToImage):
                 texts = {job.caption.caption for job in jobs}
-                say_what_is_cut(*painter.cut_prompts(texts), of=len(texts), spec=painter.spec)
+                warn_of_cut_prompts(*loaded.cut_prompts(texts), of=len(texts), spec=loaded.spec)
         store.begin()
-        store.discard(row for row, _ in todo.foreign.values())
+        store.discard(row for row, _ in plan.foreign.values())
         with tqdm(
             total=len(known) + len(jobs),
             initial=len(known),
@@ -150,60 +163,41 @@ def generate(
             disable=None if progress else True,  # None: no bar unless stderr is a terminal
         ) as bar:
             if cluster is None:
-                known |= draw_all(
-                    jobs,
-                    painter,
-                    identity,
-                    store,
-                    batch_size,
-                    max_redraws,
-                    inspector,
-                    any_usable=any(not row.failed for row in known.values()),
-                    bar=bar,
-                )
+                any_usable = any(not row.failed for row in known.values())
+                known |= work.run(jobs, loaded, store, any_usable, bar)
             else:
-                from t2ipal.generation.ray_generate import Painting, draw_on
+                from t2ipal.generation.ray_generate import generate_on
 
-                painting = Painting(
-                    generator, identity, revision, settings, store.folder, batch_size, max_redraws,
-                    inspector,
-                )  # fmt: skip
-                known |= draw_on(cluster, painting, jobs, known.values(), bar)
-    if shard is not None and len(known) < len(todo.order):
-        drawn_elsewhere = {id: row for id, row in store.rows().items() if id not in known}
-        known |= {id: drawn_elsewhere[id] for id in todo.order if id in drawn_elsewhere}
-    missing = [id for id in todo.order if id not in known]
-    rows = [known[id] for id in todo.order if id in known]
+                known |= generate_on(cluster, work, jobs, known.values(), bar)
+    if shard is not None and len(known) < len(plan.order):
+        elsewhere = {id: row for id, row in store.rows().items() if id not in known}
+        known |= {id: elsewhere[id] for id in plan.order if id in elsewhere}
+    missing = [id for id in plan.order if id not in known]
+    rows = [known[id] for id in plan.order if id in known]
     usable = [row for row in rows if not row.failed]
     failed = [row for row in rows if row.failed]
     if not missing and (store.journals() or [*usable, *failed] != list(found.values())):
-        store.discard(row for row, _ in todo.foreign.values() if row.id not in known)
+        store.discard(row for row, _ in plan.foreign.values() if row.id not in known)
         store.finish(rows)
     if not usable and not missing:
-        raise none_usable(store, failed)
-    kept = sum(not row.failed for row in todo.known.values())
-    classes, near = count_classes(rows)
-    return GenerateSummary(
+        raise _none_usable(store.folder, failed)
+    return GenerateSummary.of(
+        rows,
         folder=store.folder,
-        images=len(usable),
-        drawn=sum(not row.failed for row in (known[job.id] for job in jobs)),
-        kept=kept,
-        failed=len(failed),
-        rejected=count_reasons(rows),
+        generated=sum(not known[job.id].failed for job in jobs),
+        reused=sum(not row.failed for row in plan.known.values()),
         unlabelled=len(captions) - len(labelled),
         nothing_to_do=not jobs,
         missing=len(missing),
         seconds=time.monotonic() - started,
-        near=near,
         inspected=inspector is not None,
-        classes=classes,
     )
 
 
 def _identity(
     generator: Generator | str, settings: Settings | None, revision: str | None, seed: int
 ) -> Identity:
-    """What the run draws with, without loading it."""
+    """What the run generates with, without loading it."""
     if isinstance(generator, str):
         source = locate(generator, revision)
         asked = (settings or Settings()).asked()
@@ -213,97 +207,122 @@ def _identity(
     return Identity(generator.spec, generator.revision, generator.settings.asked(), seed)
 
 
-def load_once(
-    generator: Generator | str,
-    identity: Identity,
-    revision: str | None,
-    settings: Settings | None,
-    known: Iterable[ImageRow],
-) -> Generator:
-    """The generator ready to draw; only now may a model of the hub turn out to be another one."""
-    if isinstance(generator, str):
-        generator = TextToImage.load(generator, revision=revision, settings=settings)
-    for row in known:
-        if row.revision != generator.revision:
-            raise UserError(
-                f"{row.file}: drawn by revision {row.revision} of {identity.spec}, but this is "
-                f"{generator.revision}; give --revision {row.revision}, or use another folder."
-            )
-    return generator
+@dataclass(frozen=True)
+class Work:
+    """How to generate the images of a job, and where to: what all its workers need to know."""
 
+    generator: Generator | str
+    identity: Identity
+    revision: str | None
+    settings: Settings | None
+    out: Path
+    batch_size: int
+    max_retries: int
+    inspector: Inspector | None
 
-def draw_all(
-    jobs: Sequence[Job],
-    generator: Generator,
-    identity: Identity,
-    store: ImageStore,
-    batch_size: int,
-    max_redraws: int,
-    inspector: Inspector | None,
-    any_usable: bool,
-    bar: tqdm,
-) -> dict[str, ImageRow]:
-    """Draw ``jobs`` batch by batch, into store and journal; return their rows by id.
+    @property
+    def device(self) -> str:
+        """The device that was asked for, or the one that a loaded generator is on."""
+        if isinstance(self.generator, str):
+            return (self.settings or Settings()).device
+        return str(self.generator.generated_on["device"])
 
-    Images are encoded and written by threads while the next batch is drawn. ``any_usable`` says
-    that the generator is known to give usable drawings.
-    """
-    queue = deque(jobs)
-    rows: dict[str, ImageRow] = {}
-    saving: deque[Future[ImageRow]] = deque()
+    def load(self, known: Iterable[ImageRow]) -> Generator:
+        """The generator; only now may a model of the hub turn out not to be that of ``known``.
 
-    def settle(leave: int) -> None:
-        while len(saving) > leave:
-            row = saving.popleft().result()
-            rows[row.id] = row
-            bar.update()
+        Raises:
+            UserError: it cannot be loaded, or its revision is another one.
+        """
+        generator = self.generator
+        if isinstance(generator, str):
+            generator = TextToImage.load(generator, revision=self.revision, settings=self.settings)
+        for row in known:
+            if row.revision != generator.revision:
+                raise UserError(
+                    f"{row.file}: generated by revision {row.revision} of {self.identity.spec}, "
+                    f"but this is {generator.revision}; give --revision {row.revision}, or use "
+                    "another folder."
+                )
+        return generator
 
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        while queue:
-            batch = [queue.popleft() for _ in range(min(batch_size, len(queue)))]
-            seeds = [
-                identity.image_seed(job.caption.id, job.copy, len(job.rejected)) for job in batch
-            ]
-            drawings = generator.draw([job.caption.caption for job in batch], seeds)
-            again = []
-            verdicts = _verdicts(batch, drawings, inspector)
-            for job, seed, drawn, (reason, finding) in zip(
-                batch, seeds, drawings, verdicts, strict=True
-            ):
-                row = _row(job, generator, identity, seed)
-                if reason is None:
-                    any_usable = True
-                    row = replace(row, missing=finding.missing, added=finding.added)
-                    saving.append(pool.submit(_save, store, row, drawn))
-                    continue
-                file = ""
-                if reason == UNSEEN:
-                    file = store.save_rejected(drawn.image, job.id, len(job.rejected))
-                rejected = (*job.rejected, Rejected(seed, reason, file))
-                if len(rejected) <= max_redraws:
-                    again.append(replace(job, rejected=rejected))
-                else:
-                    rows[row.id] = replace(row, rejected=rejected)
-                    store.append(rows[row.id])
-                    bar.update()
-            if len(rows) >= GIVE_UP and not any_usable:
-                raise none_usable(store, rows.values())
-            queue.extendleft(reversed(again))
-            settle(leave=2 * batch_size)
-        settle(leave=0)
-    return rows
+    def give_up(self, rows: Collection[ImageRow], any_usable: bool) -> None:
+        """Stop if many images have failed and none is usable.
+
+        Raises:
+            UserError: they have.
+        """
+        if len(rows) >= GIVE_UP and not any_usable:
+            raise _none_usable(self.out, rows)
+
+    def run(
+        self,
+        jobs: Sequence[Job],
+        generator: Generator,
+        store: ImageStore,
+        any_usable: bool,
+        bar: tqdm[NoReturn],
+    ) -> dict[str, ImageRow]:
+        """Generate ``jobs`` batch by batch, into store and journal; return their rows by id.
+
+        Images are encoded and written by threads while the next batch is generated. ``any_usable``
+        says that the generator is known to give usable images.
+        """
+        queue = deque(jobs)
+        rows: dict[str, ImageRow] = {}
+        saving: deque[Future[ImageRow]] = deque()
+
+        def settle(leave: int) -> None:
+            while len(saving) > leave:
+                row = saving.popleft().result()
+                rows[row.id] = row
+                bar.update()
+
+        with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+            while queue:
+                batch = [queue.popleft() for _ in range(min(self.batch_size, len(queue)))]
+                seeds = [
+                    self.identity.image_seed(job.caption.id, job.copy, len(job.rejected))
+                    for job in batch
+                ]
+                images = generator.generate([job.caption.caption for job in batch], seeds)
+                retries = []
+                verdicts = _verdicts(batch, images, self.inspector)
+                for job, seed, image, (reason, finding) in zip(
+                    batch, seeds, images, verdicts, strict=True
+                ):
+                    row = _row(job, generator, self.identity, seed)
+                    if reason is None:
+                        any_usable = True
+                        row = replace(row, missing=finding.missing, added=finding.added)
+                        saving.append(pool.submit(_save, store, row, image))
+                        continue
+                    file = ""
+                    if reason == UNSEEN:
+                        file = store.save_rejected(image.image, job.id, len(job.rejected))
+                    rejected = (*job.rejected, Rejected(seed, reason, file))
+                    if len(rejected) <= self.max_retries:
+                        retries.append(replace(job, rejected=rejected))
+                    else:
+                        rows[row.id] = replace(row, rejected=rejected)
+                        store.append(rows[row.id])
+                        bar.update()
+                self.give_up(rows.values(), any_usable)
+                queue.extendleft(reversed(retries))
+                settle(leave=2 * self.batch_size)
+            settle(leave=0)
+        return rows
 
 
 def _verdicts(
-    batch: Sequence[Job], drawings: Sequence[Drawn], inspector: Inspector | None
+    batch: Sequence[Job], images: Sequence[GeneratedImage], inspector: Inspector | None
 ) -> list[tuple[str | None, Finding]]:
-    """Why each drawing is rejected, or None, and what the inspector found of those that are not."""
-    reasons = [reject_reason(drawn.image, drawn.flagged) for drawn in drawings]
+    """Why each image is rejected, or None, and what the inspector found of those that are not."""
+    reasons = [reject_reason(one.image, one.flagged) for one in images]
     findings = [Finding()] * len(batch)
     usable = [i for i, reason in enumerate(reasons) if reason is None]
     if inspector is not None and usable:
         found = inspector.inspect(
-            [drawings[i].image for i in usable], [batch[i].caption for i in usable]
+            [images[i].image for i in usable], [batch[i].caption for i in usable]
         )
         for i, finding in zip(usable, found, strict=True):
             findings[i] = finding
@@ -313,7 +332,7 @@ def _verdicts(
 
 
 def _row(job: Job, generator: Generator, identity: Identity, seed: int) -> ImageRow:
-    """The row of a drawing that has no file yet."""
+    """The row of an image that has no file yet."""
     return ImageRow(
         id=job.id,
         caption_id=job.caption.id,
@@ -325,7 +344,7 @@ def _row(job: Job, generator: Generator, identity: Identity, seed: int) -> Image
         attempt=len(job.rejected),
         generator=generator.spec,
         revision=generator.revision,
-        settings={**identity.settings, **generator.drawn_on},
+        settings={**identity.settings, **generator.generated_on},
         file="",
         sha256="",
         rejected=job.rejected,
@@ -335,17 +354,18 @@ def _row(job: Job, generator: Generator, identity: Identity, seed: int) -> Image
     )
 
 
-def _save(store: ImageStore, row: ImageRow, drawn: Drawn) -> ImageRow:
+def _save(store: ImageStore, row: ImageRow, image: GeneratedImage) -> ImageRow:
     """Write the image, then its row: what the journal names is there."""
-    file, sha256 = store.save(drawn.image, row.id)
-    row = replace(row, file=file, sha256=sha256, fingerprint=fingerprint(drawn.image))
+    file, sha256 = store.save(image.image, row.id)
+    row = replace(row, file=file, sha256=sha256, fingerprint=fingerprint(image.image))
     store.append(row)
     return row
 
 
-def none_usable(store: ImageStore, rows: Iterable[ImageRow]) -> UserError:
-    counts = ", ".join(f"{count} {reason}" for reason, count in count_reasons(rows).items())
+def _none_usable(folder: Path, rows: Iterable[ImageRow]) -> UserError:
+    counts = Counter(entry.reason for row in rows for entry in row.rejected)
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
     return UserError(
-        f"{store.folder}: not one drawing was usable ({counts}); try --precision fp32, other "
+        f"{folder}: not one generated image was usable ({reasons}); try --precision fp32, other "
         "settings or another generator, with --overwrite."
     )

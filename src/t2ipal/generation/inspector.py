@@ -1,8 +1,8 @@
-"""The frozen CLIP looks at every drawing while it is made: are its labels in it?
+"""The frozen CLIP looks at every image while it is generated: are its labels in it?
 
-What it does not see becomes unknown, what it sees unasked too, and a drawing without any label left
-is drawn again with the next seed (:mod:`t2ipal.generation.generate`). The evidence is that of
-:mod:`t2ipal.method.verification`, which can also be asked later, of drawings that are there.
+What it does not find becomes unknown, what it finds unasked too, and an image without any label
+left is rejected and retried with the next seed (:mod:`t2ipal.generation.generate`). The evidence is
+that of :mod:`t2ipal.method.verification`, which can also be asked later, about images on disk.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from t2ipal.captions.labelled import LabelledCaption
     from t2ipal.clip.backbone import Backbone
 
-_BATCH = 8  # always full, so that a drawing's evidence does not depend on those beside it
+_BATCH = 8  # always full, so that an image's evidence does not depend on those beside it
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ClipInspector:
     Attributes:
         clip: which CLIP, and how it sees an image.
         vocabulary: the C classes whose labels are checked.
-        patience: a label is seen unless more than so many absent classes outscore it.
+        patience: a label is found unless more than this many absent classes outscore it.
     """
 
     clip: ClipSettings
@@ -57,7 +57,7 @@ class ClipInspector:
     def inspect(
         self, images: Sequence[Image.Image], captions: Sequence[LabelledCaption]
     ) -> list[Finding]:
-        """What CLIP finds of each drawing's labels."""
+        """What CLIP finds of each image's labels."""
         found: list[Finding] = []
         for start in range(0, len(images), _BATCH):
             rows = slice(start, start + _BATCH)

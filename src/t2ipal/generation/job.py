@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """One image to draw, and the attempts at it that were rejected so far."""
+    """One image to generate, and the attempts at it that were rejected so far."""
 
     caption: LabelledCaption
     copy: int
@@ -42,12 +42,12 @@ class Identity:
     seed: int
 
     def image_seed(self, caption_id: str, copy: int, attempt: int) -> int:
-        """The seed of one drawing: 32 bits, which is what torch's CPU generator uses of a seed."""
+        """The seed of one image: 32 bits, which is what torch's CPU generator uses of a seed."""
         parts = (str(self.seed), caption_id, str(copy), str(attempt))
         return int(sha256_text("seed", *parts)[:8], 16)
 
     def why_foreign(self, row: ImageRow, job: Job | None) -> str | None:
-        """What makes a stored image one of another run; None if it is what ``job`` would draw.
+        """What makes a stored image one of another run; None if it is what ``job`` would generate.
 
         Labels may differ, since they do not change the image. So may the device and, where it was
         left to the device, the precision: a run begun on a GPU is finished, or used, without one.
@@ -66,7 +66,7 @@ class Identity:
         ]
         for name, then, now in compared:
             if then != now:
-                return f"drawn with {name} {then!r}, not {now!r}"
+                return f"generated with {name} {then!r}, not {now!r}"
         return None
 
 
@@ -83,48 +83,49 @@ class Plan:
     jobs: tuple[Job, ...]
     foreign: dict[str, tuple[ImageRow, str]]
 
+    @classmethod
+    def of(
+        cls,
+        captions: Sequence[LabelledCaption],
+        images_per_caption: int,
+        found: Iterable[ImageRow],
+        store: ImageStore,
+        identity: Identity,
+        max_retries: int,
+    ) -> Plan:
+        """Compare the wanted images with the ``found`` rows of ``store``.
 
-def plan(
-    captions: Sequence[LabelledCaption],
-    images_per_caption: int,
-    found: Iterable[ImageRow],
-    store: ImageStore,
-    identity: Identity,
-    max_redraws: int,
-) -> Plan:
-    """Compare the wanted images with the ``found`` rows of ``store``.
+        A found row keeps its image and takes its caption's present labels. A row whose image file
+        is missing is generated anew; a failed one only if ``max_retries`` leaves it an attempt.
 
-    A found row keeps its image and takes its caption's present labels. A row without its image file
-    is to be drawn again; a failed one only if ``max_redraws`` leaves it another attempt.
-
-    Raises:
-        UserError: two captions have the same id.
-    """
-    wanted = {
-        image_id(caption.id, copy): Job(caption, copy)
-        for caption in captions
-        for copy in range(images_per_caption)
-    }
-    if len(wanted) < len(captions) * images_per_caption:
-        twice = Counter(caption.id for caption in captions).most_common(1)[0][0]
-        raise UserError(f"the caption id {twice!r} occurs twice; ids must be unique.")
-    known: dict[str, ImageRow] = {}
-    foreign: dict[str, tuple[ImageRow, str]] = {}
-    for row in found:
-        job = wanted.get(row.id)
-        why = identity.why_foreign(row, job)
-        if job is None or why is not None:
-            foreign[row.id] = (row, str(why))
-        elif row.failed and len(row.rejected) <= max_redraws:
-            wanted[row.id] = replace(job, rejected=row.rejected)
-        elif store.has(row):
-            caption = job.caption
-            known[row.id] = replace(
-                row,
-                labels=tuple(caption.labels),
-                unknown=tuple(caption.unknown),
-                missing=tuple(name for name in row.missing if name in caption.labels),
-                added=tuple(name for name in row.added if name not in caption.labels),
-            )
-    jobs = tuple(job for id, job in wanted.items() if id not in known)
-    return Plan(tuple(wanted), known, jobs, foreign)
+        Raises:
+            UserError: two captions have the same id.
+        """
+        wanted = {
+            image_id(caption.id, copy): Job(caption, copy)
+            for caption in captions
+            for copy in range(images_per_caption)
+        }
+        if len(wanted) < len(captions) * images_per_caption:
+            twice = Counter(caption.id for caption in captions).most_common(1)[0][0]
+            raise UserError(f"the caption id {twice!r} occurs twice; ids must be unique.")
+        known: dict[str, ImageRow] = {}
+        foreign: dict[str, tuple[ImageRow, str]] = {}
+        for row in found:
+            job = wanted.get(row.id)
+            why = identity.why_foreign(row, job)
+            if job is None or why is not None:
+                foreign[row.id] = (row, str(why))
+            elif row.failed and len(row.rejected) <= max_retries:
+                wanted[row.id] = replace(job, rejected=row.rejected)
+            elif store.has(row):
+                caption = job.caption
+                known[row.id] = replace(
+                    row,
+                    labels=caption.labels,
+                    unknown=caption.unknown,
+                    missing=tuple(name for name in row.missing if name in caption.labels),
+                    added=tuple(name for name in row.added if name not in caption.labels),
+                )
+        jobs = tuple(job for id, job in wanted.items() if id not in known)
+        return cls(tuple(wanted), known, jobs, foreign)

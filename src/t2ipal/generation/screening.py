@@ -1,8 +1,8 @@
-"""Is a drawing usable: not flagged, black or flat, and does it show what it should?
+"""Is a generated image usable: not flagged, black or flat, and does it show what it should?
 
 Safety checkers of Stable Diffusion blacken what they flag, and a half-precision overflow ends as a
 black image too (huggingface/diffusers#811). Both would enter training with the caption's labels.
-So would a drawing that leaves out what its caption names; an ``Inspector`` can look for that.
+So would an image that leaves out what its caption names; an ``Inspector`` can look for that.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from t2ipal.captions.labelled import LabelledCaption
 
 UNSEEN = "unseen"
-"""Why a drawing was thrown away that shows none of its labels."""
+"""Why an image was rejected that shows none of its labels."""
 
 BLACK_LEVEL = 4
 """A black image has no channel value above this (of 255)."""
@@ -29,14 +29,14 @@ object at half contrast on a hundredth of the area makes a deviation of 12."""
 
 @dataclass(frozen=True)
 class Finding:
-    """What an inspector found: labels it does not see, and classes that it sees unasked."""
+    """What an inspector found: labels it does not find, and classes that it finds unasked."""
 
     missing: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
 
 
 class Inspector(Protocol):
-    """Looks at drawings; :class:`t2ipal.generation.inspector.ClipInspector` is one."""
+    """Looks at generated images; :class:`t2ipal.generation.inspector.ClipInspector` is one."""
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -46,29 +46,19 @@ class Inspector(Protocol):
     def inspect(
         self, images: Sequence[Image.Image], captions: Sequence[LabelledCaption]
     ) -> list[Finding]:
-        """One finding a drawing, each a function of the drawing and its labels alone."""
+        """One finding per image, each a function of the image and its labels alone."""
         ...
 
 
-def is_black(image: Image.Image) -> bool:
-    """Nothing in an RGB image rises above ``BLACK_LEVEL``."""
-    return max(highest for _, highest in ImageStat.Stat(image).extrema) <= BLACK_LEVEL
-
-
-def is_flat(image: Image.Image) -> bool:
-    """Every channel of an RGB image is one value or nearly so."""
-    return max(ImageStat.Stat(image).stddev) < FLAT_DEVIATION
-
-
 def reject_reason(image: Image.Image, flagged: bool = False) -> str | None:
-    """Why a drawing is to be drawn again: ``"flagged"``, ``"black"``, ``"flat"``; None if usable.
+    """Why an image is rejected: ``"flagged"``, ``"black"``, ``"flat"``; None if usable.
 
-    ``flagged`` is the word of the pipeline's own safety checker and comes first, because what it
+    ``flagged`` is the verdict of the pipeline's own safety checker and comes first, because what it
     flags it also blackens.
     """
     if flagged:
         return "flagged"
-    image = image.convert("RGB")
-    if is_black(image):
+    statistics = ImageStat.Stat(image.convert("RGB"))
+    if max(highest for _, highest in statistics.extrema) <= BLACK_LEVEL:
         return "black"
-    return "flat" if is_flat(image) else None
+    return "flat" if max(statistics.stddev) < FLAT_DEVIATION else None

@@ -1,9 +1,9 @@
 """The images of a run on disk and the manifest that names them.
 
     DIR/images/ab/ab12....png   the images, written whole or not at all
-    DIR/rejected/ab12...-0.png  drawings in which no label was seen, kept to be looked at
-    DIR/images.jsonl            the manifest: one row an image, in caption order
-    DIR/failed.jsonl            the same rows, without file, for images that every attempt failed
+    DIR/rejected/ab12...-0.png  rejected because no label was found, kept to be looked at
+    DIR/images.jsonl            the manifest: one row per image, in caption order
+    DIR/failed.jsonl            the same rows, without file, for images that failed in every attempt
     DIR/images.partial.jsonl    the journal of an unfinished run: rows in order of arrival
     DIR/images.partial.0-of-4.jsonl  the same of one of several processes that share the run
     DIR/images.partial.ray-*.jsonl   the same of a worker of a Ray cluster
@@ -46,7 +46,7 @@ _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A drawing that was thrown away: its seed and why.
+    """A rejected attempt at an image: its seed and why.
 
     The reason is ``flagged``, ``black``, ``flat`` or ``unseen``; only what is unseen has a file.
     """
@@ -62,11 +62,21 @@ class Rejected:
 class ImageRow:
     """One row of the manifest.
 
-    ``settings`` holds what was asked for (steps, guidance, ...) and, as ``device`` and ``dtype``,
-    what it was drawn on. ``attempt`` counts from 0; ``rejected`` lists the attempts before it. A
-    row of ``failed.jsonl`` has an empty ``file`` and ``sha256``; its last attempt is rejected too.
-    ``missing`` are labels that an inspector did not see, ``added`` classes that it saw unasked.
-    ``fingerprint`` tells near-duplicates (``duplicates.fingerprint``).
+    Attributes:
+        id: names the image, see :func:`image_id`.
+        caption_id, copy, caption: what it was generated from, copies counted from 0.
+        labels, unknown: classes that the caption names, and classes it leaves unknown.
+        seed: of this attempt.
+        attempt: counted from 0.
+        generator, revision: the pipeline, or "imported".
+        settings: what was asked for (steps, guidance, ...) and, as ``device`` and ``dtype``, what
+            it was generated on.
+        file, sha256: the PNG, relative to the folder, and its digest; empty if every attempt
+            failed.
+        rejected: the attempts before this one; this one too if it failed.
+        missing: labels that an inspector did not find.
+        added: classes that it found unasked.
+        fingerprint: tells near-duplicates (``duplicates.fingerprint``); empty if it failed.
     """
 
     id: str
@@ -96,7 +106,7 @@ class ImageRow:
 
     @property
     def seen(self) -> tuple[str, ...]:
-        """Its labels without those that an inspector did not see."""
+        """Its labels without those that an inspector did not find."""
         return tuple(name for name in self.labels if name not in self.missing)
 
     def __post_init__(self) -> None:
@@ -127,7 +137,7 @@ def read_manifest(folder: str | Path) -> list[ImageRow]:
     if journals := store.journals():
         raise UserError(
             f"{journals[0]}: images are still missing here; "
-            "start the same 't2ipal generate' again to draw the rest."
+            "run the same 't2ipal generate' again to generate the rest."
         )
     if not store.manifest.exists():
         raise UserError(
@@ -154,7 +164,7 @@ class ImageStore:
     def rows(self) -> dict[str, ImageRow]:
         """Every known image by id, failed ones too: manifest first, then what journals add."""
         found = [row for path in (self.manifest, self.failures) for row in _read_rows(path)]
-        self._mend_journal()
+        self._repair_journal()
         for journal in self.journals():
             found += _read_journal(journal)
         return {row.id: row for row in found}
@@ -164,7 +174,7 @@ class ImageStore:
         return sorted(self.folder.glob("images.partial*.jsonl"))
 
     def has(self, row: ImageRow) -> bool:
-        """The row's image is there and whole, judged by its end; a failed row needs none."""
+        """The row's image is there and whole, as its end shows; a failed row needs none."""
         if row.failed:
             return True
         try:
@@ -204,7 +214,7 @@ class ImageStore:
         return self._write(image, f"images/{id[:2]}/{id}.png")
 
     def save_rejected(self, image: Image.Image, id: str, attempt: int) -> str:
-        """Write a drawing that was thrown away beside the others; return its path in the folder.
+        """Write a rejected image, as PNG, to ``rejected/``; return its path in the folder.
 
         Raises:
             UserError: it cannot be written.
@@ -248,14 +258,14 @@ class ImageStore:
             for journal in self.journals():
                 journal.unlink(missing_ok=True)
 
-    def _mend_journal(self) -> None:
+    def _repair_journal(self) -> None:
         """Cut off a last line that a killed process did not finish."""
         if not self.journal.exists():
             return
         content = self.journal.read_bytes()
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
-            log.info("%s: the torn last line is dropped; its image is drawn again.", self.journal)
+            log.info("%s: its torn last line is dropped and generated again", self.journal)
             with self.journal.open("r+b") as stream:
                 stream.truncate(whole)
 
@@ -267,8 +277,8 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written ({error.strerror}); the finished images are kept, so mend "
-            "that and start again."
+            f"{path}: cannot be written ({error.strerror}); the finished images are kept: "
+            "free space or fix permissions, then run the same command again."
         ) from error
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from t2ipal.generation.duplicates import near_duplicates
 from t2ipal.generation.screening import UNSEEN
@@ -13,21 +14,21 @@ from t2ipal.generation.store import ImageRow
 
 
 @dataclass(frozen=True)
-class DrawnCount:
-    """The drawings of one class.
+class ClassCount:
+    """The images of one class.
 
     Attributes:
-        drawn: kept drawings that should show it.
-        missing: those of them in which an inspector does not see it.
-        added: kept drawings in which an inspector sees it unasked.
-        thrown: drawings thrown away because none of their labels, of which it is one, was seen.
-        near: those of ``drawn`` that nearly repeat an earlier drawing.
+        images: usable images that should show it.
+        missing: those of them in which an inspector does not find it.
+        added: usable images in which an inspector finds it unasked.
+        rejected: images rejected because none of their labels, of which it is one, was found.
+        near: those of ``images`` that nearly repeat an earlier image.
     """
 
-    drawn: int
+    images: int
     missing: int
     added: int
-    thrown: int
+    rejected: int
     near: int
 
 
@@ -35,18 +36,26 @@ class DrawnCount:
 class GenerateSummary:
     """What a call of ``generate`` found and did.
 
-    ``images`` are usable and in the manifest: ``kept`` from before plus ``drawn`` now. ``failed``
-    images have no usable drawing. ``rejected`` counts the thrown away drawings of the whole job by
-    reason, earlier calls included. ``unlabelled`` captions were left out. ``nothing_to_do`` says
-    that the job, or its shard, was finished before the call; ``missing`` images are for other
-    shards to draw. ``near`` images nearly repeat an earlier one. ``inspected`` says that an
-    inspector looked, ``classes`` counts by class.
+    Attributes:
+        folder: of the images.
+        images: usable images, those in the manifest.
+        generated: usable images that this call generated.
+        reused: usable images that were there before.
+        failed: images that failed in every attempt.
+        rejected: reason -> images rejected by the whole job, earlier calls included.
+        unlabelled: captions that were left out because they have no label.
+        nothing_to_do: the job, or its shard, was finished before the call.
+        missing: images that other shards have yet to generate.
+        seconds: the call took.
+        near: images that nearly repeat an earlier one.
+        inspected: an inspector looked at each image.
+        classes: class -> its counts, for classes that were asked for or found.
     """
 
     folder: Path
     images: int
-    drawn: int
-    kept: int
+    generated: int
+    reused: int
     failed: int
     rejected: dict[str, int]
     unlabelled: int
@@ -55,28 +64,58 @@ class GenerateSummary:
     seconds: float
     near: int
     inspected: bool
-    classes: dict[str, DrawnCount]
+    classes: dict[str, ClassCount]
+
+    @classmethod
+    def of(cls, rows: Sequence[ImageRow], **known: Any) -> GenerateSummary:
+        """Count ``rows``, those of failed images too; ``known`` are the attributes not counted."""
+        images, missing, added, rejected, near = (Counter[str]() for _ in range(5))
+        for row in rows:
+            if not row.failed:
+                images.update(row.labels)
+                missing.update(row.missing)
+                added.update(row.added)
+            for entry in row.rejected:
+                if entry.reason == UNSEEN:
+                    rejected.update(row.labels)
+        pairs = near_duplicates(rows)
+        for _, row in pairs:
+            near.update(row.labels)
+        counters = (images, missing, added, rejected, near)
+        failed = sum(row.failed for row in rows)
+        reasons = Counter(entry.reason for row in rows for entry in row.rejected)
+        return cls(
+            images=len(rows) - failed,
+            failed=failed,
+            rejected=dict(sorted(reasons.items())),
+            near=len(pairs),
+            classes={
+                name: ClassCount(*(counter[name] for counter in counters))
+                for name in sorted({*images, *added, *rejected})
+            },
+            **known,
+        )
 
     def lines(self) -> list[str]:
         """The summary for a terminal."""
         manifest = self.folder / "images.jsonl"
-        rate = self.drawn / max(self.seconds, 1e-9)
+        rate = self.generated / max(self.seconds, 1e-9)
+        done = (
+            f"generated {self.generated} images in {self.seconds:.1f} s ({rate:.1f} images/s), "
+            f"{self.reused} reused"
+        )
         if self.missing:
             lines = [
-                f"drew {self.drawn} images in {self.seconds:.1f} s ({rate:.1f} images/s), all of "
-                f"this shard; {self.missing} of other shards are missing: the last shard to end "
-                f"writes {manifest}"
+                f"{done}; this shard is complete, {self.missing} images of other shards are "
+                f"missing: the last shard to finish writes {manifest}"
             ]
         elif self.nothing_to_do:
-            lines = [f"nothing to draw: all {self.images} images are in {manifest}"]
+            lines = [f"nothing to generate: all {self.images} images are in {manifest}"]
         else:
-            lines = [
-                f"drew {self.drawn} images in {self.seconds:.1f} s ({rate:.1f} images/s), "
-                f"kept {self.kept}; {self.images} are in {manifest}"
-            ]
+            lines = [f"{done}; {self.images} are in {manifest}"]
         if self.rejected:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.rejected.items())
-            lines.append(f"thrown away and drawn again with the next seed: {reasons}")
+            lines.append(f"rejected and retried with the next seed: {reasons}")
         if self.failed:
             failures = self.folder / "failed.jsonl"
             lines.append(f"{self.failed} images failed in every attempt, see {failures}")
@@ -89,38 +128,12 @@ class GenerateSummary:
         return lines
 
     def _table(self) -> list[str]:
-        columns = {"drawn": "drawn", "near": "near-duplicates"}
+        columns = {"images": "images", "near": "near-duplicates"}
         if self.inspected:
-            columns |= {"missing": "not seen", "added": "seen unasked", "thrown": "thrown away"}
+            columns |= {"missing": "not found", "added": "found unasked", "rejected": "rejected"}
         width = max(map(len, (*self.classes, "class")))
         lines = [f"{'class':<{width}}" + "".join(f"  {title}" for title in columns.values())]
         for name, count in self.classes.items():
             cells = (f"  {getattr(count, key):{len(title)}}" for key, title in columns.items())
             lines.append(f"{name:<{width}}" + "".join(cells))
         return lines
-
-
-def count_reasons(rows: Iterable[ImageRow]) -> dict[str, int]:
-    """How many drawings were thrown away, by reason."""
-    return dict(sorted(Counter(entry.reason for row in rows for entry in row.rejected).items()))
-
-
-def count_classes(rows: Sequence[ImageRow]) -> tuple[dict[str, DrawnCount], int]:
-    """The counts of each class that was asked for or seen, and all near-duplicates."""
-    drawn, missing, added, thrown, near = (Counter[str]() for _ in range(5))
-    for row in rows:
-        if not row.failed:
-            drawn.update(row.labels)
-            missing.update(row.missing)
-            added.update(row.added)
-        for entry in row.rejected:
-            if entry.reason == UNSEEN:
-                thrown.update(row.labels)
-    pairs = near_duplicates(rows)
-    for _, row in pairs:
-        near.update(row.labels)
-    names = sorted({*drawn, *added, *thrown})
-    counters = (drawn, missing, added, thrown, near)
-    return {name: DrawnCount(*(counter[name] for counter in counters)) for name in names}, len(
-        pairs
-    )

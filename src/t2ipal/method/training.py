@@ -173,8 +173,8 @@ def _start(head: T2IPALHead, train: Sequence[ItemSet], seed: int) -> None:
     images = [items for items in train if items.kind == "image" and len(items)]
     if not images:
         raise UserError(
-            "prototypes and adapter start from images but there are none: draw some, or turn both "
-            "off to train prompts on captions alone."
+            "prototypes and adapter start from images but there are none: generate some, or turn "
+            "both off to train prompts on captions alone."
         )
     head.start(ItemSet.join(images), seed=seed)
 

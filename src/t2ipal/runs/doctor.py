@@ -43,7 +43,7 @@ def examine(config: RunConfig, out: Path, *, measure: bool = False) -> Iterator[
     """The report, finding by finding, for a run of ``config`` in ``out``.
 
     Args:
-        measure: draw and embed a few images to tell how long the run would take.
+        measure: generate and embed a few images to tell how long the run would take.
 
     Raises:
         UserError: the classes or captions of the configuration cannot be read.
@@ -154,7 +154,7 @@ def _run(config: RunConfig, out: Path, measure: bool, usable: bool) -> Iterator[
     vocabulary = Vocabulary.load(config.classes)
     captions = [row for row in labelled_captions(config, vocabulary) if row.labels]
     images = len(captions) * config.images_per_caption
-    yield _Finding("run", f"{len(captions)} captions name a class: {images} images to draw")
+    yield _Finding("run", f"{len(captions)} captions name a class: {images} images to generate")
     if not usable:
         yield _Finding("run", "its size and time can be told once CLIP and generator are here")
         return
@@ -170,12 +170,12 @@ def _run(config: RunConfig, out: Path, measure: bool, usable: bool) -> Iterator[
     if config.height and config.width:
         pixels = config.height * config.width * PIXEL_BYTES
         space += images * pixels
-        yield _Finding("drawings", f"at most {_size(pixels)} each: {_size(images * pixels)}")
+        yield _Finding("images", f"at most {_size(pixels)} each: {_size(images * pixels)}")
     free = shutil.disk_usage(_existing(out)).free
     if space > free:
         yield _Finding("disk", f"the run may need {_size(space)}, {_size(free)} are free", True)
     if not measure:
-        yield _Finding("time", "not measured; --measure draws and embeds a few images to tell")
+        yield _Finding("time", "not measured; --measure generates and embeds a few images to tell")
         return
     yield from _time(config, backbone, captions, images)
 
@@ -186,20 +186,22 @@ def _time(config: RunConfig, backbone: Any, captions: Any, images: int) -> Itera
     from t2ipal.generation.diffusion.text_to_image import TextToImage
 
     assert config.generator is not None, "with_preset names one"
-    painter = TextToImage.load(config.generator, revision=config.revision, settings=config)
+    generator = TextToImage.load(config.generator, revision=config.revision, settings=config)
     prompts = [row.caption for row in captions[:MEASURED_IMAGES]]
     seeds = list(range(len(prompts)))
-    painter.draw(prompts, seeds)  # the first call also compares batches and warms caches
+    generator.generate(prompts, seeds)  # the first call also compares batches and warms caches
     started = time.perf_counter()
-    drawn = painter.draw(prompts, seeds)
-    drawing = (time.perf_counter() - started) / len(drawn)
-    yield _Finding("time", f"drawing {drawing:.3g} s an image: {_duration(drawing * images)}")
+    images_made = generator.generate(prompts, seeds)
+    seconds = (time.perf_counter() - started) / len(images_made)
+    yield _Finding("time", f"generating {seconds:.3g} s per image: {_duration(seconds * images)}")
     started = time.perf_counter()
-    backbone.encode_image(torch.stack([backbone.preprocess(one.image) for one in drawn]))
-    embedding = (time.perf_counter() - started) / len(drawn)
-    yield _Finding("time", f"embedding {embedding:.3g} s an image: {_duration(embedding * images)}")
-    device = painter.drawn_on["device"]
-    yield _Finding("time", f"measured on {len(drawn)} images on {device}; training comes on top")
+    backbone.encode_image(torch.stack([backbone.preprocess(one.image) for one in images_made]))
+    seconds = (time.perf_counter() - started) / len(images_made)
+    yield _Finding("time", f"embedding {seconds:.3g} s per image: {_duration(seconds * images)}")
+    device = generator.generated_on["device"]
+    yield _Finding(
+        "time", f"measured on {len(images_made)} images on {device}; training comes on top"
+    )
 
 
 def _memory() -> tuple[int, int] | None:

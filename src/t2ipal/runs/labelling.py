@@ -36,7 +36,7 @@ def composed_for_missing(
     config: RunConfig,
     say: Callable[[str], None],
 ) -> list[LabelledCaption]:
-    """Composed captions for the classes that no caption names, so that these are drawn too."""
+    """Composed captions for the classes that no caption names, so that these get images too."""
     named = {name for row in rows for name in row.labels}
     missing = tuple(entry for entry in vocabulary.classes if entry.name not in named)
     if not missing or not config.complete:

@@ -161,7 +161,7 @@ def generate_stage(
         batch_size=config.batch_size,
         settings=config,
         revision=config.revision,
-        max_redraws=config.max_retries,
+        max_retries=config.max_retries,
         inspector=inspector,
         progress=progress,
     )

@@ -1,4 +1,4 @@
-"""Labelled real images to train on beside the drawn ones: few of them, or with few labels known."""
+"""Labelled real images to train on beside generated ones: few, or with few labels known."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read_real_images(
     Labels are hidden first, so that shots are chosen by labels that are known.
 
     Args:
-        scenes: folder in which the miniature's scenes are drawn, where these are asked for.
+        scenes: folder in which the miniature's scenes are drawn, if these are asked for.
 
     Raises:
         UserError: bad labels, a missing image, or a class with fewer images than shots.

@@ -30,7 +30,7 @@ def painter(pipe: Any, place: Placement | None = None) -> TextToImage:
 
 
 def drawn(generator: TextToImage) -> list[bytes]:
-    return [one.image.tobytes() for one in generator.draw(PROMPTS, SEEDS)]
+    return [one.image.tobytes() for one in generator.generate(PROMPTS, SEEDS)]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_a_single_image_that_does_not_fit_moves_the_weights_out(
     assert caplog.text.count("out of memory with a single image; from now on") == 2
     needed = "none"
     with pytest.raises(UserError, match="out of memory with a single image; lower"):
-        generator.draw(["a"], [1])
+        generator.generate(["a"], [1])
 
 
 def test_a_pipeline_of_unknown_order_is_offloaded_layer_by_layer(whole: list[bytes]) -> None:

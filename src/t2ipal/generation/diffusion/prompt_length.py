@@ -51,7 +51,7 @@ def cut_prompts(
     return cut, max(limit for _, limit in readers)
 
 
-def say_what_is_cut(cut: Collection[str], limit: int, of: int, spec: str) -> None:
+def warn_of_cut_prompts(cut: Collection[str], limit: int, of: int, spec: str) -> None:
     """Warn, if any of so many captions is cut at the ``limit`` tokens that ``spec`` reads."""
     if cut:
         log.warning(

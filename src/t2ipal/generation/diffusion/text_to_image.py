@@ -36,7 +36,7 @@ _PROBE_STEPS = 2
 
 
 @dataclass(frozen=True)
-class Drawn:
+class GeneratedImage:
     """One image, and whether the pipeline's own safety checker flagged it."""
 
     image: Image.Image
@@ -49,8 +49,8 @@ class TextToImage:
     Attributes:
         spec, revision: its origin, as they stand in the manifest (see ``source.locate``).
         settings: how it draws.
-        drawn_on: the device's kind, the number format, whether images are bit-equal whatever the
-            batch size, and the scheduler, for the record.
+        generated_on: the device's kind, the number format, whether images are bit-equal whatever
+            the batch size, and the scheduler, for the record.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class TextToImage:
         self._placement = placement or Placement(pipe, pipe.device)
         self._device = self._placement.device
         self._exact = settings.exact or self._device.type == "cpu"
-        self.drawn_on: dict[str, Any] = {
+        self.generated_on: dict[str, Any] = {
             "device": self._device.type,
             "dtype": str(pipe.dtype).split(".")[-1],
             "exact": self._exact,
@@ -78,11 +78,11 @@ class TextToImage:
         if (own := getattr(pipe, "scheduler", None)) is not None:
             if not settings.ancestral:
                 pipe.scheduler = without_noise(own)
-            self.drawn_on["scheduler"] = type(pipe.scheduler).__name__
+            self.generated_on["scheduler"] = type(pipe.scheduler).__name__
             if type(pipe.scheduler) is not type(own):
                 log.info(
                     "%s: %s adds noise in every step; drawing with %s (--ancestral keeps it).",
-                    self.spec, type(own).__name__, self.drawn_on["scheduler"],
+                    self.spec, type(own).__name__, self.generated_on["scheduler"],
                 )  # fmt: skip
         self._parameters = inspect.signature(pipe.__call__).parameters
         self._warned_once = WarnedOnce()
@@ -130,7 +130,7 @@ class TextToImage:
         with self._warned_once.attached():
             return cut_prompts(self._pipe, self._parameters, prompts)
 
-    def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Drawn]:
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[GeneratedImage]:
         """Draw one image for each prompt, from its own seed.
 
         An image depends on its prompt and seed alone. The initial noise comes from one CPU
@@ -155,7 +155,7 @@ class TextToImage:
         """
         if len(prompts) != len(seeds):
             raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
-        drawn: list[Drawn] = []
+        drawn: list[GeneratedImage] = []
         while len(drawn) < len(prompts):
             rows = slice(len(drawn), len(drawn) + (self._most or len(prompts)))
             try:
@@ -179,7 +179,7 @@ class TextToImage:
                 )  # fmt: skip
         return drawn
 
-    def _draw_batch(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Drawn]:
+    def _draw_batch(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[GeneratedImage]:
         count = len(prompts)
         if count > 1 and not self._one_at_a_time:
             try:
@@ -197,10 +197,13 @@ class TextToImage:
         )
         return [drawn for one in alone for drawn in one]
 
-    def _draw_together(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Drawn]:
+    def _draw_together(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[GeneratedImage]:
         output = self._call(prompts, seeds, output_type="pil")
         flags = getattr(output, "nsfw_content_detected", None) or [False] * len(prompts)
-        return [Drawn(image, bool(flag)) for image, flag in zip(output.images, flags, strict=True)]
+        return [
+            GeneratedImage(image, bool(flag))
+            for image, flag in zip(output.images, flags, strict=True)
+        ]
 
     def _same_in_batch(self, count: int) -> bool:
         """Whether ``count`` images drawn together have the bits of images drawn alone."""
@@ -240,7 +243,7 @@ class TextToImage:
         with ExitStack() as stack:
             stack.enter_context(quiet_bars())
             stack.enter_context(self._warned_once.attached())
-            if self._exact and self.drawn_on["device"] == "cpu":
+            if self._exact and self.generated_on["device"] == "cpu":
                 stack.enter_context(BatchInvariant(networks_of(self._pipe).values()))
             # a scheduler that draws from the global generator is then still a function of the seed
             stack.enter_context(torch.random.fork_rng(devices=on_cuda))

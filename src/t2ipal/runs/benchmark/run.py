@@ -120,13 +120,13 @@ def benchmark(
     shared = Overlap.of(config.setting, labelled, test)
     if shared is not None:
         say(str(shared))
-    if config.draws:
+    if config.needs_images:
         with timings.stage("generate"):
             generate_stage(run, vocabulary, labelled, out, say, progress)
     with timings.stage("embed"):
         bench = embed_stage(
             run, vocabulary, labelled, out, say, progress,
-            generated=config.draws, pool_positions=method.pool_positions,
+            generated=config.needs_images, pool_positions=method.pool_positions,
         )  # fmt: skip
         say(f"embed: {test.source}, {len(test):,} images")
         transfer = None
@@ -214,7 +214,7 @@ def _notes(config: BenchmarkConfig, shared: Overlap | None) -> list[str]:
             f"Tuned on the classes of {config.run.classes}; no threshold was fitted for those of "
             f"{config.setting.test}."
         )
-    elif not config.draws:
+    elif not config.needs_images:
         found.append(
             "Thresholds were fitted on captions, not on images: figures at the threshold and the "
             "calibration error suffer from that."

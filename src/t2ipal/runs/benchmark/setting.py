@@ -148,8 +148,8 @@ class BenchmarkConfig:
         return method_config(self.setting.method, head=self.run.head)
 
     @property
-    def draws(self) -> bool:
-        """Whether the method looks at drawn images."""
+    def needs_images(self) -> bool:
+        """Whether the method looks at generated images."""
         train = self.method.train
         if train is None or self.method.real_only:
             return False
