@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from t2ipal.captions.sources import Caption, read_captions
 from t2ipal.errors import UserError
+from t2ipal.files import sha256_text
 
 
 def put(folder: Path, name: str, text: str | bytes) -> Path:
@@ -21,6 +23,12 @@ def put(folder: Path, name: str, text: str | bytes) -> Path:
     else:
         path.write_text(text, encoding="utf-8")
     return path
+
+
+def h(text: str, copy: int = 1) -> str:
+    """The id of a caption that has none of its own."""
+    stem = sha256_text("caption", text)[:12]
+    return stem if copy == 1 else f"{stem}-{copy}"
 
 
 def pairs(path: Path, **options: int) -> list[tuple[str, str]]:
@@ -40,23 +48,28 @@ COCO = {
 
 def test_plain_text(tmp_path: Path) -> None:
     path = put(tmp_path, "c.txt", "\ufeffA dog\r\n\r\n  Two   cats\t \r\nA cow")
-    assert pairs(path) == [("1", "A dog"), ("3", "Two cats"), ("4", "A cow")]
+    assert pairs(path) == [(h(text), text) for text in ("A dog", "Two cats", "A cow")]
 
 
 def test_text_under_any_other_suffix(tmp_path: Path) -> None:
-    assert pairs(put(tmp_path, "captions", "A dog\nA cat\n")) == [("1", "A dog"), ("2", "A cat")]
-    assert pairs(put(tmp_path, "c.md", "A dog\n")) == [("1", "A dog")]
+    texts = ["A dog", "A cat"]
+    assert pairs(put(tmp_path, "captions", "\n".join(texts))) == [(h(t), t) for t in texts]
+    assert pairs(put(tmp_path, "c.md", "A dog\n")) == [(h("A dog"), "A dog")]
 
 
 @pytest.mark.parametrize("name", ["c.jsonl", "c.json", "c", "c.ndjson"])
 def test_json_lines(name: str, tmp_path: Path) -> None:
     text = '{"caption": "A dog", "id": "x"}\n\n{"text": "A cat", "id": 5}\n{"text": "A cow"}\n'
-    assert pairs(put(tmp_path, name, text)) == [("x", "A dog"), ("5", "A cat"), ("4", "A cow")]
+    assert pairs(put(tmp_path, name, text)) == [
+        ("x", "A dog"),
+        ("5", "A cat"),
+        (h("A cow"), "A cow"),
+    ]
 
 
 def test_caption_wins_over_text(tmp_path: Path) -> None:
     path = put(tmp_path, "c.jsonl", '{"text": "no", "caption": "A dog"}\n')
-    assert pairs(path) == [("1", "A dog")]
+    assert pairs(path) == [(h("A dog"), "A dog")]
 
 
 def test_localized_narratives(tmp_path: Path) -> None:
@@ -96,14 +109,21 @@ def test_tables(name: str, text: str, tmp_path: Path) -> None:
     assert pairs(put(tmp_path, name, text)) == [("x", "A dog, asleep"), ("y", "A cat")]
 
 
-def test_table_without_ids_counts_lines(tmp_path: Path) -> None:
+def test_ids_of_a_table_without_ids(tmp_path: Path) -> None:
     path = put(tmp_path, "c.csv", 'caption\nA dog\n"A ""big""\ncat"\nA cow\n')
-    assert pairs(path) == [("2", "A dog"), ("3", 'A "big" cat'), ("5", "A cow")]
+    assert pairs(path) == [(h(text), text) for text in ("A dog", 'A "big" cat', "A cow")]
 
 
 def test_derived_ids_step_aside_for_given_ones(tmp_path: Path) -> None:
-    path = put(tmp_path, "c.jsonl", '{"text": "a"}\n{"text": "b", "id": "1"}\n{"text": "c"}\n')
-    assert pairs(path) == [("1-2", "a"), ("1", "b"), ("3", "c")]
+    row = json.dumps({"text": "b", "id": h("a")})
+    path = put(tmp_path, "c.jsonl", f'{{"text": "a"}}\n{row}\n{{"text": "c"}}\n{{"text": "a"}}\n')
+    assert pairs(path) == [(h("a", 2), "a"), (h("a"), "b"), (h("c"), "c"), (h("a", 3), "a")]
+
+
+def test_a_line_put_in_changes_no_other_id(tmp_path: Path) -> None:
+    before = dict(pairs(put(tmp_path, "a.txt", "A dog\nA cat\nA dog\n")))
+    after = dict(pairs(put(tmp_path, "b.txt", "A cow\nA dog\nA hen\nA cat\nA dog\n")))
+    assert before.items() <= after.items() and len(after) == 5
 
 
 def test_empty_captions_are_left_out_and_told(
@@ -111,8 +131,8 @@ def test_empty_captions_are_left_out_and_told(
 ) -> None:
     path = put(tmp_path, "c.jsonl", '{"text": " "}\n{"text": "a"}\n{"text": ""}\n')
     with caplog.at_level(logging.WARNING):
-        assert pairs(path, limit=1) == [("2", "a")]
-        assert pairs(path) == [("2", "a")]
+        assert pairs(path, limit=1) == [(h("a"), "a")]
+        assert pairs(path) == [(h("a"), "a")]
     assert "2 empty captions" in caplog.text
 
 
@@ -145,21 +165,21 @@ def test_json_lines_keep_any_text(tmp_path_factory, texts: list[str]) -> None:
     [
         ("c.txt", "", "holds no captions"),
         ("c.txt", " \n\n", "holds no captions"),
-        ("c", "", "the file is empty"),
+        ("c", "", "holds no captions"),
         ("c.jsonl", "", "the file is empty"),
         ("c.json", "", "the file is empty"),
         ("c.json", '{"annotations": []}', "holds no captions"),
         ("c.jsonl", '{"caption": "a"}\n{"caption": \n', r":2: broken JSON"),
         ("c.jsonl", '{"caption": \n{"caption": "a"}', r":1: broken JSON"),
         ("c.jsonl", '{"caption": "a"}\n[1]\n', r":2: expected a JSON object"),
-        ("c.jsonl", '{"caption": "a"}\n{"title": "b"}\n', r":2: no 'caption' or 'text' \(keys: ti"),
+        ("c.jsonl", '{"caption": "a"}\n{"name": "b"}\n', r":2: no 'caption' or 'text' \(keys: na"),
         ("c.jsonl", '{"caption": null}\n', r":1: 'caption' must be text, found null"),
         ("c.jsonl", '{"caption": "a", "id": [1]}\n', r":1: the id \[1\] must be text or a whole"),
         ("c.jsonl", '{"caption": "a", "id": ""}\n', r":1: the id \"\" must be"),
         (
             "c.jsonl",
             '{"text": "a", "id": 1}\n{"text": "b", "id": "1"}\n',
-            r":2: the id '1' stands on",
+            r":2: the id '1' is on line 1",
         ),
         ("c.json", json.dumps(COCO)[:-30], r":1: broken JSON .*cut short"),
         ("c.json", json.dumps(COCO, indent=1)[:-30], r":\d+: broken JSON"),
@@ -169,16 +189,15 @@ def test_json_lines_keep_any_text(tmp_path_factory, texts: list[str]) -> None:
         ("c.json", '{"annotations": [{"image_id": 1}]}', "annotation 1: no 'caption'"),
         ("c.json", '{"annotations": [{"bbox": [], "category_id": 1}]}', "not its instances file"),
         ("c.json", "[" * 100000, "nested too deeply|broken JSON"),
-        ("c.csv", "", r":1: the header is missing"),
+        ("c.csv", "", "the file is empty"),
         ("c.csv", "caption\n", "holds no captions"),
-        ("c.csv", "id,title\n1,a\n", r":1: no column 'caption' or 'text' in the header"),
-        ("c.csv", "id,caption\n1,a\n2,b,c\n", r":3: 3 columns where the header has 2"),
+        ("c.csv", "id,name\n1,a\n", r":1: no column 'caption' or 'text' in the header"),
+        ("c.csv", "id,caption\n1,a\n2,b,c\n", r":3: 3 cells where the header has 2"),
         ("c.csv", 'id,caption\n1,"a\n', r":2: broken row"),
         ("c.csv", "id,caption\n1,a\n,b\n", r":3: the id is empty"),
-        ("c.csv", "id,caption\n1,a\n1,b\n", r":3: the id '1' stands on line 2 already"),
-        ("c.txt", b"A dog\n\xff\xfe\n", r":2: not UTF-8"),
+        ("c.csv", "id,caption\n1,a\n1,b\n", r":3: the id '1' is on line 2 already"),
+        ("c.txt", b"A dog\n\0\xff\xfe\n", "is no text"),
         ("c.jsonl", b'{"caption": "\xff"}\n', r":1: not UTF-8"),
-        ("c.csv", b"caption\na\n\xff\n", r":3: not UTF-8"),
     ],
 )
 def test_broken_files(name: str, text: str | bytes, message: str, tmp_path: Path) -> None:
@@ -203,7 +222,65 @@ def test_missing_files_and_odd_limits(tmp_path: Path) -> None:
 
 def test_limit_counts_captions_not_lines(tmp_path: Path) -> None:
     path = put(tmp_path, "c.txt", "\nA dog\n\nA cat\nA cow\n")
-    assert pairs(path, limit=2) == [("2", "A dog"), ("4", "A cat")]
+    assert pairs(path, limit=2) == [(h("A dog"), "A dog"), (h("A cat"), "A cat")]
+
+
+FLICKR = ["A dog , asleep .", "Two cats | and a cow ."]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("captions.txt", 'image,caption\n1.jpg,"A dog , asleep ."\n1.jpg,Two cats | and a cow .\n'),
+        ("results.csv", "image_name| comment_number| comment\n1.jpg| 0| A dog , asleep .\n"),
+        ("Flickr8k.token.txt", "1.jpg#0\tA dog , asleep .\n1.jpg#1\tTwo cats | and a cow .\n"),
+        ("list.json", json.dumps([{"image": "1.jpg", "caption": FLICKR}])),
+        ("texts.json", json.dumps(FLICKR, indent=1)),
+        ("by_image.json", json.dumps({"1.jpg": FLICKR})),
+        (
+            "dataset_flickr8k.json",
+            json.dumps(
+                {
+                    "images": [
+                        {"filename": "1.jpg", "sentences": [{"raw": text} for text in FLICKR]},
+                    ],
+                    "dataset": "flickr8k",
+                }
+            ),
+        ),
+    ],
+)
+def test_known_layouts_are_never_taken_for_captions(name: str, text: str, tmp_path: Path) -> None:
+    found = [text for _, text in pairs(put(tmp_path, name, text))]
+    assert found == FLICKR[: len(found)] and found
+
+
+def test_ids_of_known_layouts(tmp_path: Path) -> None:
+    path = put(tmp_path, "token.txt", "1.jpg#0\tA dog .\n1.jpg#1\tA cat .\n")
+    assert [id for id, _ in pairs(path)] == ["1.jpg#0", "1.jpg#1"]
+    path = put(tmp_path, "by.json", json.dumps({"1.jpg": ["a", "b"], "2.jpg": "c"}))
+    assert [id for id, _ in pairs(path)] == ["1.jpg", "1.jpg-2", "2.jpg"]
+    path = put(tmp_path, "pandas.jsonl", '{"id": 3.0, "caption": "a"}\n')
+    assert [id for id, _ in pairs(path)] == ["3"]
+
+
+def test_other_encodings_and_gzip(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for encoding in ("utf-16", "utf-8-sig", "cp1252"):
+        path = put(tmp_path, "c.txt", "Ein Hündchen\r\nA cat\r\n".encode(encoding))
+        assert [text for _, text in pairs(path)] == ["Ein Hündchen", "A cat"]
+    assert "read as Windows-1252" in caplog.text
+    path = put(tmp_path, "c.csv.gz", gzip.compress(b"id,caption\nx,A dog\n"))
+    assert pairs(path) == [("x", "A dog")]
+
+
+def test_parquet(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    path = tmp_path / "c.parquet"
+    datasets.Dataset.from_dict({"id": [7], "caption": ["A dog"]}).to_parquet(path)
+    assert pairs(path) == [("7", "A dog")]
+    path.write_bytes(b"no parquet")
+    with pytest.raises(UserError, match="cannot be read as parquet"):
+        read_captions(path)
 
 
 def test_a_caption_is_checked() -> None:

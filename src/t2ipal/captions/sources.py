@@ -1,23 +1,27 @@
-"""Captions from the files people have: plain text, JSONL, CSV, COCO JSON, Localized Narratives."""
+"""Captions from the files people have: text, tables, JSON lines, the JSON of known data sets."""
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from t2ipal.errors import UserError
-from t2ipal.files import read_jsonl, read_lines
+from t2ipal.files import read_jsonl, sha256_text
+from t2ipal.files.tables import Table, looks_like_table, read_json, read_table, text_lines
 
 log = logging.getLogger(__name__)
 
-_TEXT_KEYS = ("caption", "text")
-_DELIMITERS = {".csv": (",", ";", "\t"), ".tsv": ("\t",)}
+_TEXT_KEYS = ("caption", "text", "comment", "sentence", "description", "raw", "title")
+_LIST_KEYS = ("captions", "texts", "sentences")
+_ID_KEYS = ("id", "caption_id")
+_HEADER = (*_TEXT_KEYS, "image_name", "file_name", "filename", "image")
+_TABLE_SUFFIXES = {".csv": None, ".tsv": "\t", ".tab": "\t", ".psv": "|"}
+_SNIFFED = 1000  # lines that tell whether a text is a table
 
 
 @dataclass(frozen=True)
@@ -36,30 +40,39 @@ class Caption:
 
 @dataclass(frozen=True)
 class _Row:
-    """A caption as found: ``given`` tells that the file itself gives the id."""
+    """A caption as found.
+
+    Attributes:
+        line: where it begins; the number of the entry in JSON that is one document.
+        id: what the file says of its identity; empty if it says nothing.
+        own: whether the file gives the id as such, so that no other caption may have it.
+    """
 
     line: int
     id: str
     text: str
-    given: bool
+    own: bool = False
 
 
 def read_captions(path: str | Path, *, limit: int | None = None) -> list[Caption]:
-    """Read the captions of a file; the first ``limit`` of them where a limit is given.
+    """Read the captions of a file, or the first ``limit`` of them.
 
-    The format follows from the suffix and the content:
+    The format follows from the content, with the suffix as a hint; ``.gz`` files are unpacked:
 
-    * ``.csv``, ``.tsv``: a header with a column ``caption`` or ``text``, and perhaps ``id``;
-    * ``.txt``: one caption a line;
+    * a table (CSV, TSV, columns separated by ``;`` or ``|``) with a column ``caption``, ``text``,
+      ``comment`` or ``sentence``, and perhaps ``id``, whatever the suffix; a text with as many tabs
+      in every line is one too (Flickr8k's ``token.txt``), its captions the wordiest column;
     * JSON lines: objects with ``caption`` or ``text``, and perhaps ``id``; OpenImages Localized
       Narratives carry ``image_id`` and ``annotator_id`` instead;
-    * JSON with ``annotations``: COCO captions;
-    * any other text: one caption a line.
+    * JSON: COCO captions (``annotations``), Karpathy's splits (``images`` with ``sentences``), a
+      list of captions or of such objects, an object of lists of captions by image;
+    * ``.parquet``, through Hugging Face's ``datasets``;
+    * any other text: one caption per line.
 
-    Ids are the file's own; else image and annotation (COCO), image and annotator (Localized
-    Narratives), or the line number. They are unique: an id the file gives twice is an error,
-    a derived one gets a number at its end. White space is reduced to single spaces; rows with
-    an empty caption are left out.
+    Ids are the file's own; else image and annotation (COCO, Karpathy), image and annotator
+    (Localized Narratives), or a hash of the text, so that a line put in anywhere changes no other
+    caption's id. They are unique: an id that the file gives twice is an error, a derived one gets a
+    number at its end. White space is reduced to single spaces; empty captions are left out.
 
     Raises:
         UserError: the file cannot be read, breaks its format (with the line), or has no caption.
@@ -67,8 +80,7 @@ def read_captions(path: str | Path, *, limit: int | None = None) -> list[Caption
     path = Path(path)
     if limit is not None and limit < 1:
         raise UserError(f"the limit of captions must be at least 1, not {limit}.")
-    rows = _rows(path)
-    captions = _unique(path, islice(rows, limit))
+    captions = _unique(path, list(islice(_rows(path), limit)))
     if not captions:
         raise UserError(f"{path}: holds no captions; write one on each line.")
     return captions
@@ -76,20 +88,62 @@ def read_captions(path: str | Path, *, limit: int | None = None) -> list[Caption
 
 def _rows(path: Path) -> Iterator[_Row]:
     """The non-empty captions of the file, one by one."""
-    suffix = path.suffix.lower()
-    if suffix in _DELIMITERS:
-        found = _read_table(path, _DELIMITERS[suffix])
-    else:
-        found = _READERS["text" if suffix == ".txt" else _sniff(path)](path)
     empty = 0
-    for row in found:
+    for row in _read(path):
         text = _clean(row.text)
         if text:
-            yield _Row(row.line, row.id, text, row.given)
+            yield _Row(row.line, row.id, text, row.own)
         else:
             empty += 1
     if empty:
         log.warning("%s: %d empty captions left out", path, empty)
+
+
+def _read(path: Path) -> Iterator[_Row]:
+    """The captions of a file of any format."""
+    name = path.name.lower().removesuffix(".gz")
+    suffix = Path(name).suffix
+    if suffix == ".parquet":
+        return _parquet(path)
+    if suffix in _TABLE_SUFFIXES:
+        return _table(path, read_table(path, _TABLE_SUFFIXES[suffix]))
+    first = list(islice((line for _, line in text_lines(path) if line.strip()), _SNIFFED))
+    if suffix in (".json", ".jsonl", ".ndjson") and not first:
+        raise UserError(f"{path}: the file is empty; write one caption on each line.")
+    kind = _json_kind(first[0].strip(), suffix) if first else None
+    if kind == "lines":
+        return _json_lines(path)
+    if kind == "document" or suffix == ".json":
+        return _json_document(path, read_json(path))
+    mark = looks_like_table(first, _TEXT_KEYS)
+    if mark is not None:
+        return _table(path, read_table(path, mark, header=_has_header(first[0], mark)))
+    return (_Row(n, "", line) for n, line in text_lines(path) if line.strip())
+
+
+def _json_kind(start: str, suffix: str) -> str | None:
+    """ "lines" or "document" by the first line that is not blank; None for other text."""
+    if start[:1] not in ("{", "["):
+        return None
+    try:
+        first = json.loads(start)
+    except (ValueError, RecursionError):
+        # A document over several lines, or a broken first line of JSON lines, or no JSON at all.
+        if suffix in (".jsonl", ".ndjson"):
+            return "lines"
+        return "document" if suffix == ".json" or start in ("{", "[") or start[1] == '"' else None
+    if isinstance(first, dict) and not {"annotations", "images"} & set(first):
+        return "lines" if _has_text(first) or suffix != ".json" else "document"
+    return "document"
+
+
+def _has_text(row: dict[str, Any]) -> bool:
+    return any(key in row for key in (*_TEXT_KEYS, *_LIST_KEYS))
+
+
+def _has_header(line: str, mark: str) -> bool:
+    cells = {cell.strip().strip('"').casefold() for cell in line.split(mark)}
+    return bool(cells & set(_HEADER))
 
 
 def _clean(text: str) -> str:
@@ -100,60 +154,107 @@ def _clean(text: str) -> str:
     return " ".join(text.split())
 
 
-def _sniff(path: Path) -> str:
-    """ "lines" (JSON lines), "json" or "text", from the first line that is not blank."""
-    for _, line in read_lines(path):
-        start = line.strip()
-        if not start:
-            continue
-        if start[0] not in "{[":
-            return "json" if path.suffix.lower() == ".json" else "text"
-        try:
-            first = json.loads(start)
-        except (json.JSONDecodeError, RecursionError):
-            # A JSON document over several lines, or a broken first line of JSON lines.
-            return "lines" if path.suffix.lower() == ".jsonl" else "json"
-        return "lines" if isinstance(first, dict) and "annotations" not in first else "json"
-    raise UserError(f"{path}: the file is empty; write one caption on each line.")
-
-
-def _read_text(path: Path) -> Iterator[_Row]:
-    for number, line in read_lines(path):
-        if line.strip():
-            yield _Row(number, str(number), line, False)
-
-
-def _read_json_lines(path: Path) -> Iterator[_Row]:
-    for number, row in read_jsonl(path):
-        place = f"{path}:{number}"
-        text = _text(row, place)
-        if "id" in row:
-            yield _Row(number, _id(row["id"], place), text, True)
-        elif "image_id" in row:
-            parts = [row["image_id"], row.get("annotator_id", number)]
-            yield _Row(number, "-".join(_id(part, place) for part in parts), text, False)
-        else:
-            yield _Row(number, str(number), text, False)
-
-
-def _read_json(path: Path) -> Iterator[_Row]:
-    """COCO's captions JSON: the whole file is one object."""
-    text = "\n".join(line for _, line in read_lines(path))
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
+def _table(path: Path, table: Table) -> Iterator[_Row]:
+    names = [name.casefold() for name in table.columns]
+    found = [names.index(key) for key in _TEXT_KEYS if key in names]
+    if table.columns and not found:
         raise UserError(
-            f"{path}:{error.lineno}: broken JSON ({error.msg}, column {error.colno}); the file may "
-            "be cut short, fetch or write it again."
-        ) from None
-    except RecursionError:
-        raise UserError(f"{path}: JSON nested too deeply to be captions.") from None
-    annotations = document.get("annotations") if isinstance(document, dict) else None
-    if not isinstance(annotations, list):
-        raise UserError(
-            f"{path}: JSON without a list 'annotations'; give COCO captions, JSON lines "
-            "(.jsonl), CSV or plain text."
+            f"{path}:1: no column 'caption' or 'text' in the header "
+            f"({', '.join(table.columns)[:60]!r}); name the column of captions."
         )
+    column = found[0] if found else _wordiest(table)
+    own = next((names.index(key) for key in _ID_KEYS if key in names), None)
+    # Without a header, what stands before a caption tells which it is: an image's name, say.
+    about = [i for i in range(table.width) if i != column] if not table.columns else []
+    for line, cells in table.rows:
+        id = _clean(cells[own]) if own is not None else "-".join(_clean(cells[i]) for i in about)
+        if own is not None and not id:
+            raise UserError(f"{path}:{line}: the id is empty; fill it in or drop the column.")
+        yield _Row(line, id, cells[column], own is not None)
+
+
+def _wordiest(table: Table) -> int:
+    """The column with most words, of a table without a header."""
+    words = [0] * table.width
+    for _, cells in table.rows[:_SNIFFED]:
+        for i, cell in enumerate(cells):
+            words[i] += len(cell.split())
+    return words.index(max(words))
+
+
+def _json_lines(path: Path) -> Iterator[_Row]:
+    for number, row in read_jsonl(path):
+        yield from _object(row, f"{path}:{number}", number)
+
+
+def _object(row: dict[str, Any], place: str, number: int) -> Iterator[_Row]:
+    """The caption, or captions, of a JSON object."""
+    texts = _texts(row, place)
+    key = next((key for key in _ID_KEYS if key in row), None)
+    id, own = "", False
+    if key is not None:
+        id, own = _id(row[key], place), len(texts) == 1
+    elif "image_id" in row:
+        parts = [row["image_id"], *([row["annotator_id"]] if "annotator_id" in row else [])]
+        id = "-".join(_id(part, place) for part in parts)
+    for text in texts:
+        yield _Row(number, id, text, own)
+
+
+def _json_document(path: Path, document: Any) -> Iterator[_Row]:
+    """JSON that is one document: COCO, Karpathy, or lists of captions."""
+    if isinstance(document, dict) and isinstance(document.get("annotations"), list):
+        return _coco(path, document["annotations"])
+    if isinstance(document, dict) and isinstance(document.get("images"), list):
+        return _karpathy(path, document["images"])
+    if isinstance(document, dict) and _has_text(document):
+        return _object(document, str(path), 1)
+    if isinstance(document, dict) and document:
+        return _by_image(path, document)
+    if isinstance(document, list) and all(isinstance(one, str | dict) for one in document):
+        return _list(path, document)
+    raise UserError(
+        f"{path}: JSON without a list 'annotations' or captions in another form that is known; "
+        "give COCO captions, a list of captions, JSON lines (.jsonl), CSV or plain text."
+    )
+
+
+def _list(path: Path, entries: Sequence[str | dict[str, Any]]) -> Iterator[_Row]:
+    for number, entry in enumerate(entries, start=1):
+        if isinstance(entry, str):
+            yield _Row(number, "", entry)
+        else:
+            yield from _object(entry, f"{path}: entry {number}", number)
+
+
+def _by_image(path: Path, document: dict[str, Any]) -> Iterator[_Row]:
+    for number, (image, found) in enumerate(document.items(), start=1):
+        texts = [found] if isinstance(found, str) else found
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise UserError(
+                f"{path}: JSON without a list 'annotations', and {image!r} holds no captions; give "
+                "COCO captions, a list of captions, JSON lines (.jsonl), CSV or plain text."
+            )
+        for text in texts:
+            yield _Row(number, _clean(image), text)
+
+
+def _karpathy(path: Path, images: Sequence[Any]) -> Iterator[_Row]:
+    """The splits of Karpathy and Li (CVPR 2015) of Flickr8k, Flickr30k and COCO."""
+    for number, image in enumerate(images, start=1):
+        place = f"{path}: image {number}"
+        if not isinstance(image, dict):
+            raise UserError(f"{place}: expected a JSON object, found {type(image).__name__}.")
+        if not _has_text(image):
+            raise UserError(
+                f"{place}: has no captions; give the captions file, not the instances file."
+            )
+        name = next((image[key] for key in ("cocoid", "imgid", "filename") if key in image), number)
+        for text in _texts(image, place):
+            yield _Row(number, _id(name, place), text)
+
+
+def _coco(path: Path, annotations: Sequence[Any]) -> Iterator[_Row]:
     for number, row in enumerate(annotations, start=1):
         place = f"{path}: annotation {number}"
         if not isinstance(row, dict):
@@ -163,91 +264,74 @@ def _read_json(path: Path) -> Iterator[_Row]:
                 f"{place}: has a class instead of a caption; give COCO's captions file, "
                 "not its instances file."
             )
-        text_of = _text(row, place)
-        parts = [row.get("image_id", number), row.get("id", number)]
-        yield _Row(number, "-".join(_id(part, place) for part in parts), text_of, False)
+        parts = [row[key] for key in ("image_id", "id") if key in row]
+        id = "-".join(_id(part, place) for part in parts)
+        for text in _texts(row, place):
+            yield _Row(number, id, text)
 
 
-def _read_table(path: Path, delimiters: tuple[str, ...]) -> Iterator[_Row]:
-    lines = (line + "\n" for _, line in read_lines(path))
-    header = next(lines, "").rstrip("\n")
-    if not header.strip():
-        raise UserError(f"{path}:1: the header is missing; name a column 'caption' or 'text'.")
-    for delimiter in delimiters:
-        names = [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter))]
-        columns = [names.index(key) for key in _TEXT_KEYS if key in names]
-        if columns:
-            break
-    else:
+def _parquet(path: Path) -> Iterator[_Row]:
+    try:
+        import datasets
+    except ImportError:
         raise UserError(
-            f"{path}:1: no column 'caption' or 'text' in the header ({header.strip()[:60]!r}); "
-            "name the column of captions."
-        )
-    id_column = names.index("id") if "id" in names else None
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    line = 2
-    while True:
-        line = reader.line_num + 2
-        try:
-            fields = next(reader, None)
-        except csv.Error as error:
-            raise UserError(
-                f"{path}:{line}: broken row ({error}); check its quotation marks."
-            ) from None
-        if fields is None:
-            return
-        if not fields:
-            continue
-        if len(fields) != len(names):
-            raise UserError(
-                f"{path}:{line}: {len(fields)} columns where the header has {len(names)}; put "
-                "captions that hold the separator in quotation marks."
-            )
-        own = fields[id_column].strip() if id_column is not None else ""
-        if id_column is not None and not own:
-            raise UserError(f"{path}:{line}: the id is empty; fill it in or drop the column.")
-        yield _Row(line, own or str(line), fields[columns[0]], bool(own))
+            f"{path}: parquet files need Hugging Face's datasets; run: pip install datasets"
+        ) from None
+    try:
+        rows = datasets.load_dataset("parquet", data_files=str(path), split="train", streaming=True)
+        for number, row in enumerate(rows, start=1):
+            yield from _object(row, f"{path}: row {number}", number)
+    except UserError:
+        raise
+    except Exception as error:  # the library passes on what its readers raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: cannot be read as parquet ({reason}).") from None
 
 
-_READERS = {"text": _read_text, "lines": _read_json_lines, "json": _read_json}
-
-
-def _text(row: dict[str, Any], place: str) -> str:
-    for key in _TEXT_KEYS:
+def _texts(row: dict[str, Any], place: str) -> list[str]:
+    """The captions that an object holds: one text, or a list of texts or of such objects."""
+    for key in (*_TEXT_KEYS, *_LIST_KEYS):
         if key in row:
-            text = row[key]
-            if not isinstance(text, str):
-                raise UserError(f"{place}: {key!r} must be text, found {json.dumps(text)}.")
-            return text
+            value = row[key]
+            entries = value if isinstance(value, list) else [value]
+            texts = [
+                text
+                for one in entries
+                for text in (_texts(one, place) if isinstance(one, dict) else [one])
+            ]
+            if all(isinstance(text, str) for text in texts):
+                return texts
+            raise UserError(f"{place}: {key!r} must be text, found {json.dumps(value)[:60]}.")
     keys = ", ".join(list(row)[:6]) or "none"
     raise UserError(f"{place}: no 'caption' or 'text' (keys: {keys}); add one.")
 
 
 def _id(value: object, place: str) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # pandas writes whole numbers so if one is missing
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
         raise UserError(f"{place}: the id {json.dumps(value)} must be text or a whole number.")
     return _clean(str(value))
 
 
-def _unique(path: Path, rows: Iterable[_Row]) -> list[Caption]:
+def _unique(path: Path, rows: Sequence[_Row]) -> list[Caption]:
     """Captions with distinct ids, in order."""
-    rows = list(rows)
     lines: dict[str, int] = {}
     for row in rows:
-        if row.given:
+        if row.own:
             if row.id in lines:
                 raise UserError(
-                    f"{path}:{row.line}: the id {row.id!r} stands on line {lines[row.id]} already; "
+                    f"{path}:{row.line}: the id {row.id!r} is on line {lines[row.id]} already; "
                     "make the ids distinct."
                 )
             lines[row.id] = row.line
     captions = []
     for row in rows:
-        name, copy = row.id, 1
-        if not row.given:
-            while name in lines:
-                copy += 1
-                name = f"{row.id}-{copy}"
-            lines[name] = row.line
+        stem = name = row.id or sha256_text("caption", row.text)[:12]
+        copy = 1
+        while not row.own and name in lines:
+            copy += 1
+            name = f"{stem}-{copy}"
+        lines[name] = row.line
         captions.append(Caption(name, row.text))
     return captions
