@@ -128,7 +128,7 @@ def test_bad_voc_folders_are_named(voc: Path, tmp_path: Path) -> None:
     image(root / "JPEGImages" / "000003.jpg")
     names = root / "ImageSets" / "Main" / "test.txt"
     names.write_text("000001\n000002\n000001\n")
-    assert "test.txt:3: 000001.jpg stands in line 1 already" in complaint(spec)
+    assert "test.txt:3: 000001.jpg is listed already in line 1" in complaint(spec)
     names.write_text("".join(f"{name}\n" for name in OBJECTS))
     class_lists(voc)
     lists = root / "ImageSets" / "Main" / "dog_test.txt"

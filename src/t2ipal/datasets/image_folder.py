@@ -5,7 +5,7 @@
 
 A folder names one class of an image and does not say whether the image shows others too. By default
 they count as absent, as is usual when such folders are evaluated; an average precision needs absent
-images. Where images may well show several classes, read ``PHOTOS?others=unknown`` to train on; there
+images. Where images may well show several classes, ``PHOTOS?others=unknown`` is for training; there
 is nothing to evaluate then.
 """
 
