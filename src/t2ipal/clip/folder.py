@@ -105,45 +105,33 @@ def _refuse_tokenizer_code(path: Path) -> None:
         )
 
 
-def refuse_pickles(folder: Path) -> None:
-    """Refuse a folder whose weights open_clip would not read from a safetensors file.
+def refuse_pickles(path: Path) -> None:
+    """Refuse pickled weights: a file of them, or a folder in which open_clip would read one.
 
     Raises:
-        UserError: there are no weights, or pickled ones, with the command that converts them.
+        UserError: the weights are pickled, with the command that converts them; or there are none.
     """
-    preferred = (HF_SAFE_WEIGHTS_NAME, "open_clip_pytorch_model.safetensors")
-    if any((folder / name).is_file() for name in preferred):
-        return
-    files = sorted(folder.iterdir())
-    for file in files:
-        refuse_pickle(file)
-    if not any(file.suffix == ".safetensors" for file in files):
+    if path.is_dir():
+        preferred = (HF_SAFE_WEIGHTS_NAME, "open_clip_pytorch_model.safetensors")
+        if any((path / name).is_file() for name in preferred):
+            return
+        files = sorted(path.iterdir())
+        for file in files:
+            if file.is_file():
+                refuse_pickles(file)
+        if not any(file.suffix == ".safetensors" for file in files):
+            raise UserError(
+                f"{path}: no CLIP weights beside {HF_CONFIG_NAME}; put {HF_SAFE_WEIGHTS_NAME} "
+                "there."
+            )
+    elif path.suffix.lower() in _PICKLED:
+        new = path.with_name(HF_SAFE_WEIGHTS_NAME)
         raise UserError(
-            f"{folder}: no CLIP weights beside {HF_CONFIG_NAME}; put {HF_SAFE_WEIGHTS_NAME} there."
+            f"{path}: pickled weights are not loaded, because they can run code; convert them: "
+            'python -c "import torch, safetensors.torch as s; '
+            f"w = torch.load({str(path)!r}, 'cpu', weights_only=True); w = w.get('state_dict', w); "
+            f's.save_file({{k: v.clone().contiguous() for k, v in w.items()}}, {str(new)!r})"'
         )
-
-
-def refuse_pickle(file: Path) -> None:
-    """Refuse a file of pickled weights.
-
-    Raises:
-        UserError: it is one; the message has the command that converts it.
-    """
-    if file.suffix.lower() in _PICKLED:
-        new = file.with_name(HF_SAFE_WEIGHTS_NAME)
-        raise UserError(
-            f"{file}: pickled weights are not loaded, because they can run code; convert them: "
-            f"{convert_command(str(file), str(new))}"
-        )
-
-
-def convert_command(old: str, new: str) -> str:
-    """The command that writes pickled weights ``old`` as safetensors to ``new``."""
-    return (
-        'python -c "import torch, safetensors.torch as s; '
-        f"w = torch.load({old!r}, 'cpu', weights_only=True); w = w.get('state_dict', w); "
-        f's.save_file({{k: v.clone().contiguous() for k, v in w.items()}}, {new!r})"'
-    )
 
 
 def tokenizer_of(config: dict[str, Any], source: Path | str, revision: str | None = None) -> Any:

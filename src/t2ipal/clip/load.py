@@ -1,7 +1,7 @@
 """Where a CLIP comes from: a specification turned into what open_clip loads, or one clear sentence.
 
-open_clip goes on with random weights when it finds none and says so only in a log. Here a model
-whose weights are not there is refused, with the command that fetches them.
+open_clip continues with random weights when it finds none and says so only in a log. Here a model
+without weights is refused, with the command that fetches them.
 """
 
 from __future__ import annotations
@@ -25,13 +25,7 @@ from huggingface_hub.errors import (
 from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
-from t2ipal.clip.folder import (
-    convert_command,
-    read_config,
-    refuse_pickle,
-    refuse_pickles,
-    tokenizer_of,
-)
+from t2ipal.clip.folder import read_config, refuse_pickles, tokenizer_of
 from t2ipal.errors import UserError, nearest
 
 _EXAMPLES = "'RN50:openai', 'ViT-B-16:openai', 'hf-hub:org/name', 'miniature' or a folder"
@@ -201,14 +195,13 @@ def _download(spec: str, repo: str, file: str, revision: str) -> Path:
         raise _not_here(spec, _download_command(repo, revision)) from error
     except EntryNotFoundError as error:
         pickled = (
-            f"; pickled weights ({HF_WEIGHTS_NAME}) are not loaded: convert them in a folder: "
-            f"{_download_command(repo, revision)} --local-dir FOLDER; cd FOLDER; "
-            f"{convert_command(HF_WEIGHTS_NAME, HF_SAFE_WEIGHTS_NAME)}"
+            "; pickled ones can be converted: run "
+            f"{_download_command(repo, revision)} --local-dir FOLDER and name the folder"
             if file == HF_SAFE_WEIGHTS_NAME
             else ""
         )
         raise UserError(
-            f"{spec}: the repository has no {file}, which open_clip's format has{pickled}"
+            f"{spec}: the repository has no {file}, as open_clip's format has it{pickled}."
         ) from error
     except OSError as error:
         raise _not_here(spec, _download_command(repo, revision), error) from error
@@ -237,7 +230,7 @@ def _parse_builtin(spec: str) -> tuple[str, str, dict[str, Any]]:
             f"{nearest(tag, tags)}; its tags: {', '.join(tags) or 'none'}."
         )
     if not tag_config:
-        refuse_pickle(Path(tag))
+        refuse_pickles(Path(tag))
     return name, tag, tag_config
 
 
