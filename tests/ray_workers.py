@@ -15,7 +15,7 @@ from PIL import Image
 
 from t2ipal.errors import UserError
 from t2ipal.generation.diffusion.settings import Settings
-from t2ipal.generation.diffusion.text_to_image import Drawn
+from t2ipal.generation.diffusion.text_to_image import GeneratedImage
 
 
 def die_once(flag: Path) -> None:
@@ -48,10 +48,10 @@ class Noise:
     settings: Settings = field(default_factory=Settings)
 
     @property
-    def drawn_on(self) -> dict[str, str]:
+    def generated_on(self) -> dict[str, str]:
         return {"device": "cpu", "dtype": "float32"}
 
-    def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Drawn]:
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[GeneratedImage]:
         time.sleep(self.pause)
         drawn = []
         for prompt, seed in zip(prompts, seeds, strict=True):
@@ -59,7 +59,7 @@ class Noise:
                 die_once(self.dies)
             most = 256 if seed % 5 else 1
             pixels = np.random.default_rng(seed).integers(0, most, (self.side, self.side, 3))
-            drawn.append(Drawn(Image.fromarray(pixels.astype(np.uint8)), False))
+            drawn.append(GeneratedImage(Image.fromarray(pixels.astype(np.uint8)), False))
         return drawn
 
 

@@ -40,7 +40,7 @@ from t2ipal.captions.labelled import LabelledCaption, write_labelled
 from t2ipal.generation.diffusion.quiet import quiet_bars
 from t2ipal.generation.diffusion.settings import Settings
 from t2ipal.generation.diffusion.source import locate
-from t2ipal.generation.diffusion.text_to_image import Drawn, TextToImage
+from t2ipal.generation.diffusion.text_to_image import GeneratedImage, TextToImage
 from t2ipal.generation.generate import generate
 
 HEADS, LAYERS = 8, 12  # of the larger transformer: 13 million weights
@@ -134,12 +134,12 @@ class Stamp:
         source = locate("miniature")
         self.spec, self.revision = source.spec, str(source.revision)
         self.settings = Settings()
-        self.drawn_on = {"device": "cpu", "dtype": "float32"}
+        self.generated_on = {"device": "cpu", "dtype": "float32"}
 
-    def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Drawn]:
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[GeneratedImage]:
         sources = [np.random.default_rng(seed) for seed in seeds]
         noise = [source.integers(0, 256, (8, 8, 3), np.uint8) for source in sources]
-        return [Drawn(Image.fromarray(pixels), False) for pixels in noise]
+        return [GeneratedImage(Image.fromarray(pixels), False) for pixels in noise]
 
 
 def resume(count: int) -> None:

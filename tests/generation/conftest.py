@@ -11,7 +11,7 @@ from PIL import Image
 
 from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.generation.diffusion.settings import Settings
-from t2ipal.generation.diffusion.text_to_image import Drawn, TextToImage
+from t2ipal.generation.diffusion.text_to_image import GeneratedImage, TextToImage
 from tiny_diffusion import build
 
 TEXTS = (
@@ -41,22 +41,22 @@ class NoiseGenerator:
         self.spec = "noise"
         self.revision = revision
         self.settings = settings or Settings()
-        self.drawn_on = {"device": "cpu", "dtype": "float32", "exact": exact}
+        self.generated_on = {"device": "cpu", "dtype": "float32", "exact": exact}
         self.spoil = spoil
         self.calls: list[tuple[tuple[str, ...], tuple[int, ...]]] = []
 
-    def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Drawn]:
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[GeneratedImage]:
         self.calls.append((tuple(prompts), tuple(seeds)))
         return [self._one(seed) for seed in seeds]
 
-    def _one(self, seed: int) -> Drawn:
+    def _one(self, seed: int) -> GeneratedImage:
         fault = self.spoil(seed)
         pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
         if fault == "black":
             pixels[:] = 0
         if fault == "flat":
             pixels[:] = (90, 10, 200)
-        return Drawn(Image.fromarray(pixels), fault == "flagged")
+        return GeneratedImage(Image.fromarray(pixels), fault == "flagged")
 
     @property
     def drawn(self) -> int:

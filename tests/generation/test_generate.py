@@ -112,14 +112,14 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
     spoil = lambda seed: ("black", None, "flagged", None)[seed % 4]  # noqa: E731
     run(captions, noise(spoil), tmp_path / "whole", batch_size=2, max_redraws=5)
     painter = noise(spoil)
-    draw = painter.draw
+    original = painter.generate
 
-    def draw_or_stop(prompts: Sequence[str], seeds: Sequence[int]) -> Any:
+    def generate_or_stop(prompts: Sequence[str], seeds: Sequence[int]) -> Any:
         if len(painter.calls) == stop_after:
             raise KeyboardInterrupt
-        return draw(prompts, seeds)
+        return original(prompts, seeds)
 
-    painter.draw = draw_or_stop
+    painter.generate = generate_or_stop
     with pytest.raises(KeyboardInterrupt):
         run(captions, painter, tmp_path / "cut", batch_size=2, max_redraws=5)
     assert (tmp_path / "cut/images.partial.jsonl").exists()

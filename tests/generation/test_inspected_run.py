@@ -96,10 +96,10 @@ def test_batches_and_a_killed_run_change_nothing(
     run(captions, noise(), tmp_path / "a")
 
     class Dying(noise):  # type: ignore[misc]
-        def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> Any:
+        def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> Any:
             if self.drawn >= 6:
                 raise KeyboardInterrupt
-            return super().draw(prompts, seeds)
+            return super().generate(prompts, seeds)
 
     with pytest.raises(KeyboardInterrupt):
         run(captions, Dying(), tmp_path / "b", batch_size=2)

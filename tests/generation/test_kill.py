@@ -22,17 +22,17 @@ import sys, time
 import numpy as np
 from PIL import Image
 from t2ipal.captions.labelled import LabelledCaption
-from t2ipal.generation.generate import Drawn, Settings, generate
+from t2ipal.generation.generate import GeneratedImage, Settings, generate
 
 class Noise:
     spec, revision, settings = "noise", "1", Settings()
-    drawn_on = {"device": "cpu", "dtype": "float32"}
+    generated_on = {"device": "cpu", "dtype": "float32"}
 
-    def draw(self, prompts, seeds):
+    def generate(self, prompts, seeds):
         time.sleep(float(sys.argv[2]))
         sizes = [0 if seed % 5 == 0 else 256 for seed in seeds]  # every fifth drawing is black
         return [
-            Drawn(Image.fromarray(np.random.default_rng(seed).integers(
+            GeneratedImage(Image.fromarray(np.random.default_rng(seed).integers(
                 0, max(size, 1), (48, 48, 3), dtype=np.uint8)), False)
             for seed, size in zip(seeds, sizes)
         ]
@@ -47,9 +47,9 @@ from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.generation.generate import Settings, TextToImage, generate
 
 class Slow(TextToImage):
-    def draw(self, prompts, seeds):
+    def generate(self, prompts, seeds):
         time.sleep(0.2)
-        return super().draw(prompts, seeds)
+        return super().generate(prompts, seeds)
 
 captions = [LabelledCaption(f"c{n}", f"a dog and {n} cats", ("dog",), (), {}) for n in range(16)]
 painter = Slow.load(sys.argv[2], settings=Settings(steps=3, device="cpu"))

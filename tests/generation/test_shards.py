@@ -102,16 +102,16 @@ import numpy as np
 from PIL import Image
 from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.parallel.sharding import Shard
-from t2ipal.generation.generate import Drawn, Settings, generate
+from t2ipal.generation.generate import GeneratedImage, Settings, generate
 
 class Noise:
     spec, revision, settings = "noise", "1", Settings()
-    drawn_on = {"device": "cpu", "dtype": "float32"}
+    generated_on = {"device": "cpu", "dtype": "float32"}
 
-    def draw(self, prompts, seeds):
+    def generate(self, prompts, seeds):
         time.sleep(0.03)
         return [
-            Drawn(Image.fromarray(np.random.default_rng(seed).integers(
+            GeneratedImage(Image.fromarray(np.random.default_rng(seed).integers(
                 0, 256 if seed % 5 else 1, (32, 32, 3), dtype=np.uint8)), False)
             for seed in seeds
         ]

@@ -138,7 +138,8 @@ def check_generator(
     for i in range(0, captions, 16):
         batch = prompts[i : i + 16]
         drawn += [
-            d.image for d in pipe.draw(batch, [seed * 10_000 + i + k for k in range(len(batch))])
+            d.image
+            for d in pipe.generate(batch, [seed * 10_000 + i + k for k in range(len(batch))])
         ]
     sheet = Image.new("RGB", (20 * 64, 10 * 64))
     for i, image in enumerate(drawn[:200]):

@@ -32,7 +32,7 @@ _EXAMPLES = "'RN50:openai', 'ViT-B-16:openai', 'hf-hub:org/name', 'miniature' or
 
 
 @dataclass(frozen=True)
-class Source:
+class _Source:
     """A CLIP with its weights on this machine.
 
     Attributes:
@@ -88,7 +88,7 @@ class Source:
             ) from error
 
 
-def find(spec: str) -> Source:
+def find(spec: str) -> _Source:
     """Find the model a specification names; weights are fetched if a network allows it.
 
     Args:
@@ -145,13 +145,13 @@ def _cached(tag_config: dict[str, Any]) -> bool:
     return (folder / Path(tag_config.get("url", "")).name).is_file()
 
 
-def _folder(spec: str, folder: Path) -> Source:
+def _folder(spec: str, folder: Path) -> _Source:
     if not folder.is_dir():
         raise UserError(f"{spec}: there is no such folder; check the path.")
     config = _supported(spec, read_config(folder / HF_CONFIG_NAME))
     refuse_pickles(folder)
     name = f"local-dir:{folder}"
-    return Source(spec, name, None, config, lambda: tokenizer_of(config, folder))
+    return _Source(spec, name, None, config, lambda: tokenizer_of(config, folder))
 
 
 def _supported(spec: str, config: dict[str, Any]) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def _supported(spec: str, config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _hub(spec: str) -> Source:
+def _hub(spec: str) -> _Source:
     repo, _, revision = spec.removeprefix("hf-hub:").partition("@")
     config_path = _download(spec, repo, HF_CONFIG_NAME, revision)
     config = _supported(spec, read_config(config_path))
@@ -173,7 +173,7 @@ def _hub(spec: str) -> Source:
     tokenizer_repo = config["text_cfg"].get("hf_tokenizer_name") or repo
     # the revision is the model's; a tokenizer from another repository has its own
     pinned = revision if tokenizer_repo == repo else None
-    return Source(
+    return _Source(
         spec,
         f"local-dir:{config_path.parent}",
         None,
@@ -234,7 +234,7 @@ def _parse_builtin(spec: str) -> tuple[str, str, dict[str, Any]]:
     return name, tag, tag_config
 
 
-def _builtin(spec: str) -> Source:
+def _builtin(spec: str) -> _Source:
     name, tag, tag_config = _parse_builtin(spec)
     config = _supported(spec, open_clip.get_model_config(name))
     if tag_config:
@@ -242,7 +242,7 @@ def _builtin(spec: str) -> Source:
         config["quick_gelu"] = bool(config.get("quick_gelu") or tag_config.get("quick_gelu"))
     hugging_face = bool(config["text_cfg"].get("hf_tokenizer_name"))
     trust = {"trust_remote_code": False} if hugging_face else {}
-    return Source(spec, name, tag, config, lambda: open_clip.get_tokenizer(name, **trust))
+    return _Source(spec, name, tag, config, lambda: open_clip.get_tokenizer(name, **trust))
 
 
 def _fetch(spec: str, name: str, tag: str, tag_config: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 An image is a function of (generator, settings, caption, image seed), and the image seed one of (run
 seed, caption id, copy, attempt). So neither the batch size, nor the order of the captions, nor a
-killed and restarted run changes any image; see ``TextToImage.draw`` about the last bits.
+killed and restarted run changes any image; see ``TextToImage.generate`` about the last bits.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Protocol
 from tqdm import tqdm
 
 from t2ipal.errors import UserError
-from t2ipal.generation.diffusion.prompt_length import say_what_is_cut
+from t2ipal.generation.diffusion.prompt_length import warn_of_cut_prompts
 from t2ipal.generation.diffusion.settings import Settings
 from t2ipal.generation.diffusion.source import locate
-from t2ipal.generation.diffusion.text_to_image import Drawn, TextToImage
+from t2ipal.generation.diffusion.text_to_image import GeneratedImage, TextToImage
 from t2ipal.generation.duplicates import fingerprint
 from t2ipal.generation.job import Identity, Job, plan
 from t2ipal.generation.screening import UNSEEN, Finding, Inspector, reject_reason
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from t2ipal.captions.labelled import LabelledCaption
     from t2ipal.parallel.cluster import Cluster
 
-__all__ = ["Drawn", "Generator", "Settings", "TextToImage", "generate"]
+__all__ = ["GeneratedImage", "Generator", "Settings", "TextToImage", "generate"]
 
 GIVE_UP = 32
 """A run without one usable image stops after so many failed ones: something is wrong with all."""
@@ -46,9 +46,9 @@ class Generator(Protocol):
     spec: str
     revision: str
     settings: Settings
-    drawn_on: dict[str, str]
+    generated_on: dict[str, str]
 
-    def draw(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Drawn]:
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[GeneratedImage]:
         """One image a prompt, each a function of its prompt and seed alone."""
         ...
 
@@ -139,7 +139,7 @@ def generate(
             painter = load_once(generator, identity, revision, settings, known.values())
             if isinstance(painter, TextToImage):
                 texts = {job.caption.caption for job in jobs}
-                say_what_is_cut(*painter.cut_prompts(texts), of=len(texts), spec=painter.spec)
+                warn_of_cut_prompts(*painter.cut_prompts(texts), of=len(texts), spec=painter.spec)
         store.begin()
         store.discard(row for row, _ in todo.foreign.values())
         with tqdm(
@@ -264,7 +264,7 @@ def draw_all(
             seeds = [
                 identity.image_seed(job.caption.id, job.copy, len(job.rejected)) for job in batch
             ]
-            drawings = generator.draw([job.caption.caption for job in batch], seeds)
+            drawings = generator.generate([job.caption.caption for job in batch], seeds)
             again = []
             verdicts = _verdicts(batch, drawings, inspector)
             for job, seed, drawn, (reason, finding) in zip(
@@ -295,7 +295,7 @@ def draw_all(
 
 
 def _verdicts(
-    batch: Sequence[Job], drawings: Sequence[Drawn], inspector: Inspector | None
+    batch: Sequence[Job], drawings: Sequence[GeneratedImage], inspector: Inspector | None
 ) -> list[tuple[str | None, Finding]]:
     """Why each drawing is rejected, or None, and what the inspector found of those that are not."""
     reasons = [reject_reason(drawn.image, drawn.flagged) for drawn in drawings]
@@ -325,7 +325,7 @@ def _row(job: Job, generator: Generator, identity: Identity, seed: int) -> Image
         attempt=len(job.rejected),
         generator=generator.spec,
         revision=generator.revision,
-        settings={**identity.settings, **generator.drawn_on},
+        settings={**identity.settings, **generator.generated_on},
         file="",
         sha256="",
         rejected=job.rejected,
@@ -335,7 +335,7 @@ def _row(job: Job, generator: Generator, identity: Identity, seed: int) -> Image
     )
 
 
-def _save(store: ImageStore, row: ImageRow, drawn: Drawn) -> ImageRow:
+def _save(store: ImageStore, row: ImageRow, drawn: GeneratedImage) -> ImageRow:
     """Write the image, then its row: what the journal names is there."""
     file, sha256 = store.save(drawn.image, row.id)
     row = replace(row, file=file, sha256=sha256, fingerprint=fingerprint(drawn.image))

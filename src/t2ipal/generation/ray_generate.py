@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from t2ipal.errors import UserError
-from t2ipal.generation.diffusion.prompt_length import say_what_is_cut
+from t2ipal.generation.diffusion.prompt_length import warn_of_cut_prompts
 from t2ipal.generation.diffusion.settings import Settings
 from t2ipal.generation.diffusion.text_to_image import TextToImage
 from t2ipal.generation.generate import GIVE_UP, Generator, draw_all, load_once, none_usable
@@ -50,7 +50,7 @@ class Painting:
         """What was asked for, or where a loaded generator lies."""
         if isinstance(self.generator, str):
             return (self.settings or Settings()).device
-        return self.generator.drawn_on["device"]
+        return self.generator.generated_on["device"]
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def draw_on(
         if len(rows) >= GIVE_UP and not any_usable:
             raise none_usable(ImageStore(painting.out), rows.values())
     texts = {job.caption.caption for job in jobs}
-    say_what_is_cut(cut, limit, of=len(texts), spec=painting.identity.spec)
+    warn_of_cut_prompts(cut, limit, of=len(texts), spec=painting.identity.spec)
     if len(rows) < len(jobs):
         rows |= _stored(painting, [job.id for job in jobs if job.id not in rows])
     if missing := len(jobs) - len(rows):

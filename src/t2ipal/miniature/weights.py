@@ -23,8 +23,8 @@ def path(model: Literal["clip", "generator"]) -> Path:
     folder = MODELS / model
     if not (folder / _FOLDERS[model]).is_file():
         raise UserError(
-            f"{folder}: the packaged miniature {model} is missing; install t2ipal again, or make "
-            "it with 'python -m tools.miniature'."
+            f"{folder}: the packaged miniature {model} is missing; reinstall t2ipal, or train it "
+            "with 'python -m tools.miniature'."
         )
     return folder
 

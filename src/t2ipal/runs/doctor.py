@@ -113,7 +113,7 @@ def _generator(config: RunConfig) -> _Finding:
         assert config.generator is not None, "with_preset names one"
         source = locate(config.generator, config.revision)
     except ImportError:
-        return _Finding("generator", "diffusers: pip install 't2ipal[generate]'", True)
+        return _Finding("generator", "diffusers: pip install diffusers accelerate", True)
     except UserError as error:
         return _Finding("generator", str(error), True)
     if source.revision is None:
@@ -189,16 +189,16 @@ def _time(config: RunConfig, backbone: Any, captions: Any, images: int) -> Itera
     painter = TextToImage.load(config.generator, revision=config.revision, settings=config)
     prompts = [row.caption for row in captions[:MEASURED_IMAGES]]
     seeds = list(range(len(prompts)))
-    painter.draw(prompts, seeds)  # the first call also compares batches and warms caches
+    painter.generate(prompts, seeds)  # the first call also compares batches and warms caches
     started = time.perf_counter()
-    drawn = painter.draw(prompts, seeds)
+    drawn = painter.generate(prompts, seeds)
     drawing = (time.perf_counter() - started) / len(drawn)
     yield _Finding("time", f"drawing {drawing:.3g} s an image: {_duration(drawing * images)}")
     started = time.perf_counter()
     backbone.encode_image(torch.stack([backbone.preprocess(one.image) for one in drawn]))
     embedding = (time.perf_counter() - started) / len(drawn)
     yield _Finding("time", f"embedding {embedding:.3g} s an image: {_duration(embedding * images)}")
-    device = painter.drawn_on["device"]
+    device = painter.generated_on["device"]
     yield _Finding("time", f"measured on {len(drawn)} images on {device}; training comes on top")
 
 

@@ -47,11 +47,11 @@ def painter(ancestral: bool) -> Any:
 
 def test_a_pipeline_draws_without_it_unless_asked_to_keep_it() -> None:
     plain, noisy = painter(False), painter(True)
-    assert plain.drawn_on["scheduler"] == "EulerDiscreteScheduler"
-    assert noisy.drawn_on["scheduler"] == "EulerAncestralDiscreteScheduler"
-    images = [one.draw(["a dog"], [1])[0].image.tobytes() for one in (plain, noisy)]
+    assert plain.generated_on["scheduler"] == "EulerDiscreteScheduler"
+    assert noisy.generated_on["scheduler"] == "EulerAncestralDiscreteScheduler"
+    images = [one.generate(["a dog"], [1])[0].image.tobytes() for one in (plain, noisy)]
     assert images[0] != images[1]
-    both = noisy.draw(["a cat", "a dog"], [2, 1])
+    both = noisy.generate(["a cat", "a dog"], [2, 1])
     assert both[1].image.tobytes() == images[1]  # the noise is the image's own
     assert "ancestral" not in Settings().asked()
     assert Settings(ancestral=True).asked()["ancestral"] is True

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from t2ipal.errors import UserError
-from t2ipal.generation.diffusion.source import folder_digest, load_pipeline, locate
+from t2ipal.generation.diffusion.source import _folder_digest, load_pipeline, locate
 
 
 def put_on_hub(cache: Path, folder: Path, repo: str, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -32,18 +32,18 @@ def put_on_hub(cache: Path, folder: Path, repo: str, monkeypatch: pytest.MonkeyP
 def test_a_folder_is_known_by_its_content(tiny: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(tiny, copy)
-    digest = folder_digest(tiny)
+    digest = _folder_digest(tiny)
     assert digest.startswith("sha256:")
-    assert locate(str(tiny)).revision == folder_digest(copy) == digest
+    assert locate(str(tiny)).revision == _folder_digest(copy) == digest
     (copy / "README.md").write_text("not part of any component")
     (copy / "samples").mkdir()
     (copy / "samples/cat.txt").write_text("neither")
-    assert folder_digest(copy) == digest
+    assert _folder_digest(copy) == digest
     weights = copy / "unet/diffusion_pytorch_model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(bytes(content))
-    assert folder_digest(copy) != digest
+    assert _folder_digest(copy) != digest
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_class_that_auto_pipeline_does_not_know(tiny: Path, tmp_path: Path) ->
     (copy / "model_index.json").write_text(json.dumps(index))
     pipe, source = load_pipeline(locate(str(copy)), None, torch.float32)
     assert type(pipe).__name__ == "StableDiffusionSAGPipeline"
-    assert source.revision == folder_digest(copy)
+    assert source.revision == _folder_digest(copy)
 
 
 def test_the_precision_reaches_the_weights(tiny: Path) -> None:
@@ -147,7 +147,7 @@ def test_what_the_hub_answers(monkeypatch: pytest.MonkeyPatch, error: str, sente
 
 def test_without_diffusers(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    with pytest.raises(UserError, match=r"pip install 't2ipal\[generate\]'"):
+    with pytest.raises(UserError, match=r"pip install diffusers accelerate"):
         load_pipeline(locate(str(tiny)), None, torch.float32)
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from t2ipal.errors import UserError
 from t2ipal.generation.diffusion.settings import Settings
 from t2ipal.generation.diffusion.source import Source
-from t2ipal.generation.diffusion.text_to_image import Drawn, TextToImage
+from t2ipal.generation.diffusion.text_to_image import GeneratedImage, TextToImage
 from tiny_diffusion import build_sana
 
 PROMPTS = [
@@ -32,7 +32,7 @@ PROMPTS = [
 SEEDS = [11, 12, 13, 2**32 - 1, 0, 11, 17, 18]
 
 
-def pixels(drawings: Sequence[Drawn]) -> list[bytes]:
+def pixels(drawings: Sequence[GeneratedImage]) -> list[bytes]:
     return [drawn.image.tobytes() for drawn in drawings]
 
 
@@ -40,7 +40,7 @@ def pixels(drawings: Sequence[Drawn]) -> list[bytes]:
 def alone(tiny_generator: TextToImage) -> list[bytes]:
     """Each prompt drawn in a call of its own."""
     return [
-        pixels(tiny_generator.draw([prompt], [seed]))[0]
+        pixels(tiny_generator.generate([prompt], [seed]))[0]
         for prompt, seed in zip(PROMPTS, SEEDS, strict=True)
     ]
 
@@ -52,19 +52,19 @@ def test_company_does_not_change_an_image(
     found = []
     for start in range(0, len(PROMPTS), size):
         stop = start + size
-        found += pixels(tiny_generator.draw(PROMPTS[start:stop], SEEDS[start:stop]))
+        found += pixels(tiny_generator.generate(PROMPTS[start:stop], SEEDS[start:stop]))
     assert found == alone
 
 
 def test_order_does_not_change_an_image(tiny_generator: TextToImage, alone: list[bytes]) -> None:
-    found = pixels(tiny_generator.draw(PROMPTS[::-1], SEEDS[::-1]))
+    found = pixels(tiny_generator.generate(PROMPTS[::-1], SEEDS[::-1]))
     assert found[::-1] == alone
 
 
 def test_prompt_and_seed_both_count(tiny_generator: TextToImage, alone: list[bytes]) -> None:
     assert len(set(alone)) == len(alone)
     assert PROMPTS[0] != PROMPTS[5] and SEEDS[0] == SEEDS[5]
-    assert pixels(tiny_generator.draw([PROMPTS[0]], [SEEDS[1]]))[0] not in alone
+    assert pixels(tiny_generator.generate([PROMPTS[0]], [SEEDS[1]]))[0] not in alone
 
 
 def test_batches_are_drawn_as_batches_where_kernels_allow(tiny_generator: TextToImage) -> None:
@@ -76,7 +76,7 @@ def test_batches_are_drawn_as_batches_where_kernels_allow(tiny_generator: TextTo
     ]
     if not torch.equal(both[0][:1], both[1]):
         pytest.skip("this processor's convolutions depend on the batch size")
-    tiny_generator.draw(PROMPTS, SEEDS)
+    tiny_generator.generate(PROMPTS, SEEDS)
     assert tiny_generator._batch_is_exact[len(PROMPTS)]
 
 
@@ -85,7 +85,7 @@ def test_the_global_generator_is_neither_used_nor_moved(
 ) -> None:
     torch.manual_seed(123)
     before = torch.get_rng_state()
-    assert pixels(tiny_generator.draw(PROMPTS[:1], SEEDS[:1])) == alone[:1]
+    assert pixels(tiny_generator.generate(PROMPTS[:1], SEEDS[:1])) == alone[:1]
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -96,8 +96,8 @@ def test_another_family_with_defaults_for_another_size(
     """Sana: its code says 1024 pixels and 300 tokens, whatever the checkpoint is made for."""
     spec = "miniature" if packaged else str(build_sana(tmp_path))
     generator = TextToImage.load(spec, settings=Settings(steps=2, device="cpu"))
-    together = generator.draw(PROMPTS[:4], SEEDS[:4])
-    alone = [generator.draw([PROMPTS[n]], [SEEDS[n]])[0] for n in range(4)]
+    together = generator.generate(PROMPTS[:4], SEEDS[:4])
+    alone = [generator.generate([PROMPTS[n]], [SEEDS[n]])[0] for n in range(4)]
     assert pixels(together) == pixels(alone) and len(set(pixels(alone))) == 4
     assert {drawn.image.size for drawn in together} == {(side, side)}
 
@@ -105,7 +105,7 @@ def test_another_family_with_defaults_for_another_size(
 def test_record_and_identity(tiny: Path, tiny_generator: TextToImage) -> None:
     assert tiny_generator.spec == str(tiny)
     assert tiny_generator.revision.startswith("sha256:")
-    assert tiny_generator.drawn_on == {
+    assert tiny_generator.generated_on == {
         "device": "cpu",
         "dtype": "float32",
         "exact": True,
@@ -120,16 +120,16 @@ def test_settings_change_the_image(tiny: Path, alone: list[bytes]) -> None:
         Settings(steps=3, negative_prompt="a dog", device="cpu"),
     ):
         generator = TextToImage.load(str(tiny), settings=changed)
-        drawn = generator.draw(PROMPTS[1:3], SEEDS[1:3])
+        drawn = generator.generate(PROMPTS[1:3], SEEDS[1:3])
         assert set(pixels(drawn)).isdisjoint(alone)
     wide = TextToImage.load(str(tiny), settings=Settings(steps=2, height=16, width=32))
-    assert wide.draw(["a dog"], [0])[0].image.size == (32, 16)
+    assert wide.generate(["a dog"], [0])[0].image.size == (32, 16)
 
 
 def test_a_refusal_of_the_pipeline_is_a_sentence(tiny_generator: TextToImage) -> None:
     with pytest.raises(ValueError, match="2 prompts but 1 seeds"):
-        tiny_generator.draw(["a", "b"], [1])
-    assert tiny_generator.draw([], []) == []
+        tiny_generator.generate(["a", "b"], [1])
+    assert tiny_generator.generate([], []) == []
 
 
 @pytest.mark.parametrize(
@@ -193,22 +193,22 @@ def test_a_pipeline_that_minds_its_company_draws_one_at_a_time(
 ) -> None:
     """On a CPU always, elsewhere where that is asked for."""
     generator, pipe = fake(Settings(exact=exact), drift=1e-7, device=device)
-    assert generator.drawn_on["exact"] is True
+    assert generator.generated_on["exact"] is True
     with caplog.at_level(logging.WARNING):
-        drawn = generator.draw(PROMPTS[:3], SEEDS[:3])
-        generator.draw(PROMPTS[:3], SEEDS[:3])
+        drawn = generator.generate(PROMPTS[:3], SEEDS[:3])
+        generator.generate(PROMPTS[:3], SEEDS[:3])
     assert [call["count"] for call in pipe.calls] == [3, 1, 1, 1] + [1] * 6
     assert len(caplog.records) == 1 and "one at a time" in caplog.text
     single, _ = fake()
     assert pixels(drawn) == [
-        pixels(single.draw([p], [s]))[0] for p, s in zip(PROMPTS[:3], SEEDS[:3], strict=True)
+        pixels(single.generate([p], [s]))[0] for p, s in zip(PROMPTS[:3], SEEDS[:3], strict=True)
     ]
 
 
 def test_the_check_is_short_and_made_once_a_batch_size() -> None:
     generator, pipe = fake(Settings(steps=30))
     for count in (8, 8, 3, 8):
-        generator.draw(PROMPTS[:count], SEEDS[:count])
+        generator.generate(PROMPTS[:count], SEEDS[:count])
     assert [(call["count"], call["steps"]) for call in pipe.calls] == [
         *[(8, 2), (1, 2), (1, 2), (1, 2), (1, 2), (8, 30), (8, 30)],
         *[(3, 2), (1, 2), (1, 2), (1, 2), (3, 30), (8, 30)],
@@ -217,16 +217,16 @@ def test_the_check_is_short_and_made_once_a_batch_size() -> None:
 
 def test_whole_batches_are_generated_on_a_gpu() -> None:
     generator, pipe = fake(Settings(), drift=1e-7, device="mps")
-    generator.draw(PROMPTS, SEEDS)
+    generator.generate(PROMPTS, SEEDS)
     assert [call["count"] for call in pipe.calls] == [8]
-    assert generator.drawn_on["exact"] is False
+    assert generator.generated_on["exact"] is False
 
 
 def test_a_fixed_default_size_gives_way_to_the_checkpoint() -> None:
     generator, pipe = fake()
-    generator.draw(["a dog"], [1])
+    generator.generate(["a dog"], [1])
     larger, larger_pipe = fake(Settings(height=640, width=640))
-    larger.draw(["a dog"], [1])
+    larger.generate(["a dog"], [1])
     assert pipe.calls[0]["side"] == 512 and larger_pipe.calls[0]["side"] == 640
 
 
@@ -240,7 +240,7 @@ def test_text_is_drawn_as_it_stands_and_padded_no_further_than_the_tokenizer(
     generator, pipe = fake()
     for name, limit in zip(("tokenizer", "tokenizer_2"), tokenizers, strict=False):
         setattr(pipe, name, SimpleNamespace(model_max_length=limit))
-    generator.draw(["a dog"], [1])
+    generator.generate(["a dog"], [1])
     assert pipe.text == (length, None)
 
 
@@ -255,24 +255,24 @@ def test_a_pipeline_that_fails_on_a_batch_draws_one_at_a_time(
             return super().__call__(prompt, generator, use_resolution_binning=False, **options)
 
     generator = TextToImage(Single(device=device), Source("fake", None, "1"), Settings())
-    alone = [generator.draw([p], [s])[0] for p, s in zip("abc", (1, 2, 3), strict=True)]
-    assert pixels(generator.draw(["a", "b", "c"], [1, 2, 3])) == pixels(alone)
-    assert pixels(generator.draw(["c", "b"], [3, 2])) == pixels([alone[2], alone[1]])
-    assert caplog.text.count("drawn one at a time") == 1
+    alone = [generator.generate([p], [s])[0] for p, s in zip("abc", (1, 2, 3), strict=True)]
+    assert pixels(generator.generate(["a", "b", "c"], [1, 2, 3])) == pixels(alone)
+    assert pixels(generator.generate(["c", "b"], [3, 2])) == pixels([alone[2], alone[1]])
+    assert caplog.text.count("generated one at a time") == 1
 
     class Broken(FakePipeline):
         def __call__(self, prompt: Any, generator: Any, **options: Any) -> Any:
             raise RuntimeError("no weights")
 
     with pytest.raises(RuntimeError, match="no weights"):
-        TextToImage(Broken(), Source("fake", None, "1"), Settings()).draw(["a", "b"], [1, 2])
+        TextToImage(Broken(), Source("fake", None, "1"), Settings()).generate(["a", "b"], [1, 2])
 
 
 def test_the_safety_checker_is_heard() -> None:
     generator, _ = fake(flags=[False, True], device="mps")
-    assert [drawn.flagged for drawn in generator.draw(["a", "b"], [1, 2])] == [False, True]
+    assert [drawn.flagged for drawn in generator.generate(["a", "b"], [1, 2])] == [False, True]
     silent, _ = fake(flags=None, device="mps")
-    assert [drawn.flagged for drawn in silent.draw(["a", "b"], [1, 2])] == [False, False]
+    assert [drawn.flagged for drawn in silent.generate(["a", "b"], [1, 2])] == [False, False]
 
 
 def test_what_the_pipeline_cannot_do_is_refused() -> None:
@@ -303,10 +303,10 @@ def test_errors_while_drawing_are_sentences() -> None:
     for pipe.error, sentence in (
         (torch.OutOfMemoryError("CUDA out of memory"), "out of memory with a single image"),
         (ValueError("height has to be divisible by 16"), "refuses this: height has to be"),
-        (None, "does not give one image a prompt"),
+        (None, "does not give one image per prompt"),
     ):
         with pytest.raises(UserError, match=sentence):
-            generator.draw(["a"], [1])
+            generator.generate(["a"], [1])
 
 
 def test_running_out_of_memory_halves_the_batch_and_changes_no_image(
@@ -314,7 +314,7 @@ def test_running_out_of_memory_halves_the_batch_and_changes_no_image(
 ) -> None:
     settings = Settings(steps=2, device="cpu")
     prompts, seeds = [f"{n} dogs" for n in range(7)], list(range(7))
-    whole = TextToImage.load(str(tiny), settings=settings).draw(prompts, seeds)
+    whole = TextToImage.load(str(tiny), settings=settings).generate(prompts, seeds)
     small = TextToImage.load(str(tiny), settings=settings)
     original, sizes = small._pipe, []
 
@@ -329,14 +329,14 @@ def test_running_out_of_memory_halves_the_batch_and_changes_no_image(
             return getattr(original, name)
 
     small._pipe = Small()
-    drawn = small.draw(prompts, seeds)
+    drawn = small.generate(prompts, seeds)
     assert [np.asarray(d.image).tobytes() for d in drawn] == [
         np.asarray(d.image).tobytes() for d in whole
     ]
     assert "out of memory with 7 images at a time; from now on 3" in caplog.text
     assert "from now on 1" in caplog.text
     sizes.clear()
-    small.draw(prompts, seeds)
+    small.generate(prompts, seeds)
     assert set(sizes) == {1}
 
 
@@ -359,7 +359,7 @@ def test_a_library_warning_is_said_once(caplog: pytest.LogCaptureFixture) -> Non
     try:
         generator = TextToImage(Chatty(), Source("fake", None, "1"), Settings())
         for prompt in ("a", "b", "c"):
-            generator.draw([prompt], [1])
+            generator.generate([prompt], [1])
     finally:
         logging.getLogger("diffusers").removeHandler(handler)
     assert said == ["cut: a"]

@@ -66,10 +66,10 @@ def locate(spec: str, revision: str | None = None) -> Source:
         )
     if revision is not None:
         raise UserError(f"{spec}: a folder has no revisions; leave out the revision {revision!r}.")
-    return Source(spec, folder, folder_digest(folder))
+    return Source(spec, folder, _folder_digest(folder))
 
 
-def folder_digest(folder: Path) -> str:
+def _folder_digest(folder: Path) -> str:
     """``sha256:`` and 16 hex digits over the index and every file of the components it names.
 
     Raises:
@@ -96,7 +96,7 @@ def load_pipeline(source: Source, revision: str | None, dtype: torch.dtype) -> t
         from diffusers import AutoPipelineForText2Image, DiffusionPipeline
     except ImportError as error:
         raise UserError(
-            f"drawing images needs diffusers ({error}); run: pip install 't2ipal[generate]'"
+            f"generating images needs diffusers ({error}); run: pip install diffusers accelerate"
         ) from error
     options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
     try:
