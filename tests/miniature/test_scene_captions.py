@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from t2ipal.miniature.scene_captions import describe, phrase, plural
+from t2ipal.miniature.scene_captions import _phrase, _plural, describe
 from t2ipal.miniature.world import THINGS
 
 
@@ -25,18 +25,18 @@ from t2ipal.miniature.world import THINGS
     ],
 )
 def test_plurals(word: str, expected: str) -> None:
-    assert plural(word) == expected
+    assert _plural(word) == expected
 
 
 def test_articles_fit_the_next_word() -> None:
     for number in range(200):
-        words = phrase("aeroplane", 1, random.Random(number)).split()
+        words = _phrase("aeroplane", 1, random.Random(number)).split()
         if words[0] in ("a", "an"):
             assert (words[0] == "an") == (words[1][0] in "aeiou")
 
 
 def test_a_caption_names_all_its_things_and_no_other() -> None:
-    forms = {t.name: {f for w in t.words for f in (w, plural(w))} for t in THINGS}
+    forms = {t.name: {f for w in t.words for f in (w, _plural(w))} for t in THINGS}
     for number in range(200):
         rng = random.Random(number)
         names = rng.sample(sorted(forms), 2)
