@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from t2ipal.miniature.scene_captions import _phrase, _plural, describe
+from t2ipal.miniature.scene_captions import _plural, describe, phrase
 from t2ipal.miniature.world import THINGS
 
 
@@ -30,7 +30,7 @@ def test_plurals(word: str, expected: str) -> None:
 
 def test_articles_fit_the_next_word() -> None:
     for number in range(200):
-        words = _phrase("aeroplane", 1, random.Random(number)).split()
+        words = phrase("aeroplane", 1, random.Random(number)).split()
         if words[0] in ("a", "an"):
             assert (words[0] == "an") == (words[1][0] in "aeiou")
 

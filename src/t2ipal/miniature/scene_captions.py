@@ -49,7 +49,7 @@ def _plural(word: str) -> str:
     return word + ("es" if word.endswith(("ch", "s", "x", "sh")) else "s")
 
 
-def _phrase(word: str, count: int, rng: random.Random) -> str:
+def phrase(word: str, count: int, rng: random.Random) -> str:
     """``a dog``, ``two small dogs``, ``the dog``, ..."""
     adjective = rng.choice(_ADJECTIVES) + " " if rng.random() < 0.15 else ""
     if count > 1:
@@ -65,7 +65,7 @@ def describe(names: Sequence[str], place: str | None, rng: random.Random) -> str
     counts = list(Counter(names).items())
     rng.shuffle(counts)
     parts = [
-        _phrase(words[name][0] if rng.random() < 0.45 else rng.choice(words[name]), count, rng)
+        phrase(words[name][0] if rng.random() < 0.45 else rng.choice(words[name]), count, rng)
         for name, count in counts
     ]
     if len(parts) <= 2:
