@@ -6,7 +6,8 @@ a finished run finds that it is finished.
 
 Both sides generate images of the same captions and write PNG files. The pipeline is the packaged
 miniature's with a transformer of 13 million random weights, so that an image takes about a second
-on two cores; with ``--miniature`` it is the packaged one, whose layers are so small that Python's part shows.
+on two cores; with ``--miniature`` it is the packaged one, whose layers are so small that the time
+of Python shows.
 
 * bare: one call of the pipeline per batch, then ``image.save``, image by image.
 * t2ipal: ``generate`` into an empty folder: images are checked, encoded by threads, hashed and

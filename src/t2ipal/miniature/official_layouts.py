@@ -56,7 +56,7 @@ _VOC_FILE = """\
 	<source>
 		<database>Rehearsal</database>
 		<annotation>Rehearsal</annotation>
-		<image>drawn</image>
+		<image>rendered</image>
 	</source>
 	<size>
 		<width>{side}</width>

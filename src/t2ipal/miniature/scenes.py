@@ -47,7 +47,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Scene:
-    """A drawn scene.
+    """A rendered scene.
 
     Attributes:
         image: RGB, 64 x 64.
@@ -186,7 +186,7 @@ def _pattern(image: Image.Image, rng: random.Random) -> None:
                 draw.ellipse(box, fill=tint)
 
 
-# --- layout and drawing -------------------------------------------------------------------------
+# --- layout and rendering -----------------------------------------------------------------------
 
 
 def _layout(count: int, rng: random.Random, split: str) -> list[tuple[float, float, float]]:
