@@ -13,6 +13,7 @@ from tiny_clip import build_tiny_clip
 
 if TYPE_CHECKING:
     from t2ipal.clip.backbone import Backbone
+    from t2ipal.runs.config import RunConfig
     from t2ipal.runs.workbench import Workbench
 
 settings.register_profile("slow-machine", deadline=None)
@@ -25,7 +26,7 @@ class TinyRun:
 
     folder: Path
     said: list[str]
-    config: object
+    config: RunConfig
 
     def bench(self, backbone: Backbone, cache: Path | None = None) -> Workbench:
         """What the run's methods were fitted on, seen by ``backbone``."""

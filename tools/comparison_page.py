@@ -1,4 +1,6 @@
-"""docs/benchmarks.md from the published figures and the configurations: python THIS.
+"""docs/benchmarks.md from the published figures and the configurations.
+
+    python tools/comparison_page.py [--check]
 
 With what `src/t2ipal/runs/benchmark/published.yaml` and `configs/` say, it writes the page and the
 first three lines of every configuration anew; `--check` only tells what would change.

@@ -1,4 +1,4 @@
-"""Images a second into the feature cache, against a bare open_clip loop over the same files.
+"""Images per second into the feature cache, against a bare open_clip loop over the same files.
 
     python tools/embed_speed.py [--models RN50 ViT-B-32] [--images 128] [--rounds 5]
     python tools/embed_speed.py --memory 10000

@@ -1,14 +1,15 @@
-"""Images a second through ``t2ipal generate``, against a bare diffusers loop; and how long a
-finished run takes to see that it is finished.
+"""Images per second of ``t2ipal generate``, against a bare diffusers loop; and the time in which
+a finished run finds that it is finished.
 
     python tools/generate_speed.py [--steps 25] [--batch 8] [--rounds 30] [--miniature]
     python tools/generate_speed.py --resume 10000
 
-Both sides draw the same captions and write PNG files. The pipeline is the packaged miniature's with
-a transformer of 13 million random weights, so that an image takes about a second on two cores; with
-``--miniature`` it is the packaged one, whose layers are so small that Python's part shows.
+Both sides generate images of the same captions and write PNG files. The pipeline is the packaged
+miniature's with a transformer of 13 million random weights, so that an image takes about a second
+on two cores; with ``--miniature`` it is the packaged one, whose layers are so small that the time
+of Python shows.
 
-* bare: one call of the pipeline a batch, then ``image.save``, image by image.
+* bare: one call of the pipeline per batch, then ``image.save``, image by image.
 * t2ipal: ``generate`` into an empty folder: images are checked, encoded by threads, hashed and
   written down in a journal and a manifest.
 
@@ -17,7 +18,7 @@ machines change their pace within minutes. Printed are medians over the rounds w
 half, and a 95 % bootstrap interval of the ratio's median. Before them each side draws one batch:
 t2ipal then compares batches bit by bit with single images, once a process.
 
-With ``--resume N`` a store of N small images is made, as if the miniature had drawn it, and the
+With ``--resume N`` a store of N small images is made, as if the miniature had made it, and the
 same ``t2ipal generate`` is started again as a process of its own.
 """
 
@@ -145,7 +146,7 @@ class Stamp:
 def resume(count: int) -> None:
     """Print how long a second start of a finished run takes, the whole process."""
     with tempfile.TemporaryDirectory() as folder:
-        out, file = Path(folder) / "drawn", Path(folder) / "captions.jsonl"
+        out, file = Path(folder) / "generated", Path(folder) / "captions.jsonl"
         rows = captions(count)
         write_labelled(file, rows)
         generate(rows, Stamp(), out, batch_size=64, progress=False)
@@ -182,8 +183,10 @@ def main() -> None:
         f"of {arguments.batch} images, {arguments.steps} steps"
     )
     with tempfile.TemporaryDirectory() as folder, quiet_bars():
-        pipeline = locate("miniature").folder if arguments.miniature else enlarged(Path(folder))
-        compare(Path(pipeline), arguments.steps, arguments.batch, arguments.rounds)
+        packaged = locate("miniature").folder if arguments.miniature else None
+        compare(
+            packaged or enlarged(Path(folder)), arguments.steps, arguments.batch, arguments.rounds
+        )
 
 
 if __name__ == "__main__":

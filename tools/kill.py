@@ -1,13 +1,13 @@
-"""SIGKILL at random moments: is the finished store that of a run which nobody disturbed?
+"""SIGKILL at random moments: does the finished store equal that of an undisturbed run?
 
     python tools/kill.py                      generate, embed and a Ray run, 20 kills each
     python tools/kill.py embed --kills 4      one of them
 
 Each run is a process forked from this one, which has imported all it needs, so that a start costs
-little. It is killed and started again on the same folder until it comes to
-its end; then the folder is compared with the undisturbed one, byte for byte, and the next folder
-begins, until there were enough kills. The Ray run (needs ``t2ipal[ray]``) draws on a cluster of two
-workers; every other kill hits a worker, which Ray replaces, the others the run itself.
+little. It is killed and resumed on the same folder until it finishes; then the folder is compared
+with the undisturbed one, byte for byte, and the next folder begins, until there are enough kills.
+The Ray run (needs ``ray[data]``) generates on a cluster of two workers; every other kill hits a
+worker, which Ray replaces, the others the run itself.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Job = Callable[[Path], None]
 Torment = Callable[[Job], bool]
 
 
-def draw(
+def generate_images(
     out: Path, *, count: int, painter: TextToImage | str, cluster: Cluster | None = None
 ) -> None:
     """Draw ``count`` captions."""
@@ -137,7 +137,7 @@ def torment(name: str, kills: int, chance: random.Random, work: Path, job: Job) 
 
 
 def strike(process: Any, out: Path, a_worker: bool, chance: random.Random) -> str | None:
-    """SIGKILL the run, or one of its workers once they draw; None if it has ended before."""
+    """SIGKILL the run, or one of its workers once they generate; None if it has ended before."""
     while a_worker and process.is_alive():
         if workers := ray_workers(out):
             with contextlib.suppress(ProcessLookupError):
@@ -186,7 +186,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--images", type=int, default=1000, help="to embed")
-    parser.add_argument("--drawings", type=int, default=96, help="to draw")
+    parser.add_argument("--generated", type=int, default=96, help="images to generate")
     arguments = parser.parse_args()
     right = True
     with tempfile.TemporaryDirectory() as temporary:
@@ -209,7 +209,7 @@ def run_stage(stage: str, arguments: argparse.Namespace, work: Path) -> None:
 
 def torment_generate(arguments: argparse.Namespace, torment: Torment, work: Path) -> bool:
     painter = TextToImage.load("miniature", settings=SETTINGS)
-    return torment(partial(draw, count=arguments.drawings, painter=painter))
+    return torment(partial(generate_images, count=arguments.generated, painter=painter))
 
 
 def torment_embed(arguments: argparse.Namespace, torment: Torment, work: Path) -> bool:
@@ -222,7 +222,9 @@ def torment_embed(arguments: argparse.Namespace, torment: Torment, work: Path) -
 def torment_ray(arguments: argparse.Namespace, torment: Torment, work: Path) -> bool:
     with ray_cluster():
         two = Cluster(2)
-        return torment(partial(draw, count=arguments.drawings, painter="miniature", cluster=two))
+        return torment(
+            partial(generate_images, count=arguments.generated, painter="miniature", cluster=two)
+        )
 
 
 STAGES = {"generate": torment_generate, "embed": torment_embed, "ray": torment_ray}

@@ -2,11 +2,11 @@
 
     python tools/scale.py [--images 10000000] [--workers 64] [--seed 0]
 
-The costs beside the networks (encoding a PNG, looking at it, writing it down, decoding it again,
-writing features, reading a manifest) are measured here, on one core of this machine. The networks'
-speeds are published figures, each with its source; nothing was drawn by them here. The simulation
-then plays a run through, batch by batch: workers that draw at different speeds, die at random and
-come back, with parts dealt out beforehand (``--shard I/N``) or one by one (``--engine ray``).
+The costs beside the networks (encoding a PNG, checking it, recording it, decoding it, writing
+features, reading a manifest) are measured here, on one core of this machine. The networks'
+speeds are published figures, each with its source; they were not run here. The simulation
+then plays a run through, batch by batch: workers that generate at different speeds, die at random
+and come back, with parts assigned beforehand (``--shard I/N``) or one by one (``--engine ray``).
 
 It prints the tables of docs/scale.md.
 """
@@ -49,7 +49,7 @@ class Published:
 # diffusers' figures are iterations a second over a batch; 50 steps an image.
 DIFFUSERS = "diffusers docs, optimization/torch2.0.md, commit 2c529b7, torch 2.0, no compile"
 TIMM = "timm results/benchmark-infer-amp-nchw-pt240-cu124-rtx4090.csv"
-DRAWING = {
+GENERATION = {
     "paper, T4": Published("SD 1.5, 50 steps, 512 px, batch 4", "T4", 4 * 1.79 / 50, DIFFUSERS),
     "paper, A100": Published(
         "SD 1.5, 50 steps, 512 px, batch 16", "A100", 16 * 3.04 / 50, DIFFUSERS
@@ -154,7 +154,7 @@ class Cluster:
         spread: relative deviation of the workers' speeds.
         hours_between_deaths: of one worker, on average.
         minutes_to_return: from a death to the first new batch.
-        batch: images drawn together; what a death loses.
+        batch: images generated together, which a death loses.
     """
 
     workers: int
@@ -185,7 +185,7 @@ def simulate(images: int, cluster: Cluster, *, dealt: bool, seed: int) -> tuple[
         if (left[worker] if dealt else common) == 0:
             continue
         done = now + cluster.batch / speed[worker]
-        if done > death[worker]:  # the batch is lost and drawn again
+        if done > death[worker]:  # the batch is lost and generated again
             back = death[worker] + 60 * cluster.minutes_to_return
             death[worker] = back + rng.expovariate(1 / lifetime)
             heapq.heappush(ready, (back, worker))
@@ -218,17 +218,16 @@ def main() -> None:
     print(f"  a row: {costs.row_bytes:.0f} bytes on disk, {costs.row_memory:.0f} in memory")
     cpu = costs.encode + costs.look + costs.write_down
     print("\nPublished:")
-    for drawing in (*DRAWING.values(), *EMBEDDING.values()):
-        print(
-            f"  {drawing.what:42} {drawing.device:9} {drawing.images:9.2f} images/s  "
-            f"({drawing.source})"
-        )
-    print("\nModel: hours of drawing = images / (devices x images/s); cores a device that keep up")
+    for speed in (*GENERATION.values(), *EMBEDDING.values()):
+        print(f"  {speed.what:42} {speed.device:9} {speed.images:9.2f} images/s  ({speed.source})")
+    print(
+        "\nModel: hours of generation = images / (devices x images/s); cores per device to keep up"
+    )
     print(f"{'setting':22} {'10,000, 1':>12} {'100,000, 8':>12} {'cores a device':>15}")
-    for name, drawing in DRAWING.items():
-        one = 10_000 / drawing.images / 3600
-        eight = 100_000 / 8 / drawing.images / 3600
-        print(f"{name:22} {one:10.1f} h {eight:10.1f} h {cpu * drawing.images:15.2f}")
+    for name, speed in GENERATION.items():
+        one = 10_000 / speed.images / 3600
+        eight = 100_000 / 8 / speed.images / 3600
+        print(f"{name:22} {one:10.1f} h {eight:10.1f} h {cpu * speed.images:15.2f}")
     print("\nEmbedding: cores that decode as fast as one device computes; bytes an image")
     for name, clip in EMBEDDING.items():
         width, positions = FEATURES[name]
@@ -238,8 +237,8 @@ def main() -> None:
     print(f"\nSimulation: {arguments.images:,} images, {arguments.workers} workers, {DIFFUSERS}")
     print("  speeds differ by 5 %; a worker dies every 200 hours on average, back after 10 minutes")
     print(f"{'setting':22} {'dealt out':>20} {'one by one':>20}")
-    for name, drawing in DRAWING.items():
-        cluster = Cluster(arguments.workers, drawing.images)
+    for name, speed in GENERATION.items():
+        cluster = Cluster(arguments.workers, speed.images)
         cells = [
             simulate(arguments.images, cluster, dealt=dealt, seed=arguments.seed)
             for dealt in (True, False)

@@ -24,7 +24,6 @@ import statistics
 import subprocess
 import sys
 import time
-from functools import partial
 from typing import Any
 
 import open_clip
@@ -33,7 +32,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from t2ipal.clip.backbone import Backbone
-from t2ipal.clip.class_prompts import class_tokens, text_encoder
+from t2ipal.clip.class_prompts import class_tokens
 from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.method.build import build_head
 from t2ipal.method.head_config import TrainConfig
@@ -90,7 +89,7 @@ def t2ipal_step(clip: Backbone, vocabulary: Vocabulary, batch: int, bank: ItemSe
             method.head,
             vocabulary.names,
             tokens=class_tokens(clip, vocabulary),
-            text_encoder=partial(text_encoder, clip),
+            text_encoder=clip.encode_prompts,
         )
         config = TrainConfig(
             train_on="captions",

@@ -12,7 +12,7 @@ from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
 from t2ipal.clip.backbone import Backbone
-from t2ipal.clip.dense import image_encoder, value_path
+from t2ipal.clip.dense import _value_path, image_encoder
 from t2ipal.errors import UserError
 from tiny_clip import randomise_norms
 
@@ -92,7 +92,7 @@ def test_value_path_is_attention_to_oneself(options: dict[str, Any]) -> None:
     block.mlp[-1].weight.zero_()
     block.mlp[-1].bias.zero_()
     branch = block(x, attn_mask=only_itself) - x
-    torch.testing.assert_close(value_path(block, x), branch, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(_value_path(block, x), branch, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()

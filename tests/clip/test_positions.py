@@ -11,7 +11,7 @@ import torch
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.clip.dense import image_encoder
-from t2ipal.clip.positions import interpolate_positions, resize_tower
+from t2ipal.clip.positions import _interpolate_positions, resize_tower
 from t2ipal.errors import UserError
 
 
@@ -46,13 +46,13 @@ def test_interpolation_keeps_rows_and_columns_apart() -> None:
     rows = torch.arange(4.0).repeat_interleave(4)
     columns = torch.arange(4.0).repeat(4)
     positions = torch.cat([torch.tensor([[9.0, -9.0]]), torch.stack([rows, columns], dim=1)])
-    larger = interpolate_positions(positions, 8)
+    larger = _interpolate_positions(positions, 8)
     grid = larger[1:].reshape(8, 8, 2)
     assert larger[0].tolist() == [9.0, -9.0]
     torch.testing.assert_close(grid[:, :, 0], grid[:, :1, 0].expand(8, 8))  # constant along a row
     torch.testing.assert_close(grid[:, :, 1], grid[:1, :, 1].expand(8, 8))
     torch.testing.assert_close(grid[2:6, 0, 0].diff(), torch.full((3,), 0.5), atol=0.1, rtol=0)
-    assert interpolate_positions(positions, 4) is positions
+    assert _interpolate_positions(positions, 4) is positions
 
 
 @torch.no_grad()

@@ -128,7 +128,7 @@ def test_bad_voc_folders_are_named(voc: Path, tmp_path: Path) -> None:
     image(root / "JPEGImages" / "000003.jpg")
     names = root / "ImageSets" / "Main" / "test.txt"
     names.write_text("000001\n000002\n000001\n")
-    assert "test.txt:3: 000001.jpg stands in line 1 already" in complaint(spec)
+    assert "test.txt:3: 000001.jpg is listed already in line 1" in complaint(spec)
     names.write_text("".join(f"{name}\n" for name in OBJECTS))
     class_lists(voc)
     lists = root / "ImageSets" / "Main" / "dog_test.txt"
@@ -188,7 +188,7 @@ def test_bad_nuswide_folders_are_named(nus: Path, tmp_path: Path) -> None:
     dog.write_text("1\n0\n0\n0\n")
     (tmp_path / "mine.txt").write_text("actor/0000_0.jpg\n\nactor/0000_0.jpg\n")
     twice = complaint(f"{spec}?images={tmp_path}/mine.txt")
-    assert "mine.txt:3: 0000_0.jpg stands in line 1 already" in twice
+    assert "mine.txt:3: 0000_0.jpg is listed already in line 1" in twice
     (tmp_path / "mine.txt").write_text("")
     assert "mine.txt: lists no image" in complaint(f"{spec}?images={tmp_path}/mine.txt")
     (nus / "Flickr" / "actor" / "0002_2.jpg").unlink()
@@ -202,7 +202,7 @@ def test_bad_nuswide_folders_are_named(nus: Path, tmp_path: Path) -> None:
     names.write_text(names.read_text() + "actor\\0000_0.jpg\n")
     for path in dog.parent.iterdir():
         path.write_text(path.read_text() + "0\n")
-    assert "TestImagelist.txt:5: 0000_0.jpg stands in line 1 already" in complaint(spec)
+    assert "TestImagelist.txt:5: 0000_0.jpg is listed already in line 1" in complaint(spec)
     shutil.rmtree(dog.parent)
     assert "TrainTestLabels: holds no Labels_*_Test.txt" in complaint(spec)
 

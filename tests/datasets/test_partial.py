@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t2ipal.datasets.labelled_images import LabelledImages
-from t2ipal.datasets.partial import hide_labels, label_mask
+from t2ipal.datasets.partial import _label_mask, hide_labels
 
 CLASSES = [f"class {i}" for i in range(20)]
 IMAGES = [f"photos/{i:05}.jpg" for i in range(3000)]
@@ -29,7 +29,7 @@ def within(count: int, trials: int, fraction: float, deviations: float = 4.5) ->
 
 @pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
 def test_it_hits_the_fraction_in_all_in_each_class_and_in_each_image(fraction: float) -> None:
-    mask = label_mask(IMAGES, CLASSES, fraction, seed=0)
+    mask = _label_mask(IMAGES, CLASSES, fraction, seed=0)
     assert mask.shape == (3000, 20) and mask.dtype == bool
     assert within(int(mask.sum()), mask.size, fraction, 3)
     for column in mask.T:
@@ -40,7 +40,7 @@ def test_it_hits_the_fraction_in_all_in_each_class_and_in_each_image(fraction: f
 
 
 def test_labels_of_a_class_and_of_an_image_are_kept_independently() -> None:
-    mask = label_mask(IMAGES, CLASSES, 0.5, seed=3)
+    mask = _label_mask(IMAGES, CLASSES, 0.5, seed=3)
     for first in range(20):
         for second in range(first):
             both = int((mask[:, first] & mask[:, second]).sum())
@@ -57,17 +57,17 @@ def test_it_is_a_function_of_seed_name_and_class(
     random.shuffle(rows)  # type: ignore[attr-defined]
     random.shuffle(columns)  # type: ignore[attr-defined]
     rows, columns = rows[:40], columns[:15]
-    whole = label_mask(IMAGES[:60], CLASSES, fraction, seed)
-    part = label_mask([IMAGES[i] for i in rows], [CLASSES[i] for i in columns], fraction, seed)
+    whole = _label_mask(IMAGES[:60], CLASSES, fraction, seed)
+    part = _label_mask([IMAGES[i] for i in rows], [CLASSES[i] for i in columns], fraction, seed)
     assert np.array_equal(part, whole[np.ix_(rows, columns)])
 
 
 def test_other_seeds_keep_others_and_a_higher_fraction_keeps_more() -> None:
-    masks = [label_mask(IMAGES, CLASSES, 0.5, seed) for seed in (0, 1)]
+    masks = [_label_mask(IMAGES, CLASSES, 0.5, seed) for seed in (0, 1)]
     assert within(int((masks[0] == masks[1]).sum()), masks[0].size, 0.5)
-    fewer, more = (label_mask(IMAGES, CLASSES, f, 0) for f in (0.2, 0.4))
+    fewer, more = (_label_mask(IMAGES, CLASSES, f, 0) for f in (0.2, 0.4))
     assert not (fewer & ~more).any() and (more & ~fewer).any()
-    assert label_mask(IMAGES, CLASSES, 1.0, 0).all()
+    assert _label_mask(IMAGES, CLASSES, 1.0, 0).all()
 
 
 def slow_draw(seed: int, image: str, label: str) -> float:
@@ -84,10 +84,10 @@ def slow_draw(seed: int, image: str, label: str) -> float:
 def test_it_is_the_same_on_every_machine() -> None:
     """Written down once: another mask would change published figures."""
     images, classes = ["a.jpg", "b/c.jpg"], ["dog", "cat", "potted plant"]
-    mask = label_mask(images, classes, 0.5, seed=7)
+    mask = _label_mask(images, classes, 0.5, seed=7)
     assert mask.tolist() == [[False, True, False], [True, False, False]]
     for fraction in (0.1, 0.77):
-        mask = label_mask(IMAGES[:50], CLASSES, fraction, seed=3)
+        mask = _label_mask(IMAGES[:50], CLASSES, fraction, seed=3)
         for row, image in enumerate(IMAGES[:50]):
             drawn = [slow_draw(3, image, label) < fraction for label in CLASSES]
             assert mask[row].tolist() == drawn
@@ -101,7 +101,7 @@ def labelled(folder: Path, names: list[str]) -> LabelledImages:
 def test_hidden_labels_become_unknown_and_unknown_ones_stay() -> None:
     images = labelled(Path("photos"), IMAGES[:200])
     hidden = hide_labels(images, CLASSES, 0.4, seed=1)
-    kept = label_mask(IMAGES[:200], CLASSES, 0.4, 1)
+    kept = _label_mask(IMAGES[:200], CLASSES, 0.4, 1)
     assert hidden.targets.dtype == np.int8 and hidden.files == images.files
     assert (hidden.targets[~kept] == -1).all()
     assert np.array_equal(hidden.targets[kept], images.targets[kept])
@@ -118,4 +118,4 @@ def test_where_the_folder_lies_does_not_matter() -> None:
 @pytest.mark.parametrize("fraction", [0.0, -0.1, 1.5, math.nan])
 def test_a_fraction_outside_is_refused(fraction: float) -> None:
     with pytest.raises(ValueError, match="above 0 and at most 1"):
-        label_mask(IMAGES[:2], CLASSES, fraction, 0)
+        _label_mask(IMAGES[:2], CLASSES, fraction, 0)

@@ -76,7 +76,7 @@ def test_a_quoted_name_may_hold_a_comma(folder):
         ("image,dog,dog\na.png,1,0\n", 1, "two columns for class 'dog'"),
         ("image,labels\na.png,dog\n\nz.png,dog\n", 4, "no image 'z.png'"),
         ("image,labels\n,dog\n", 2, "no image ''"),
-        ("image,labels\na.png,dog\nb.png,\na.png,person\n", 4, "already in line 2"),
+        ("image,labels\na.png,dog\nb.png,\na.png,person\n", 4, "already listed in line 2"),
         ("image,labels\na.png,dog,person\n", 2, "3 cells where the header has 2"),
         ("image,dog\na.png,yes\n", 2, "'yes' in column 'dog'"),
         ('image,labels\n"a.png,dog\n', 2, "broken CSV"),

@@ -112,4 +112,4 @@ def test_bad_data_sets_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "empty").mkdir()
     assert "cannot be loaded" in complaint(f"hf:{tmp_path / 'empty'}")
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
-    assert "pip install 't2ipal[datasets]'" in complaint(spec)
+    assert "pip install datasets" in complaint(spec)

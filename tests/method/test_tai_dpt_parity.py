@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2ipal.clip.backbone import Backbone
-from t2ipal.clip.class_prompts import class_tokens, text_encoder
+from t2ipal.clip.class_prompts import class_tokens
 from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.method.build import build_head
 from t2ipal.method.head import Scores, T2IPALHead
@@ -225,7 +225,7 @@ def build(backbone: Backbone, contexts: tuple[Tensor, Tensor]) -> T2IPALHead:
         METHOD.head,
         NAMES,
         tokens=class_tokens(backbone, vocabulary, form=METHOD.head.prompts.class_names),
-        text_encoder=partial(text_encoder, backbone),
+        text_encoder=backbone.encode_prompts,
     )
     with torch.no_grad():
         head.prompts.global_context.copy_(contexts[0])

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from t2ipal.miniature.scene_captions import describe, phrase, plural
+from t2ipal.miniature.scene_captions import _plural, describe, phrase
 from t2ipal.miniature.world import THINGS
 
 
@@ -25,7 +25,7 @@ from t2ipal.miniature.world import THINGS
     ],
 )
 def test_plurals(word: str, expected: str) -> None:
-    assert plural(word) == expected
+    assert _plural(word) == expected
 
 
 def test_articles_fit_the_next_word() -> None:
@@ -36,7 +36,7 @@ def test_articles_fit_the_next_word() -> None:
 
 
 def test_a_caption_names_all_its_things_and_no_other() -> None:
-    forms = {t.name: {f for w in t.words for f in (w, plural(w))} for t in THINGS}
+    forms = {t.name: {f for w in t.words for f in (w, _plural(w))} for t in THINGS}
     for number in range(200):
         rng = random.Random(number)
         names = rng.sample(sorted(forms), 2)

@@ -15,9 +15,9 @@ from t2ipal.miniature.scenes import (
     COARSE,
     EMPTY,
     Plan,
+    _draw_scene,
     _layout,
-    draw_scene,
-    plan_hard_scene,
+    _plan_hard_scene,
     random_scene,
     scene_rng,
     visible,
@@ -66,7 +66,7 @@ def test_a_scene_depends_on_split_seed_and_number_alone() -> None:
 
 def test_the_map_of_a_lone_thing_covers_where_the_picture_differs_from_an_empty_one() -> None:
     plan = Plan(("bus",), "wall", "")
-    scene = draw_scene(plan, scene_rng("map", 0, 1), style="noto")
+    scene = _draw_scene(plan, scene_rng("map", 0, 1), style="noto")
     assert scene.image.size == (64, 64)
     assert scene.seen.shape == (COARSE, COARSE)
     assert set(np.unique(scene.seen)) == {INDEX["bus"], EMPTY}
@@ -89,7 +89,7 @@ def test_plain_things_fill_different_quarters(count: int) -> None:
 
 
 def test_hard_scenes_show_more_and_smaller_things_and_some_classes_rarely() -> None:
-    plans = [plan_hard_scene(scene_rng("hard", 0, n)) for n in range(400)]
+    plans = [_plan_hard_scene(scene_rng("hard", 0, n)) for n in range(400)]
     assert {len(set(plan.names)) for plan in plans} == {3, 4, 5, 6}
     counts = Counter(name for plan in plans for name in plan.names)
     shares = sorted((counts[thing.name] for thing in VOC), reverse=True)
@@ -118,6 +118,6 @@ def test_a_written_set_is_reproducible_and_labels_what_is_visible(
 
 
 def test_a_thing_wholly_behind_another_is_not_labelled() -> None:
-    scene = draw_scene(Plan(("dog",), "field", ""), scene_rng("v", 0, 0), style="noto")
+    scene = _draw_scene(Plan(("dog",), "field", ""), scene_rng("v", 0, 0), style="noto")
     scene.seen[scene.seen == INDEX["dog"]] = INDEX["cat"]
     assert visible(scene) == ["cat"]

@@ -53,14 +53,14 @@ def test_options_are_checked_before_anything_starts() -> None:
 
 def test_without_ray_one_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"needs Ray .*pip install 't2ipal\[ray\]'"):
+    with pytest.raises(UserError, match=r"needs Ray .*pip install 'ray\[data\]'"):
         next(Cluster().spread([1], Counting, gpus=False))
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Any]:
     """Two nodes with one processor each, connected; yields what takes the second one away."""
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 't2ipal[ray]'")
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'ray[data]'")
     pytest.importorskip("ray.data")
     from ray.cluster_utils import Cluster as Nodes
 
@@ -81,7 +81,7 @@ def two_nodes(ray: Any, cluster: Any) -> Iterator[Any]:
 
 
 def test_a_unit_that_kills_or_fails_costs_no_other(nodes: Any) -> None:
-    outcomes = Cluster(workers=2, tries=1).spread(list(range(9)), Counting, gpus=False)
+    outcomes = Cluster(workers=2, attempts=1).spread(list(range(9)), Counting, gpus=False)
     found = {outcome.unit: outcome for outcome in outcomes}
     results = {unit: outcome.result for unit, outcome in found.items() if not outcome.error}
     assert results == {0: 0, 1: -1, 5: 25, 6: 18, 7: 16, 8: 16}

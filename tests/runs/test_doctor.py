@@ -83,7 +83,7 @@ def test_a_disk_that_is_too_small_is_missing_something(
         ("miniature", None),
         ("RN51:openai", "neither a folder nor a model of open_clip"),
         ("RN50:opnai", "no weights 'opnai'"),
-        ("hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "create_model('hf-hub:laion/"),
+        ("hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "hf download laion/"),
         ("hf-hub:a b", "Repo id"),
         ("ViT-B-16-SigLIP:webli", "create_model('ViT-B-16-SigLIP', 'webli')"),
     ],

@@ -1,7 +1,7 @@
 """Train the miniature: ``python -m tools.miniature STAGE --work DIR``.
 
 Stages, in order: ``render``, ``clip``, ``autoencoder``, ``generator``, ``export`` (writes the
-packaged weights), ``judge`` (a classifier for the next stage) and ``check`` (figures of the
+packaged weights), ``classifier`` (for the next stage) and ``check`` (figures of the
 packaged models). Training resumes from its last checkpoint in ``--work``.
 """
 
@@ -17,16 +17,19 @@ import torch
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "stage", choices=("render", "clip", "autoencoder", "generator", "export", "judge", "check")
+        "stage",
+        choices=("render", "clip", "autoencoder", "generator", "export", "classifier", "check"),
     )
     parser.add_argument("--work", type=Path, required=True, help="folder of data and checkpoints")
     parser.add_argument("--minutes", type=float, default=30, help="training time")
     parser.add_argument("--scenes", type=int, default=48000, help="random scenes to render")
-    parser.add_argument("--captions", type=Path, help="captions file whose classes are drawn too")
+    parser.add_argument(
+        "--captions", type=Path, help="captions file whose classes are rendered too"
+    )
     parser.add_argument("--captioned", type=int, default=16000, help="scenes of such captions")
-    parser.add_argument("--clip", default="miniature", help="the CLIP that check looks at")
-    parser.add_argument("--generator", default="miniature", help="the generator it looks at")
-    parser.add_argument("--start", type=Path, help="generator's pipeline folder to go on from")
+    parser.add_argument("--clip", default="miniature", help="the CLIP to check")
+    parser.add_argument("--generator", default="miniature", help="the generator to check")
+    parser.add_argument("--start", type=Path, help="folder of a generator's pipeline to start from")
     parser.add_argument("--steps", type=int, help="denoising steps of the check")
     parser.add_argument("--threads", type=int, default=0, help="processor threads, 0: all")
     arguments = parser.parse_args()
@@ -36,8 +39,6 @@ def main() -> None:
     torch.set_flush_denormal(True)
     work: Path = arguments.work
     from tools.miniature import data as scene_data
-
-    from t2ipal.miniature import weights
 
     if arguments.stage == "render":
         rows = scene_data.named_captions(arguments.captions) if arguments.captions else []
@@ -62,8 +63,10 @@ def main() -> None:
         )
         return
     if arguments.stage == "export":
-        weights.install("clip", work / "clip" / "clip")
-        weights.install("generator", work / "generator" / "pipeline")
+        from tools.miniature.install import install
+
+        install("clip", work / "clip" / "clip")
+        install("generator", work / "generator" / "pipeline")
         return
     from tools.miniature import tokens
 
@@ -80,13 +83,16 @@ def main() -> None:
         return
     from tools.miniature import check
 
-    if arguments.stage == "judge":
-        check.train_judge(plain[0], work / "judge", arguments.minutes)
+    if arguments.stage == "classifier":
+        check.train_classifier(plain[0], work / "classifier", arguments.minutes)
         return
     figures = {
         **check.check_clip(arguments.clip, work),
         **check.check_generator(
-            check.load_judge(work / "judge"), arguments.generator, work, steps=arguments.steps
+            check.load_classifier(work / "classifier"),
+            arguments.generator,
+            work,
+            steps=arguments.steps,
         ),
     }
     for name, value in figures.items():

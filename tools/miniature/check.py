@@ -1,9 +1,9 @@
 """Do the small models do what they should? Figures on scenes and captions made for this alone.
 
-The judge of the drawings is a classifier of its own, trained here on rendered scenes; it shares
-nothing with the small CLIP and is not packaged. It is asked about drawings, so it learns from
-scenes of the kind that the generator learns from, blurred, faded and noisy ones among them, and is
-itself judged on others of that kind.
+Generated images are evaluated by a classifier of its own, trained here on rendered scenes; it
+shares nothing with the small CLIP and is not packaged. It learns from scenes of the kind that the
+generator learns from, blurred, faded and noisy ones among them, and is itself evaluated on others
+of that kind.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from t2ipal.miniature.world import INDEX, THINGS
 from t2ipal.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
-BLURS = (24, 64)  # pixels a side that the judge's scenes are reduced to, from and below
+BLURS = (24, 64)  # pixels a side that the classifier's scenes are reduced to, from and below
 
 
-class Judge(nn.Module):
+class Classifier(nn.Module):
     """A plain convolutional classifier of the world's classes, 64 x 64 pixels, global maximum."""
 
     def __init__(self) -> None:
@@ -66,10 +66,10 @@ def blurred(x: Tensor, side: int) -> Tensor:
     return F.interpolate(small, x.shape[2:], mode="bilinear")
 
 
-def train_judge(data: Rendered, folder: Path, minutes: float, seed: int = 0) -> Judge:
-    """Train the judge for some minutes, or load it where it was trained before."""
+def train_classifier(data: Rendered, folder: Path, minutes: float, seed: int = 0) -> Classifier:
+    """Train the classifier for some minutes, or load it if it was trained before."""
     torch.manual_seed(seed)
-    judge = Judge().to(memory_format=torch.channels_last)
+    classifier = Classifier().to(memory_format=torch.channels_last)
     images, targets = torch.from_numpy(data.images), torch.from_numpy(data.targets()).float()
     rng = torch.Generator().manual_seed(seed)
 
@@ -82,27 +82,27 @@ def train_judge(data: Rendered, folder: Path, minutes: float, seed: int = 0) -> 
             x = blurred(x, int(torch.randint(*BLURS, (), generator=rng)))
             x = x + 0.05 * torch.randn(x.shape, generator=rng)
         x = x.contiguous(memory_format=torch.channels_last)
-        loss = F.binary_cross_entropy_with_logits(judge(x), targets[index])
+        loss = F.binary_cross_entropy_with_logits(classifier(x), targets[index])
         return loss, {"loss": loss.item()}
 
-    average = train_for(minutes, judge, loss_of, folder=folder, rate=2e-3, weight_decay=0.01)
-    judge.load_state_dict(average.state)
-    return judge.eval()
+    average = train_for(minutes, classifier, loss_of, folder=folder, rate=2e-3, weight_decay=0.01)
+    classifier.load_state_dict(average.state)
+    return classifier.eval()
 
 
-def load_judge(folder: Path) -> Judge:
-    """The judge that :func:`train_judge` left."""
+def load_classifier(folder: Path) -> Classifier:
+    """The classifier that :func:`train_classifier` left."""
     saved = load_file(folder / "checkpoint.safetensors")
-    judge = Judge()
-    judge.load_state_dict({k[8:]: v for k, v in saved.items() if k.startswith("average.")})
-    return judge.eval()
+    classifier = Classifier()
+    classifier.load_state_dict({k[8:]: v for k, v in saved.items() if k.startswith("average.")})
+    return classifier.eval()
 
 
 @torch.no_grad()
-def judged(judge: Judge, images: np.ndarray) -> np.ndarray:
+def _scores(classifier: Classifier, images: np.ndarray) -> np.ndarray:
     """[N, 64, 64, 3] uint8 -> probabilities [N, classes]."""
     parts = torch.from_numpy(np.array(images)).split(128)
-    return torch.cat([judge(pixels(part)).sigmoid() for part in parts]).numpy()
+    return torch.cat([classifier(pixels(part)).sigmoid() for part in parts]).numpy()
 
 
 def precision_recall(found: np.ndarray, true: np.ndarray) -> tuple[float, float]:
@@ -112,7 +112,7 @@ def precision_recall(found: np.ndarray, true: np.ndarray) -> tuple[float, float]
 
 
 def check_generator(
-    judge: Judge,
+    classifier: Classifier,
     generator: str,
     work: Path,
     *,
@@ -120,9 +120,9 @@ def check_generator(
     seed: int = 7,
     steps: int | None,
 ) -> dict[str, float]:
-    """Precision and recall of the captions' classes in the drawings, as the judge sees them."""
-    held_out = render(work / "judge" / "held-out", 2000, seed=99, split="plain")
-    probabilities, true = judged(judge, held_out.images), held_out.targets()
+    """Precision and recall of the captions' classes in generated images, by the classifier."""
+    held_out = render(work / "classifier" / "held-out", 2000, seed=99, split="plain")
+    probabilities, true = _scores(classifier, held_out.images), held_out.targets()
     cuts = np.linspace(0.2, 0.8, 25)
     scores = [precision_recall(probabilities > cut, true) for cut in cuts]
     cut = cuts[int(np.argmax([2 * p * r / (p + r) for p, r in scores]))]
@@ -134,24 +134,24 @@ def check_generator(
         prompts.append(describe(plan.names, plan.place, random.Random(f"check:{seed}:{i}")))
         named[i, [INDEX[name] for name in plan.names]] = True
     pipe = TextToImage.load(generator, settings=Settings(steps=steps))
-    drawn = []
+    generated = []
     for i in range(0, captions, 16):
         batch = prompts[i : i + 16]
-        drawn += [
+        generated += [
             d.image
             for d in pipe.generate(batch, [seed * 10_000 + i + k for k in range(len(batch))])
         ]
     sheet = Image.new("RGB", (20 * 64, 10 * 64))
-    for i, image in enumerate(drawn[:200]):
+    for i, image in enumerate(generated[:200]):
         sheet.paste(image, (i % 20 * 64, i // 20 * 64))
-    sheet.save(work / "drawn.png")
-    found = judged(judge, np.stack([np.asarray(image) for image in drawn])) > cut
+    sheet.save(work / "generated.png")
+    found = _scores(classifier, np.stack([np.asarray(image) for image in generated])) > cut
     precision, recall = precision_recall(found, named)
     return {
         "precision": precision,
         "recall": recall,
-        "judge_precision_on_scenes": own_precision,
-        "judge_recall_on_scenes": own_recall,
+        "classifier_precision_on_scenes": own_precision,
+        "classifier_recall_on_scenes": own_recall,
         "cut": float(cut),
     }
 

@@ -1,4 +1,4 @@
-"""Pre-rendered scenes in memory-mapped arrays, so that training never waits for drawing."""
+"""Pre-rendered scenes in memory-mapped arrays, so that training never waits for rendering."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Rendered:
         return np.stack([(flat == c).any(1) for c in range(len(THINGS))], 1)
 
     def named(self) -> np.ndarray:
-        """[N, classes of the world] bool: which classes each scene was drawn to show."""
+        """[N, classes of the world] bool: which classes each scene was rendered to show."""
         marks = np.zeros((len(self.names), len(THINGS)), dtype=bool)
         for row, names in zip(marks, self.names, strict=True):
             row[[INDEX[name] for name in names]] = True

@@ -139,7 +139,7 @@ def train(
     """Train and save the pipeline to ``work/generator/pipeline`` in half precision.
 
     Args:
-        start: folder of a pipeline of this kind to go on from.
+        start: folder of a pipeline of this kind to start from.
         captioned: share of the batches from scenes that illustrate given captions.
     """
     torch.manual_seed(seed)

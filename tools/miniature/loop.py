@@ -50,8 +50,8 @@ def train_for(
 ) -> Average:
     """Run AdamW on ``loss_of(step, progress)`` for a number of minutes with a cosine schedule.
 
-    ``folder/checkpoint.safetensors`` holds the weights, their average and the progress; a second
-    start goes on from there (the optimiser's moments start anew).
+    ``folder/checkpoint.safetensors`` holds the weights, their average and the progress, from
+    which the same call resumes (the optimiser's moments start anew).
 
     Returns:
         The moving average of the weights.

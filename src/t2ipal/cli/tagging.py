@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from t2ipal.cli.options import Verb
 from t2ipal.cli.speech import complain, say
 from t2ipal.clip.clip_settings import InputSettings
-from t2ipal.datasets.image_files import IMAGE_SUFFIXES, find_images
+from t2ipal.datasets.pictures import IMAGE_SUFFIXES, find_images
 from t2ipal.errors import Count, UserError, settings
 from t2ipal.runs.config import Crops, EvaluationSettings
 

@@ -11,13 +11,14 @@ from functools import cached_property
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor
 
 from t2ipal.clip import load as sources
 from t2ipal.clip.clip_settings import ClipSettings
-from t2ipal.clip.dense import ImageFeatures, image_encoder, pooled
+from t2ipal.clip.dense import ImageFeatures, image_encoder
 from t2ipal.clip.positions import resize_tower
 from t2ipal.clip.text import TextFeatures, TextTower
 from t2ipal.errors import UserError
@@ -133,7 +134,8 @@ class Backbone:
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """A PIL image as the model wants it: float32 [3, S, S], by open_clip's own transform."""
-        return self._transform(image)
+        pixels: Tensor = self._transform(image)
+        return pixels
 
     @torch.no_grad()
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
@@ -148,7 +150,7 @@ class Backbone:
         with lower:
             features = self._encode_image(pixels.to(self.device))
         if self.local_grid is not None:
-            features = pooled(features, self.local_grid)
+            features = _pooled(features, self.local_grid)
         return replace(features, global_=features.global_.float(), local=features.local.float())
 
     @cached_property
@@ -159,7 +161,8 @@ class Backbone:
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Texts -> token ids [B, context_length] int64 on the CPU; longer ones are cut."""
-        return self._tokenizer(list(texts))
+        tokens: Tensor = self._tokenizer(list(texts))
+        return tokens
 
     def eos_positions(self, tokens: Tensor) -> Tensor:
         """Where each text ends: the position of its end-of-text token, [B] int64."""
@@ -219,7 +222,7 @@ class Backbone:
         if self._text.can_be_cut and bool((tokens[behind] != self._pad_id).any()):
             raise UserError(
                 f"{self.spec}: the model takes a text's feature from its end-of-text token, but "
-                "its tokenizer puts words behind it: that token must have the highest id of the "
+                "its tokenizer puts tokens behind it: that token must have the highest id of the "
                 "vocabulary, or text_cfg must name it (pool_type 'eos', eos_id)."
             )
 
@@ -231,6 +234,19 @@ def _digest(model: Any, config: dict[str, Any]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
+
+
+def _pooled(features: ImageFeatures, grid: int) -> ImageFeatures:
+    """The features with local ones averaged on ``grid`` x ``grid`` cells, where they are finer."""
+    height, width = features.grid
+    if max(height, width) <= grid:
+        return features
+    batch, _, depth = features.local.shape
+    maps = features.local.transpose(1, 2).reshape(batch, depth, height, width)
+    cells = F.adaptive_avg_pool2d(maps, (min(grid, height), min(grid, width)))
+    return replace(
+        features, local=cells.flatten(2).transpose(1, 2), grid=(cells.shape[2], cells.shape[3])
+    )
 
 
 def _preprocess_cfg(model: Any, image_size: int | None, resize_mode: str | None) -> PreprocessCfg:

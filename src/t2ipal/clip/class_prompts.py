@@ -14,7 +14,7 @@ from t2ipal.method.head_config import ClassNames
 from t2ipal.method.prompts import ClassTokens
 from t2ipal.vocabulary import Vocabulary, plain
 
-START_PHRASE = "a photo of a"
+_START_PHRASE = "a photo of a"
 
 # Plain, scene-like and counted wordings; their mean embedding is the zero-shot class embedding
 # (prompt ensembling: Radford et al., ICML 2021, section 3.1.4).
@@ -61,7 +61,7 @@ def template_captions(words: Sequence[str]) -> list[tuple[str, int]]:
 def class_tokens(
     backbone: Backbone,
     vocabulary: Vocabulary,
-    phrase: str = START_PHRASE,
+    phrase: str = _START_PHRASE,
     form: ClassNames = "readable",
 ) -> ClassTokens:
     """Token embeddings of every class name and of the start phrase, and the tower's limit."""
@@ -72,8 +72,3 @@ def class_tokens(
     init = embedded[-1, 1 : ends[-1]]
     limit = backbone.context_length
     return ClassTokens(embedded[0, 0], names, embedded[0, ends[0]], init, limit)
-
-
-def text_encoder(backbone: Backbone, prompts: Tensor, eos: Tensor, shared: int = 0) -> Tensor:
-    """The recognizer's text tower: prompts [G, C, T, Wt] and ends [C] to features [G, C, D]."""
-    return backbone.encode_prompts(prompts, torch.as_tensor(eos), shared)

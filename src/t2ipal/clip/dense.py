@@ -18,7 +18,7 @@ The global feature is always the tower's own, equal to ``encode_image``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -53,19 +53,6 @@ class ImageFeatures:
     global_: Tensor
     local: Tensor
     grid: tuple[int, int]
-
-
-def pooled(features: ImageFeatures, grid: int) -> ImageFeatures:
-    """The features with local ones averaged on ``grid`` x ``grid`` cells, where they are finer."""
-    height, width = features.grid
-    if max(height, width) <= grid:
-        return features
-    batch, _, depth = features.local.shape
-    maps = features.local.transpose(1, 2).reshape(batch, depth, height, width)
-    cells = F.adaptive_avg_pool2d(maps, (min(grid, height), min(grid, width)))
-    return replace(
-        features, local=cells.flatten(2).transpose(1, 2), grid=(cells.shape[2], cells.shape[3])
-    )
 
 
 ImageEncoder = Callable[[Tensor], ImageFeatures]
@@ -125,11 +112,11 @@ def _modified_resnet(visual: ModifiedResNet, with_positions: bool, pixels: Tenso
     )
     x, grid = _positions(output["image_intermediates"][0])  # layer4, [B, P, 32 * width]
     pool = visual.attnpool
-    pooled = output["image_features"] if with_positions else pool_without_positions(pool, x)
+    pooled = output["image_features"] if with_positions else _pool_without_positions(pool, x)
     return ImageFeatures(pooled, pool.c_proj(pool.v_proj(x)), grid)
 
 
-def pool_without_positions(pool: AttentionPool2d, x: Tensor) -> Tensor:
+def _pool_without_positions(pool: AttentionPool2d, x: Tensor) -> Tensor:
     """CLIP's attention pool over positions [B, P, W] without positional embedding, [B, D].
 
     The mean position asks, the mean and all positions answer.
@@ -138,12 +125,13 @@ def pool_without_positions(pool: AttentionPool2d, x: Tensor) -> Tensor:
     x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1)  # [B, 1 + P, W]
 
     def heads(t: Tensor) -> Tensor:  # [B, n, W] -> [B, heads, n, W / heads]
-        return t.unflatten(-1, (pool.num_heads, -1)).transpose(1, 2)
+        return t.reshape(*t.shape[:2], pool.num_heads, -1).transpose(1, 2)
 
     attended = F.scaled_dot_product_attention(
         heads(pool.q_proj(x[:, :1])), heads(pool.k_proj(x)), heads(pool.v_proj(x))
     )
-    return pool.c_proj(attended.transpose(1, 2).reshape(batch, width))
+    result: Tensor = pool.c_proj(attended.transpose(1, 2).reshape(batch, width))
+    return result
 
 
 # --- open_clip's vision transformers -------------------------------------------------------------
@@ -167,7 +155,7 @@ def _class_token_transformer(visual: VisionTransformer, pixels: Tensor) -> Image
     blocks = visual.transformer.resblocks
     output = visual.forward_intermediates(pixels, indices=[len(blocks) - 2])
     x, grid = _positions(output["image_intermediates"][0])  # into the last block, [B, P, W]
-    local = visual.ln_post(value_path(blocks[-1], x)) @ visual.proj
+    local = visual.ln_post(_value_path(blocks[-1], x)) @ visual.proj
     return ImageFeatures(output["image_features"], local, grid)
 
 
@@ -178,7 +166,7 @@ def _averaged_transformer(visual: VisionTransformer, pixels: Tensor) -> ImageFea
     return ImageFeatures(output["image_features"], visual.ln_post(x) @ visual.proj, grid)
 
 
-def value_path(block: ResidualAttentionBlock | CustomResidualAttentionBlock, x: Tensor) -> Tensor:
+def _value_path(block: ResidualAttentionBlock | CustomResidualAttentionBlock, x: Tensor) -> Tensor:
     """What an open_clip block's attention branch gives when each position attends to itself only.
 
     ``out_proj(v_proj(ln_1(x)))`` with the block's layer scale, without residual and MLP: [B, P, W].
@@ -190,8 +178,11 @@ def value_path(block: ResidualAttentionBlock | CustomResidualAttentionBlock, x: 
         value = F.linear(
             x, block.attn.in_proj_weight[query_and_key:], block.attn.in_proj_bias[query_and_key:]
         )
-        return block.ls_1(block.attn.out_proj(value))
-    return block.ls_1(block.ln_attn(_alone(block.attn, x)))
+        value = block.attn.out_proj(value)
+    else:
+        value = block.ln_attn(_alone(block.attn, x))
+    result: Tensor = block.ls_1(value)
+    return result
 
 
 def _alone(attention: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -252,7 +243,8 @@ def _timm_pooled_tokens(visual: TimmModel, pixels: Tensor) -> ImageFeatures:
 def _timm_tail(visual: TimmModel, x: Tensor) -> Tensor:
     """What follows the pooling of a timm transformer and open_clip's own head, per position."""
     trunk = visual.trunk
-    return visual.head(trunk.head(trunk.head_drop(trunk.fc_norm(x))))
+    result: Tensor = visual.head(trunk.head(trunk.head_drop(trunk.fc_norm(x))))
+    return result
 
 
 def _timm_attention_pool(visual: TimmModel, pixels: Tensor) -> ImageFeatures:

@@ -1,9 +1,9 @@
 """The feature cache: every image and caption goes through the frozen CLIP once.
 
-CLIP never changes while a recogniser is trained, so its features are computed once and kept as
-safetensors shards. A feature is found again by the hash of the image file (or the text of the
-caption), the backbone's weights, the preprocessing and the precision: whatever changes any of these
-starts afresh.
+CLIP never changes while a head is trained, so its features are computed once and kept as
+safetensors shards. A feature is found by the hash of the image file (or of the caption's text), the
+backbone's weights, the preprocessing and the precision; if any of these changes, it is computed
+anew.
 
 Batches always have the full size (the last is filled up), and captions are cut to multiples of
 eight tokens: so an item's features do not depend on the items computed beside it, and a run that
@@ -19,19 +19,19 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
 from t2ipal.clip.backbone import Backbone
-from t2ipal.clip.crops import Window, cut, windows
-from t2ipal.clip.shards import Item, ShardFolder, gather_global, gather_local, mask_of
+from t2ipal.clip.crops import Crop, crop_boxes, cut
+from t2ipal.clip.shards import Features, Item, ShardFolder
+from t2ipal.datasets.labelled_images import Labels
 from t2ipal.datasets.pictures import load_image
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_file, sha256_text
@@ -42,60 +42,26 @@ logger = logging.getLogger(__name__)
 _SHARD_ITEMS = 256
 _SHARD_BYTES = 64 * 2**20
 _TOKEN_STEP = 8
-_DECODERS = min(32, os.cpu_count() or 1)  # a GPU embeds as fast as dozens of cores decode
-
-
-@dataclass(frozen=True, eq=False)
-class ImageBank:
-    """Features of N images in the order asked for, on the CPU, L2-normalised.
-
-    Attributes:
-        global_: [N, D] float32.
-        local: [N, P, D] float16; a large one is mapped from disk.
-        grid: (h, w), h * w = P.
-        computed: how many distinct images were not in the cache before.
-    """
-
-    global_: Tensor
-    local: Tensor
-    grid: tuple[int, int]
-    computed: int
-
-
-@dataclass(frozen=True, eq=False)
-class CaptionBank:
-    """Features of N captions in the order asked for, on the CPU, L2-normalised.
-
-    Attributes:
-        global_: [N, D] float32, the end-of-text features.
-        local: [N, T, D] float16, the token features; zeros behind the end of a caption.
-        mask: [N, T] True from the first to the end-of-text token.
-        computed: how many distinct captions were not in the cache before.
-    """
-
-    global_: Tensor
-    local: Tensor
-    mask: Tensor
-    computed: int
+_DECODERS = min(32, os.cpu_count() or 1)  # dozens of cores decode as fast as a GPU embeds
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An image file and the key under which its features are kept."""
+class View:
+    """An image file, or a crop of it, and the key under which its features are kept."""
 
     key: str
     file: Path
-    window: Window | None = None
+    crop: Crop | None = None
 
 
 class FeatureCache:
     """Features of images and captions by one backbone, kept in a folder.
 
     Args:
-        folder: where shards lie; shared by all backbones, made when needed.
+        folder: of the shards; shared by all backbones, created when needed.
         backbone: the frozen CLIP.
-        verify: compare the shards that are there with their checksums, which reads them whole; one
-            that differs is removed, and its items are computed again.
+        verify: compare existing shards with their checksums, which reads them whole; one that
+            differs is removed, and its items are computed again.
     """
 
     def __init__(self, folder: str | Path, backbone: Backbone, *, verify: bool = False) -> None:
@@ -109,17 +75,17 @@ class FeatureCache:
         files: Sequence[str | Path],
         hashes: Sequence[str] | None = None,
         *,
-        window: Window | None = None,
+        crop: Crop | None = None,
         batch_size: int = 32,
         progress: bool = True,
-    ) -> ImageBank:
+    ) -> Features:
         """Features of image files; those in the cache are not computed, their files not opened.
 
         Args:
             files: N image files.
-            hashes: SHA-256 of the files in hex, where known (a manifest has them); the same hash is
+            hashes: SHA-256 of the files in hex, if known (a manifest has them); the same hash is
                 the same image, whatever the file is called.
-            window: the part of every image to look at; the whole where not given.
+            crop: the part of every image to look at; the whole image if omitted.
             batch_size: images that go through the backbone together.
             progress: show a progress bar on a terminal.
 
@@ -127,36 +93,36 @@ class FeatureCache:
             UserError: there is no file, or one cannot be read as an image: it is named, and what
                 was computed before it is kept.
         """
-        pictures = _pictures(files, hashes, window)
-        computed = self._embed_images(pictures, batch_size, progress)
-        places = [self._images.place(picture.key) for picture in pictures]
-        grid = places[0].shard.grid
-        if grid is None:
-            raise UserError(f"{places[0].shard.path}: holds no image features; delete the file.")
-        local = gather_local(places, self.folder)
-        return ImageBank(gather_global(places), local, grid, computed)
+        views = _views(files, hashes, (crop,))
+        computed = self._embed_images(views, batch_size, progress)
+        found = self._images.gather([view.key for view in views])
+        return replace(found, computed=computed)
 
     def embed_images(
         self,
         files: Sequence[str | Path],
         hashes: Sequence[str] | None = None,
         *,
+        crops: int = 0,
         batch_size: int = 32,
         progress: bool = True,
     ) -> int:
         """Bring image files into the cache as :meth:`images` does, without reading features back.
 
-        Memory does not grow with the number of images. Returns how many were computed.
+        With ``crops`` each file is decoded once for the whole image and its ``crops`` x ``crops``
+        crops. Memory does not grow with the number of images. Returns how many images and crops
+        were computed.
         """
-        return self._embed_images(_pictures(files, hashes), batch_size, progress)
+        views = _views(files, hashes, (None, *crop_boxes(crops)))
+        return self._embed_images(views, batch_size, progress)
 
     def captions(
         self, texts: Sequence[str], *, batch_size: int = 64, progress: bool = True
-    ) -> CaptionBank:
+    ) -> Features:
         """Features of captions; those in the cache are not computed.
 
-        A caption longer than the text tower's context is cut, as open_clip does; the log says how
-        many were.
+        A caption longer than the text tower's context is cut, as open_clip does; the log gives the
+        number of such captions.
 
         Raises:
             UserError: there is no caption.
@@ -166,29 +132,25 @@ class FeatureCache:
             for block in self.caption_shards(missing):
                 self.compute_captions(block, batch_size=batch_size)
                 bar.update(len(block))
-        keys = [sha256_text(text) for text in texts]
-        places = [self._captions.place(key) for key in keys]
-        local = gather_local(places, self.folder)
-        return CaptionBank(gather_global(places), local, mask_of(places), len(missing))
+        found = self._captions.gather([sha256_text(text) for text in texts])
+        return replace(found, computed=len(missing))
 
     # --- the same in parts, for several processes ------------------------------------------------
 
     def missing_images(
         self, files: Sequence[str | Path], hashes: Sequence[str] | None = None
-    ) -> list[Picture]:
+    ) -> list[View]:
         """Those of the image files, as :meth:`images` takes them, that are not in the cache."""
-        return self._missing(_pictures(files, hashes))
+        return self._missing(_views(files, hashes))
 
-    def image_shards(
-        self, missing: Sequence[Picture], batch_size: int
-    ) -> list[tuple[Picture, ...]]:
+    def image_shards(self, missing: Sequence[View], batch_size: int) -> list[tuple[View, ...]]:
         """The missing images as :meth:`embed_images` cuts them into shards."""
         return list(_chunks(missing, _shard_length(batch_size, self.backbone.cost[0])))
 
     def compute_images(
-        self, missing: Sequence[Picture], *, batch_size: int = 32, progress: bool = False
+        self, missing: Sequence[View], *, batch_size: int = 32, progress: bool = False
     ) -> None:
-        """Compute and write missing images without a look at what other processes wrote."""
+        """Compute and write missing images, whatever other processes have written."""
         pending: list[Item] = []
         grid: tuple[int, int] | None = None
         with _bar(len(missing), "embedding images", progress) as bar:
@@ -216,49 +178,63 @@ class FeatureCache:
         return list(_chunks(missing, _SHARD_ITEMS))
 
     def compute_captions(self, missing: Sequence[str], *, batch_size: int = 64) -> None:
-        """Compute and write a shard of captions without a look at what other processes wrote."""
+        """Compute and write a shard of captions, whatever other processes have written."""
         texts = {sha256_text(text): text for text in missing}
         self._captions.write(self._encode_captions(texts, batch_size), None)
 
     # --- images ----------------------------------------------------------------------------------
 
-    def _embed_images(self, pictures: Sequence[Picture], batch_size: int, progress: bool) -> int:
-        missing = self._missing(pictures)
+    def _embed_images(self, views: Sequence[View], batch_size: int, progress: bool) -> int:
+        missing = self._missing(views)
         self.compute_images(missing, batch_size=batch_size, progress=progress)
         return len(missing)
 
-    def _missing(self, pictures: Sequence[Picture]) -> list[Picture]:
+    def _missing(self, views: Sequence[View]) -> list[View]:
         self._images.refresh()
-        unique = {picture.key: picture for picture in reversed(pictures)}  # first file of each key
-        wanted = dict.fromkeys(picture.key for picture in pictures)
+        unique = {view.key: view for view in reversed(views)}  # first file of each key
+        wanted = dict.fromkeys(view.key for view in views)
         return [unique[key] for key in wanted if key not in self._images]
 
     def _pixels(
-        self, pictures: Sequence[Picture], batch_size: int
-    ) -> Iterator[tuple[Sequence[Picture], Tensor]]:
-        """Batches with their pixels [batch_size, 3, S, S], the next one decoded meanwhile."""
+        self, views: Sequence[View], batch_size: int
+    ) -> Iterator[tuple[Sequence[View], Tensor]]:
+        """Batches with their pixels [batch_size, 3, S, S], the next ones decoded meanwhile."""
         with ThreadPoolExecutor(_DECODERS) as pool:
-            following = deque[tuple[tuple[Picture, ...], list[Future[Tensor]]]]()
-            for batch in [*_chunks(pictures, batch_size), ()]:
-                following.append((batch, [pool.submit(self._decode, p) for p in batch]))
-                if len(following) > 1:
-                    current, futures = following.popleft()
-                    pixels = [future.result() for future in futures]
-                    pixels += [torch.zeros_like(pixels[0])] * (batch_size - len(pixels))
-                    yield current, torch.stack(pixels)
+            decoded = self._decoded(views, pool, batch_size)
+            for batch in _chunks(views, batch_size):
+                pixels = list(islice(decoded, len(batch)))
+                pixels += [torch.zeros_like(pixels[0])] * (batch_size - len(pixels))
+                yield batch, torch.stack(pixels)
 
-    def _decode(self, picture: Picture) -> Tensor:
-        image = load_image(picture.file)
-        if picture.window is not None:
-            image = cut(image, picture.window)
-        return self.backbone.preprocess(image)
+    def _decoded(
+        self, views: Sequence[View], pool: ThreadPoolExecutor, ahead: int
+    ) -> Iterator[Tensor]:
+        """Pixels [3, S, S] of each view in turn, about ``ahead`` more being decoded meanwhile."""
+        following = deque[Future[list[Tensor]]]()
+        pending = 0
+        for _, group in groupby(views, key=lambda view: view.file):
+            same = list(group)
+            following.append(pool.submit(self._decode, same))
+            pending += len(same)
+            while pending > 2 * ahead:
+                pixels = following.popleft().result()
+                pending -= len(pixels)
+                yield from pixels
+        for future in following:
+            yield from future.result()
+
+    def _decode(self, views: Sequence[View]) -> list[Tensor]:
+        """Pixels of the views of one file."""
+        image = load_image(views[0].file)
+        parts = (image if view.crop is None else cut(image, view.crop) for view in views)
+        return [self.backbone.preprocess(part) for part in parts]
 
     def _encode_images(
-        self, batch: Sequence[Picture], pixels: Tensor
+        self, batch: Sequence[View], pixels: Tensor
     ) -> tuple[list[Item], tuple[int, int]]:
         features = self.backbone.encode_image(pixels)
         global_, local = _stored(features.global_, features.local)
-        items = [Item(p.key, global_[i], local[i]) for i, p in enumerate(batch)]
+        items = [Item(view.key, global_[i], local[i]) for i, view in enumerate(batch)]
         return items, features.grid
 
     # --- captions --------------------------------------------------------------------------------
@@ -301,25 +277,30 @@ def _chunks(values: Iterable[_T], size: int) -> Iterator[tuple[_T, ...]]:
         yield chunk
 
 
-def _pictures(
-    files: Sequence[str | Path], hashes: Sequence[str] | None, window: Window | None = None
-) -> list[Picture]:
+def _views(
+    files: Sequence[str | Path],
+    hashes: Sequence[str] | None,
+    crops: Sequence[Crop | None] = (None,),
+) -> list[View]:
+    """The views of each file one after another; None is the whole image."""
     if not files:
         raise UserError("there are no images to embed; check the folder or the manifest.")
     paths = [Path(file) for file in files]
-    keys = hash_images(paths) if hashes is None else hashes
+    keys = _hash_images(paths) if hashes is None else hashes
     if len(keys) != len(paths):
         raise ValueError(f"{len(paths)} files but {len(keys)} hashes")
-    part = "" if window is None else "@" + ",".join(f"{edge:.6f}" for edge in window)
-    return [Picture(key + part, path, window) for key, path in zip(keys, paths, strict=True)]
+    parts = [
+        "" if crop is None else "@" + ",".join(f"{edge:.6f}" for edge in crop) for crop in crops
+    ]
+    return [
+        View(key + part, path, crop)
+        for key, path in zip(keys, paths, strict=True)
+        for part, crop in zip(parts, crops, strict=True)
+    ]
 
 
-def hash_images(files: Sequence[Path]) -> list[str]:
-    """SHA-256 of each file in hex, by which the cache knows images.
-
-    Raises:
-        UserError: one cannot be read; it is named.
-    """
+def _hash_images(files: Sequence[Path]) -> list[str]:
+    """SHA-256 of each file in hex, by which the cache knows images."""
     hashes = []
     for path in files:
         try:
@@ -336,7 +317,7 @@ def _stored(global_: Tensor, local: Tensor) -> tuple[Tensor, Tensor]:
     return F.normalize(global_, dim=-1).cpu(), F.normalize(local, dim=-1).half().cpu()
 
 
-def _bar(total: int, title: str, progress: bool) -> tqdm:
+def _bar(total: int, title: str, progress: bool) -> tqdm[NoReturn]:
     # disable=None: tqdm draws only on a terminal
     return tqdm(total=total, desc=title, unit="", disable=None if progress and total else True)
 
@@ -344,23 +325,25 @@ def _bar(total: int, title: str, progress: bool) -> tqdm:
 def image_items(
     cache: FeatureCache,
     files: Sequence[Path],
-    targets: np.ndarray,
+    targets: Labels,
     hashes: Sequence[str] | None = None,
     *,
     crops: int = 0,
     progress: bool = True,
 ) -> ItemSet:
-    """Image files [N] with labels [N, C] as items, seen whole and through ``crops`` windows a side.
+    """Image files [N] with labels [N, C] as items: whole, and as ``crops`` x ``crops`` crops.
 
     Raises:
         UserError: a file cannot be read, or ``crops`` is 1 or negative.
     """
-    if crops and hashes is None:
-        hashes = hash_images(files)
+    boxes = crop_boxes(crops)
+    if boxes:
+        hashes = _hash_images(files) if hashes is None else hashes
+        cache.embed_images(files, hashes, crops=crops, progress=progress)
     labels = torch.from_numpy(targets)
 
-    def seen(window: Window | None) -> ItemSet:
-        bank = cache.images(files, hashes, window=window, progress=progress)
-        return ItemSet(bank.global_, bank.local, None, labels, "image")
+    def seen(crop: Crop | None) -> ItemSet:
+        found = cache.images(files, hashes, crop=crop, progress=progress)
+        return ItemSet(found.global_, found.local, None, labels, "image")
 
-    return replace(seen(None), crops=tuple(map(seen, windows(crops))))
+    return replace(seen(None), crops=tuple(map(seen, boxes)))

@@ -1,12 +1,11 @@
 """Where a CLIP comes from: a specification turned into what open_clip loads, or one clear sentence.
 
-open_clip goes on with random weights when it finds none and says so only in a log. Here a model
-whose weights are not there is refused, with the command that fetches them.
+open_clip continues with random weights when it finds none and says so only in a log. Here a model
+without weights is refused, with the command that fetches them.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,13 +25,14 @@ from huggingface_hub.errors import (
 from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
+from t2ipal.clip.folder import read_config, refuse_pickles, tokenizer_of
 from t2ipal.errors import UserError, nearest
 
 _EXAMPLES = "'RN50:openai', 'ViT-B-16:openai', 'hf-hub:org/name', 'miniature' or a folder"
 
 
 @dataclass(frozen=True)
-class Source:
+class _Source:
     """A CLIP with its weights on this machine.
 
     Attributes:
@@ -62,6 +62,7 @@ class Source:
                 # OpenAI's weights were trained with QuickGELU; open_clip only warns of a mismatch.
                 force_quick_gelu=bool(self.config.get("quick_gelu", False)),
                 require_pretrained=True,
+                weights_only=True,
             )
         except Exception as error:  # whatever open_clip, torch or safetensors make of bad files
             raise UserError(
@@ -77,6 +78,8 @@ class Source:
         """
         try:
             return self.tokenizer()
+        except UserError:
+            raise
         except Exception as error:
             raise UserError(
                 f"{self.spec}: the tokenizer cannot be loaded ({_first_line(error)}); "
@@ -85,7 +88,7 @@ class Source:
             ) from error
 
 
-def find(spec: str) -> Source:
+def find(spec: str) -> _Source:
     """Find the model a specification names; weights are fetched if a network allows it.
 
     Args:
@@ -118,14 +121,9 @@ def why_not_here(spec: str) -> str | None:
     try:
         if spec.startswith("hf-hub:"):
             repo, _, revision = spec.removeprefix("hf-hub:").partition("@")
-            files, command = (
-                (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME),
-                _fetch_command(f"hf-hub:{repo}"),
-            )
-            here = any(
-                isinstance(try_to_load_from_cache(repo, file, revision=revision or None), str)
-                for file in files
-            )
+            command = _download_command(repo, revision)
+            found = try_to_load_from_cache(repo, HF_SAFE_WEIGHTS_NAME, revision=revision or None)
+            here = isinstance(found, str)
         elif spec == "miniature" or spec.startswith("local-dir:") or Path(spec).is_dir():
             find(spec)
             return None
@@ -147,32 +145,13 @@ def _cached(tag_config: dict[str, Any]) -> bool:
     return (folder / Path(tag_config.get("url", "")).name).is_file()
 
 
-def _folder(spec: str, folder: Path) -> Source:
+def _folder(spec: str, folder: Path) -> _Source:
     if not folder.is_dir():
         raise UserError(f"{spec}: there is no such folder; check the path.")
-    config = _read_config(spec, folder / HF_CONFIG_NAME)
-    if not any(found.suffix in (".safetensors", ".bin", ".pth") for found in folder.iterdir()):
-        raise UserError(
-            f"{folder}: no CLIP weights beside {HF_CONFIG_NAME}; put {HF_SAFE_WEIGHTS_NAME} there."
-        )
+    config = _supported(spec, read_config(folder / HF_CONFIG_NAME))
+    refuse_pickles(folder)
     name = f"local-dir:{folder}"
-    return Source(spec, name, None, config, lambda: open_clip.get_tokenizer(name))
-
-
-def _read_config(spec: str, path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(
-            f"{path.parent}: no {path.name} in this folder; "
-            "name a folder in open_clip's format, which holds one beside the weights."
-        )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{path}: not an open_clip configuration (a JSON object with 'model_cfg'); "
-            "restore the file."
-        ) from None
-    return _supported(spec, config)
+    return _Source(spec, name, None, config, lambda: tokenizer_of(config, folder))
 
 
 def _supported(spec: str, config: dict[str, Any]) -> dict[str, Any]:
@@ -186,23 +165,20 @@ def _supported(spec: str, config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _hub(spec: str) -> Source:
+def _hub(spec: str) -> _Source:
     repo, _, revision = spec.removeprefix("hf-hub:").partition("@")
     config_path = _download(spec, repo, HF_CONFIG_NAME, revision)
-    config = _read_config(spec, config_path)
-    try:
-        _download(spec, repo, HF_SAFE_WEIGHTS_NAME, revision)
-    except UserError:
-        _download(spec, repo, HF_WEIGHTS_NAME, revision)
-    tokenizer_repo = config.get("text_cfg", {}).get("hf_tokenizer_name")
+    config = _supported(spec, read_config(config_path))
+    _download(spec, repo, HF_SAFE_WEIGHTS_NAME, revision)
+    tokenizer_repo = config["text_cfg"].get("hf_tokenizer_name") or repo
     # the revision is the model's; a tokenizer from another repository has its own
-    pinned = {"revision": revision} if revision and tokenizer_repo == repo else {}
-    return Source(
+    pinned = revision if tokenizer_repo == repo else None
+    return _Source(
         spec,
         f"local-dir:{config_path.parent}",
         None,
         config,
-        lambda: open_clip.get_tokenizer(f"hf-hub:{repo}", **pinned),
+        lambda: tokenizer_of(config, tokenizer_repo, pinned),
     )
 
 
@@ -216,13 +192,19 @@ def _download(spec: str, repo: str, file: str, revision: str) -> Path:
             f"{spec}: this model {reason}; write hf-hub:org/name or hf-hub:org/name@revision."
         ) from error
     except LocalEntryNotFoundError as error:
-        raise _not_here(spec, _fetch_command(f"hf-hub:{repo}")) from error
+        raise _not_here(spec, _download_command(repo, revision)) from error
     except EntryNotFoundError as error:
+        pickled = (
+            "; pickled ones can be converted: run "
+            f"{_download_command(repo, revision)} --local-dir FOLDER and name the folder"
+            if file == HF_SAFE_WEIGHTS_NAME
+            else ""
+        )
         raise UserError(
-            f"{spec}: the repository has no {file}; use one in open_clip's format."
+            f"{spec}: the repository has no {file}, as open_clip's format has it{pickled}."
         ) from error
     except OSError as error:
-        raise _not_here(spec, _fetch_command(f"hf-hub:{repo}"), error) from error
+        raise _not_here(spec, _download_command(repo, revision), error) from error
 
 
 def _parse_builtin(spec: str) -> tuple[str, str, dict[str, Any]]:
@@ -247,16 +229,20 @@ def _parse_builtin(spec: str) -> tuple[str, str, dict[str, Any]]:
             f"{spec}: open_clip has no weights {tag!r} for {name}, and there is no such file"
             f"{nearest(tag, tags)}; its tags: {', '.join(tags) or 'none'}."
         )
+    if not tag_config:
+        refuse_pickles(Path(tag))
     return name, tag, tag_config
 
 
-def _builtin(spec: str) -> Source:
+def _builtin(spec: str) -> _Source:
     name, tag, tag_config = _parse_builtin(spec)
     config = _supported(spec, open_clip.get_model_config(name))
     if tag_config:
         _fetch(spec, name, tag, tag_config)
         config["quick_gelu"] = bool(config.get("quick_gelu") or tag_config.get("quick_gelu"))
-    return Source(spec, name, tag, config, lambda: open_clip.get_tokenizer(name))
+    hugging_face = bool(config["text_cfg"].get("hf_tokenizer_name"))
+    trust = {"trust_remote_code": False} if hugging_face else {}
+    return _Source(spec, name, tag, config, lambda: open_clip.get_tokenizer(name, **trust))
 
 
 def _fetch(spec: str, name: str, tag: str, tag_config: dict[str, Any]) -> None:
@@ -266,10 +252,14 @@ def _fetch(spec: str, name: str, tag: str, tag_config: dict[str, Any]) -> None:
         raise _not_here(spec, _fetch_command(name, tag), error) from error
 
 
-def _fetch_command(name: str, tag: str | None = None) -> str:
-    arguments = repr(name) if tag is None else f"{name!r}, {tag!r}"
-    load = f"o.create_model({arguments}); o.get_tokenizer({name!r})"
+def _fetch_command(name: str, tag: str) -> str:
+    load = f"o.create_model({name!r}, {tag!r}); o.get_tokenizer({name!r})"
     return f'python -c "import open_clip as o; {load}"'
+
+
+def _download_command(repo: str, revision: str = "") -> str:
+    # not open_clip, which would run what the configuration names
+    return f"hf download {repo}" + (f" --revision {revision}" if revision else "")
 
 
 def _not_here(spec: str, command: str, error: Exception | None = None) -> UserError:

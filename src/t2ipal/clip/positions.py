@@ -45,7 +45,7 @@ def resize_tower(visual: nn.Module, image_size: int) -> None:
         )
 
 
-def interpolate_positions(positions: Tensor, side: int) -> Tensor:
+def _interpolate_positions(positions: Tensor, side: int) -> Tensor:
     """Positional embeddings [1 + h*h, W] of one class token and a square grid, for another grid.
 
     Bicubic with antialiasing, as open_clip's ``resize_pos_embed``; the class token's stays:
@@ -63,7 +63,7 @@ def interpolate_positions(positions: Tensor, side: int) -> Tensor:
 
 
 def _resized(parameter: nn.Parameter, side: int) -> nn.Parameter:
-    return nn.Parameter(interpolate_positions(parameter.detach(), side), requires_grad=False)
+    return nn.Parameter(_interpolate_positions(parameter.detach(), side), requires_grad=False)
 
 
 def _cells(image_size: int, stride: int) -> int:

@@ -1,7 +1,7 @@
-"""Embedding on a Ray cluster: a CLIP in each worker, a shard of the feature cache a unit.
+"""Embedding on a Ray cluster: each worker holds a CLIP, and a unit of work is one feature shard.
 
 The units are the shards that one process would write, so the files are the same. A worker writes
-them itself, whole or not at all; a unit done twice writes the same file twice.
+them itself, whole or not at all; a unit that is done twice writes the same file twice.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from t2ipal.clip.backbone import Backbone
-from t2ipal.clip.features import FeatureCache, Picture
+from t2ipal.clip.features import FeatureCache, View
 from t2ipal.errors import UserError
 from t2ipal.parallel.cluster import Cluster, missing_of
 
 
-class Embedder:
+class _Embedder:
     """A worker: its CLIP, which must compute what the run's own does."""
 
     def __init__(
@@ -28,27 +28,27 @@ class Embedder:
         host = socket.gethostname()
         if not folder.is_dir():
             raise UserError(
-                f"{folder}: is not there on {host}; with --engine ray images and features must lie "
-                "on a file system that all nodes share."
+                f"{folder}: does not exist on {host}; with --engine ray, images and features must "
+                "lie on a file system that all nodes share."
             )
         backbone = load()
         if (backbone.image_space, backbone.text_space) != spaces:
             raise UserError(
-                f"{backbone.spec}: {host} has other weights or computes in another precision "
+                f"{backbone.spec}: {host} has other weights or another precision "
                 f"({backbone.precision}) than the node of the run; give --precision, and the same "
-                "model to all."
+                "model to all nodes."
             )
         self.batch_size = batch_size
         self.cache = FeatureCache(folder, backbone)
 
-    def do(self, unit: tuple[Sequence[Picture], Sequence[str]]) -> tuple[int, int]:
+    def do(self, unit: tuple[Sequence[View], Sequence[str]]) -> tuple[int, int]:
         """Write the shard of these images, or of these captions; how many there were of each."""
-        pictures, captions = unit
-        if pictures:
-            self.cache.compute_images(pictures, batch_size=self.batch_size)
+        views, captions = unit
+        if views:
+            self.cache.compute_images(views, batch_size=self.batch_size)
         if captions:
             self.cache.compute_captions(captions)
-        return len(pictures), len(captions)
+        return len(views), len(captions)
 
 
 def embed_on(
@@ -75,7 +75,7 @@ def embed_on(
     """
     missing = cache.missing_images(files, hashes)
     missing_texts = cache.missing_captions(texts) if texts else []
-    units: list[tuple[Sequence[Picture], Sequence[str]]] = []
+    units: list[tuple[Sequence[View], Sequence[str]]] = []
     units += [(shard, ()) for shard in cache.image_shards(missing, batch_size)]
     units += [((), shard) for shard in cache.caption_shards(missing_texts)]
     if not units:
@@ -83,7 +83,7 @@ def embed_on(
     cache.folder.mkdir(parents=True, exist_ok=True)
     backbone = cache.backbone
     spaces = (backbone.image_space, backbone.text_space)
-    make = partial(Embedder, load, cache.folder.resolve(), spaces, batch_size)
+    make = partial(_Embedder, load, cache.folder.resolve(), spaces, batch_size)
     images, captions, errors = 0, 0, []
     with tqdm(total=len(missing), desc="embedding images", unit="", disable=None) as bar:
         for outcome in cluster.spread(units, make, gpus=backbone.device.type == "cuda"):

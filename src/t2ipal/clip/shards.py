@@ -8,8 +8,8 @@ A shard holds n items of possibly different numbers of positions::
 
 and its header says which (one JSON text: format, keys, grid, SHA-256), so that no separate index
 can fall out of step with the files. A shard is written under a temporary name and renamed; one that
-cannot be read whole is removed and its items are computed again. Bits that turned on the disk show
-only in the checksum, which costs a read of the whole file: it is compared where asked for.
+cannot be read whole is removed and its items are computed again. Flipped bits show only in the
+checksum, which costs a read of the whole file, so it is compared on request.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,27 @@ class Item:
 
 
 @dataclass(frozen=True, eq=False)
-class Shard:
+class Features:
+    """Features of N images or captions in the order asked for, on the CPU, L2-normalised.
+
+    Attributes:
+        global_: [N, D] float32; of a caption the end-of-text feature.
+        local: [N, P, D] float16, of the positions of an image or the tokens of a caption; zeros
+            behind the end of a caption. A large one is mapped from disk.
+        mask: [N, P] bool, True up to the end of a caption; all True for images.
+        grid: (h, w) with h * w = P for images; None for captions.
+        computed: how many distinct items were not in the cache before.
+    """
+
+    global_: Tensor
+    local: Tensor
+    mask: Tensor
+    grid: tuple[int, int] | None
+    computed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Shard:
     """An open shard; ``local`` stays on disk until rows of it are read (memory map)."""
 
     path: Path
@@ -65,10 +85,10 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Place:
+class _Place:
     """Where an item lies: its shard and its index in it."""
 
-    shard: Shard
+    shard: _Shard
     index: int
 
     @property
@@ -94,8 +114,8 @@ class ShardFolder:
         self.folder = Path(folder)
         self.space = space
         self.verify = verify
-        self._shards: dict[str, Shard] = {}
-        self._places: dict[str, Place] = {}
+        self._shards: dict[str, _Shard] = {}
+        self._places: dict[str, _Place] = {}
 
     def refresh(self) -> None:
         """Read the headers of shards that are new on disk; drop what cannot be read."""
@@ -113,12 +133,27 @@ class ShardFolder:
     def __contains__(self, key: str) -> bool:
         return key in self._places
 
-    def place(self, key: str) -> Place:
-        """Where ``key`` lies; KeyError if it is not there."""
-        return self._places[key]
+    def gather(self, keys: Sequence[str]) -> Features:
+        """Features of items in the given order; KeyError if one is not there.
+
+        Large local features lie in an unnamed file in the folder that is mapped into memory, so
+        that the operating system can page them out; it is gone when the tensor is.
+        """
+        places = [self._places[key] for key in keys]
+        lengths = torch.tensor([place.length for place in places])
+        positions, width = int(lengths.max()), places[0].shard.local.shape[1]
+        local = _allocate((len(places), positions, width), self.folder)
+        for row, place in enumerate(places):
+            local[row, : place.length] = place.shard.local[place.rows]
+        return Features(
+            torch.stack([place.shard.global_[place.index] for place in places]),
+            local,
+            torch.arange(positions)[None, :] < lengths[:, None],
+            places[0].shard.grid,
+        )
 
     def write(self, items: Sequence[Item], grid: tuple[int, int] | None) -> None:
-        """Write one shard of ``items``, whole or not at all, and know it from now on.
+        """Write one shard of ``items``, whole or not at all, and add it to this folder's items.
 
         Raises:
             UserError: the folder cannot be written (no space, no permission).
@@ -139,36 +174,36 @@ class ShardFolder:
                 save_file(tensors, temporary, metadata={"t2ipal": json.dumps(header)})
         except (OSError, SafetensorError) as error:
             raise UserError(
-                f"{path}: features cannot be written ({error}); make room or check permissions, "
-                "then start again: finished shards are kept."
+                f"{path}: features cannot be written ({error}); free some space or check "
+                "permissions, then run the command again: finished shards are kept."
             ) from error
         shard = _open(path)
         if shard is None:
             raise UserError(f"{path}: could not be read back after writing; check the disk.")
         self._add(shard)
 
-    def _add(self, shard: Shard) -> None:
+    def _add(self, shard: _Shard) -> None:
         self._shards[shard.path.name] = shard
         for index, key in enumerate(shard.keys):
-            self._places.setdefault(key, Place(shard, index))
+            self._places.setdefault(key, _Place(shard, index))
 
 
 def _checksum(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
-    """SHA-256 in hex of what a shard says (its header without the checksum) and holds."""
+    """SHA-256 in hex of a shard's header, without the checksum, and its tensors."""
     digest = hashlib.sha256(json.dumps(header).encode())
     for name in ("global", "local", "offsets"):
         digest.update(tensors[name].contiguous().numpy().data)
     return digest.hexdigest()
 
 
-def _open(path: Path, verify: bool = False) -> Shard | None:
+def _open(path: Path, verify: bool = False) -> _Shard | None:
     """Open a shard, or remove it and return None if it is truncated or damaged."""
     try:
         with safe_open(path, framework="pt") as reader:
             header = json.loads(reader.metadata()["t2ipal"])
             tensors = {name: reader.get_tensor(name) for name in ("global", "local", "offsets")}
         grid = header["grid"]
-        shard = Shard(
+        shard = _Shard(
             path=path,
             keys=tuple(header["keys"]),
             grid=None if grid is None else (grid[0], grid[1]),
@@ -188,31 +223,6 @@ def _open(path: Path, verify: bool = False) -> Shard | None:
         path.unlink(missing_ok=True)
         return None
     return shard
-
-
-def gather_global(places: Sequence[Place]) -> Tensor:
-    """Global features of items in the given order: float32 [N, D], in memory."""
-    return torch.stack([place.shard.global_[place.index] for place in places])
-
-
-def gather_local(places: Sequence[Place], folder: Path) -> Tensor:
-    """Local features of items in the given order, zeros behind shorter ones: float16 [N, P, D].
-
-    A large result lies in an unnamed file in ``folder`` mapped into memory, so that the operating
-    system can page it out; it is gone when the tensor is.
-    """
-    positions = max(place.length for place in places)
-    width = places[0].shard.local.shape[1]
-    out = _allocate((len(places), positions, width), folder)
-    for row, place in enumerate(places):
-        out[row, : place.length] = place.shard.local[place.rows]
-    return out
-
-
-def mask_of(places: Iterable[Place]) -> Tensor:
-    """True on the positions that an item really has: bool [N, P]."""
-    lengths = torch.tensor([place.length for place in places])
-    return torch.arange(int(lengths.max()))[None, :] < lengths[:, None]
 
 
 def _allocate(shape: tuple[int, int, int], folder: Path) -> Tensor:

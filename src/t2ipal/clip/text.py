@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from t2ipal.errors import UserError
 
-PROMPTS_A_ROW = 32
+_PROMPTS_PER_ROW = 32
 """More would share the start of a prompt with more others, and attend over longer rows."""
 
 
@@ -79,7 +79,8 @@ class TextTower:
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Token ids [B, T] -> token embeddings [B, T, Wt], without positions."""
-        return self.token_embedding(tokens)
+        embeddings: Tensor = self.token_embedding(tokens)
+        return embeddings
 
     def encode(self, embeddings: Tensor, eos: Tensor, pad_id: int) -> TextFeatures:
         """Token embeddings [B, T, Wt] and end-of-text positions [B] -> features.
@@ -113,8 +114,8 @@ class TextTower:
         groups, classes, length, width = prompts.shape
         if shared < 2 or not self.can_be_cut or self.pool_type == "first":
             alone = self.encode(prompts.flatten(0, 1), eos.repeat(groups), pad_id)
-            return alone.global_.unflatten(0, (groups, classes))
-        rows = -(-classes // PROMPTS_A_ROW)
+            return alone.global_.reshape(groups, classes, -1)
+        rows = -(-classes // _PROMPTS_PER_ROW)
         each = -(-classes // rows)  # prompts in a row
         rest = length - shared
         start = prompts[:, :1, :shared].expand(groups, rows, shared, width)
@@ -138,9 +139,10 @@ class TextTower:
     def _project(self, x: Tensor) -> Tensor:
         if self.projection is None:
             return x
-        if isinstance(self.projection, nn.Linear):
-            return self.projection(x)
-        return x @ self.projection
+        projected: Tensor = (
+            self.projection(x) if isinstance(self.projection, nn.Linear) else x @ self.projection
+        )
+        return projected
 
 
 def _places(shared: int, rest: int, each: int, device: torch.device) -> tuple[Tensor, Tensor]:

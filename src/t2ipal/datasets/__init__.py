@@ -1,1 +1,1 @@
-"""How good a tagger is: labelled images, metrics and the modality gap."""
+"""Labelled images from files: folders, tables, COCO JSON and the official benchmarks."""

@@ -1,4 +1,4 @@
-"""COCO-format JSON: objects drawn as boxes, read as classes present or absent in an image."""
+"""COCO-format JSON: boxes around objects, read as classes present or absent in an image."""
 
 from __future__ import annotations
 
@@ -8,14 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from t2ipal.datasets.labelled_images import LabelledImages, class_lookup
+from t2ipal.datasets.labelled_images import LabelledImages
+from t2ipal.datasets.official import Columns, wanted_file
 from t2ipal.errors import UserError
 from t2ipal.files import read_lines
-from t2ipal.vocabulary import UNKNOWN, Vocabulary
+from t2ipal.vocabulary import Vocabulary
+
+COCO2014_IMAGES = {"val": 40_504, "train": 82_783}
+_ARCHIVES = "unpack annotations_trainval2014.zip, val2014.zip and train2014.zip of cocodataset.org"
 
 
 def read_coco_json(
-    path: Path, vocabulary: Vocabulary, *, images: str | Path | None = None
+    path: Path,
+    vocabulary: Vocabulary,
+    *,
+    images: str | Path | None = None,
+    source: str | None = None,
 ) -> LabelledImages:
     """Read a COCO-format JSON: ``images``, ``annotations``, ``categories``.
 
@@ -23,64 +31,74 @@ def read_coco_json(
     to the class whose name, readable name or synonym it is, letter case aside; other categories are
     ignored, and a class without a category is unknown everywhere.
 
+    Args:
+        images: the folder of the images; beside the file or in a folder near it if omitted.
+        source: what a report calls the images; the path if omitted.
+
     Raises:
         UserError: broken or other JSON, an annotation of an unknown image or category, no category
             in the vocabulary, missing images.
     """
     content = _load_json(path)
-    lookup = class_lookup(vocabulary, synonyms=True)
-    class_of: dict[Any, int | None] = {}
-    ignored = []
-    for number, category in enumerate(content["categories"], start=1):
-        name = str(_get(path, category, "name", f"category {number}"))
-        class_of[_get(path, category, "id", f"category {number}")] = lookup.get(name.casefold())
-        if name.casefold() not in lookup:
-            ignored.append(name)
-    mapped = sorted({index for index in class_of.values() if index is not None})
-    if not mapped:
-        raise UserError(
-            f"{path}: none of its {len(class_of)} categories is a class of the vocabulary "
-            f"{vocabulary.title!r}; give the instances file (not captions), or other classes."
-        )
-    row_of: dict[Any, int] = {}
-    names: list[str] = []
-    for number, image in enumerate(content["images"], start=1):
-        identity = _get(path, image, "id", f"image {number}")
-        if identity in row_of:
-            raise UserError(f"{path}: image id {identity} is listed twice; keep one.")
-        row_of[identity] = len(names)
-        names.append(str(_get(path, image, "file_name", f"image {number}")))
-    if not names:
+    categories = _by_id(path, content["categories"], "category", "name")
+    columns = Columns(dict.fromkeys(categories.values()), vocabulary, str(path), kind="categories")
+    files = _by_id(path, content["images"], "image", "file_name")
+    if not files:
         raise UserError(f"{path}: lists no image.")
-    targets = np.full((len(names), len(vocabulary)), UNKNOWN, dtype=np.int8)  # [N, C]
-    targets[:, mapped] = 0
+    row_of = {identity: row for row, identity in enumerate(files)}
+    column_of = {
+        identity: columns.names.index(name) if name in columns.names else None
+        for identity, name in categories.items()
+    }
+    labels = np.zeros((len(files), len(columns.names)), dtype=np.int8)
     for number, annotation in enumerate(content["annotations"], start=1):
         what = f"annotation {annotation.get('id', number)}"
-        row = row_of.get(_get(path, annotation, "image_id", what))
-        category_id = _get(path, annotation, "category_id", what)
-        if row is None:
-            raise UserError(f"{path}: {what} is of unknown image id {annotation['image_id']}.")
-        if category_id not in class_of:
-            raise UserError(f"{path}: {what} is of unknown category id {category_id}.")
-        index = class_of[category_id]
-        if index is not None:
-            targets[row, index] = 1
+        image = _get(path, annotation, "image_id", what)
+        category = _get(path, annotation, "category_id", what)
+        if image not in row_of:
+            raise UserError(f"{path}: {what} is of unknown image id {image}.")
+        if category not in column_of:
+            raise UserError(f"{path}: {what} is of unknown category id {category}.")
+        if (column := column_of[category]) is not None:
+            labels[row_of[image], column] = 1
+    names = list(files.values())
     folder = _image_folder(path, names, Path(images) if images else None)
-    files = tuple(folder / name for name in names)
-    missing = [file for file in files if not file.is_file()]
+    paths = tuple(folder / name for name in names)
+    missing = [file for file in paths if not file.is_file()]
     if missing:
         raise UserError(
-            f"{path}: {len(missing)} of {len(files)} images are missing in {folder}, "
+            f"{path}: {len(missing)} of {len(paths)} images are missing in {folder}, "
             f"the first is {missing[0].name!r}; add them or name their folder with --images "
             "(--real-folder for real training images)."
         )
-    return LabelledImages(str(path), files, targets, tuple(ignored), folder)
+    targets = columns.targets(labels)
+    return LabelledImages(source or str(path), paths, targets, columns.ignored, folder)
+
+
+def read_coco2014(folder: Path, vocabulary: Vocabulary, *, split: str = "val") -> LabelledImages:
+    """Read a split of MS-COCO 2014 as its archives unpack (cocodataset.org).
+
+        COCO/annotations/instances_val2014.json
+        COCO/val2014/COCO_val2014_000000000042.jpg
+
+    The usual test set is val2014 with all its 40,504 images, those without an object included.
+
+    Args:
+        folder: holds ``annotations`` and ``val2014``.
+        split: val or train.
+
+    Raises:
+        UserError: another folder, a missing or broken file, a missing image; it is named.
+    """
+    path = wanted_file(folder / "annotations" / f"instances_{split}2014.json", _ARCHIVES)
+    images = folder / f"{split}2014"
+    return read_coco_json(path, vocabulary, images=images, source=f"MS-COCO 2014 {split}")
 
 
 def _load_json(path: Path) -> dict[str, list[dict[str, Any]]]:
     text = "\n".join(line for _, line in read_lines(path))
     try:
-        content = json.loads(text)
+        content: Any = json.loads(text)
     except json.JSONDecodeError as error:
         raise UserError(
             f"{path}:{error.lineno}: broken JSON ({error.msg}, column {error.colno}); "
@@ -93,12 +111,26 @@ def _load_json(path: Path) -> dict[str, list[dict[str, Any]]]:
                 f"{path}: no list of objects {key!r}; a COCO-format JSON has the lists images, "
                 "annotations and categories."
             )
-    return content
+    lists: dict[str, list[dict[str, Any]]] = content
+    return lists
+
+
+def _by_id(path: Path, rows: list[dict[str, Any]], kind: str, key: str) -> dict[Any, str]:
+    """Id -> name of images or categories."""
+    found: dict[Any, str] = {}
+    for number, row in enumerate(rows, start=1):
+        identity = _get(path, row, "id", f"{kind} {number}")
+        if identity in found:
+            raise UserError(f"{path}: {kind} id {identity} is listed twice; keep one.")
+        found[identity] = str(_get(path, row, key, f"{kind} {number}"))
+    return found
 
 
 def _get(path: Path, row: dict[str, Any], key: str, what: str) -> Any:
     if key not in row:
         raise UserError(f"{path}: {what} has no {key!r}.")
+    if not isinstance(row[key], int | str):
+        raise UserError(f"{path}: {key!r} of {what} must be a number or text.")
     return row[key]
 
 

@@ -1,9 +1,9 @@
 """Few-shot: a small labelled set in which every class has at least K images that show it.
 
-An image with several labels counts for each of them, so "K images a class" cannot be had exactly:
-classes that come along with others end above K, and the set is smaller than K times the number of
-classes. Classes are served from the rarest to the most frequent one, so that what rare classes
-bring along is used before more is taken.
+An image with several labels counts for each of them, so exactly K images per class are seldom
+possible: classes that come along with others end above K, and the set is smaller than K times the
+number of classes. Classes are served from the rarest to the most frequent, so that the images of
+rare classes are counted for the others before more are taken.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.errors import UserError
@@ -19,7 +20,7 @@ from t2ipal.files import sha256_text
 
 def choose_shots(
     images: LabelledImages, classes: Sequence[str], shots: int, seed: int
-) -> np.ndarray:
+) -> NDArray[np.intp]:
     """Rows of the images to take, in ascending order; an unknown label is not an example.
 
     The choice depends on the seed and on names and labels of the images, not on their order.
@@ -47,8 +48,10 @@ def choose_shots(
     counts = present.sum(axis=0)  # [C]
     _refuse_rare_classes(images, classes, counts, shots)
     names = images.names
-    drawn = sorted(range(len(images)), key=lambda row: sha256_text("shots", str(seed), names[row]))
-    order = np.array(drawn)
+    shuffled = sorted(
+        range(len(images)), key=lambda row: sha256_text("shots", str(seed), names[row])
+    )
+    order = np.array(shuffled)
     taken = np.zeros(len(images), dtype=bool)
     # The name decides between classes equally rare: their order in the vocabulary must not.
     for index in sorted(range(len(classes)), key=lambda i: (counts[i], classes[i])):
@@ -60,7 +63,7 @@ def choose_shots(
 
 
 def _refuse_rare_classes(
-    images: LabelledImages, classes: Sequence[str], counts: np.ndarray, shots: int
+    images: LabelledImages, classes: Sequence[str], counts: NDArray[np.intp], shots: int
 ) -> None:
     """Raise the UserError that names the class with the fewest images, if that is too few."""
     rarest = int(counts.argmin())
@@ -73,5 +76,5 @@ def _refuse_rare_classes(
     raise UserError(
         f"{images.source}: class {classes[rarest]!r} is known to be in {fewest} of the "
         f"{len(images)} images, fewer than the {shots} shots asked for{more}; {lower}add labelled "
-        "images of it, or leave shots out to take every image."
+        "images of it, or omit shots to take every image."
     )

@@ -7,8 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from t2ipal.vocabulary import Vocabulary
+
+Labels = NDArray[np.int8]
+"""1 present, 0 absent, -1 unknown: [N, C]."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +24,12 @@ class LabelledImages:
         files: N image paths.
         targets: int8 [N, C], 1 present, 0 absent, -1 unknown, in the vocabulary's order.
         ignored: classes of the source that the vocabulary does not have.
-        folder: where the names of the images start.
+        folder: the folder that :attr:`names` are relative to.
     """
 
     source: str
     files: tuple[Path, ...]
-    targets: np.ndarray
+    targets: Labels
     ignored: tuple[str, ...] = ()
     folder: Path | None = None
 
@@ -43,14 +47,14 @@ class LabelledImages:
         inside = (f.relative_to(folder) if f.is_relative_to(folder) else f for f in self.files)
         return tuple(file.as_posix() for file in inside)
 
-    def take(self, indices: Sequence[int] | np.ndarray) -> LabelledImages:
+    def take(self, indices: Sequence[int] | NDArray[np.intp]) -> LabelledImages:
         """The images at ``indices``, in that order."""
         files = tuple(self.files[i] for i in indices)
         return replace(self, files=files, targets=self.targets[np.asarray(indices)])
 
 
 def class_lookup(vocabulary: Vocabulary, *, synonyms: bool) -> dict[str, int]:
-    """Case-folded name -> class; a class's own name wins over what else another is called."""
+    """Case-folded name -> class index; a class's own name wins over another's other names."""
     found: dict[str, int] = {}
     for index, entry in enumerate(vocabulary.classes):
         found.setdefault(entry.name.casefold(), index)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from t2ipal.datasets.labelled_images import LabelledImages, class_lookup
+from t2ipal.datasets.labelled_images import LabelledImages, Labels, class_lookup
 from t2ipal.errors import UserError, nearest
 from t2ipal.files import read_lines
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
@@ -39,7 +39,7 @@ def read_labels_csv(path: Path, vocabulary: Vocabulary) -> LabelledImages:
     except csv.Error as error:
         raise UserError(f"{path}:{reader.line_num}: broken CSV ({error}); repair it.") from None
     if not table.files:
-        raise UserError(f"{path}: lists no image; add a row an image below the header.")
+        raise UserError(f"{path}: lists no image; add one row per image below the header.")
     return LabelledImages(
         str(path.parent), tuple(table.files), np.stack(table.targets), folder=path.parent
     )
@@ -52,7 +52,7 @@ class _CsvTable:
         self.path, self.vocabulary = path, vocabulary
         self.lookup = class_lookup(vocabulary, synonyms=False)
         self.files: list[Path] = []
-        self.targets: list[np.ndarray] = []
+        self.targets: list[Labels] = []
         self.line_of: dict[str, int] = {}
         self.columns: list[int] | None = None  # class of each column; None in the labels form
 
@@ -96,7 +96,7 @@ class _CsvTable:
         name = cells[0].strip()
         if name in self.line_of:
             raise UserError(
-                f"{self.path}:{line}: image {name!r} is listed already in line "
+                f"{self.path}:{line}: image {name!r} is already listed in line "
                 f"{self.line_of[name]}; keep one of the rows."
             )
         self.line_of[name] = line
@@ -112,14 +112,14 @@ class _CsvTable:
         else:
             self.targets.append(self.column_row(line, self.columns, cells[1:]))
 
-    def labels_row(self, line: int, cell: str) -> np.ndarray:
+    def labels_row(self, line: int, cell: str) -> Labels:
         """``dog|person`` -> int8 [C] of 1 and 0."""
         row = np.zeros(len(self.vocabulary), dtype=np.int8)
         for name in filter(None, (part.strip() for part in cell.split("|"))):
             row[self.find(line, name)] = 1
         return row
 
-    def column_row(self, line: int, columns: list[int], cells: list[str]) -> np.ndarray:
+    def column_row(self, line: int, columns: list[int], cells: list[str]) -> Labels:
         """1, 0 and blank cells -> int8 [C]; classes without a column stay unknown."""
         row = np.full(len(self.vocabulary), UNKNOWN, dtype=np.int8)
         for index, cell in zip(columns, cells, strict=True):

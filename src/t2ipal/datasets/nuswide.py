@@ -14,9 +14,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from t2ipal.datasets.labelled_images import LabelledImages
-from t2ipal.datasets.official import checked, columns_of, in_order, wanted_file
+from t2ipal.datasets.labelled_images import LabelledImages, Labels
+from t2ipal.datasets.official import Columns, checked, wanted_file
 from t2ipal.errors import UserError
 from t2ipal.files import read_lines
 from t2ipal.vocabulary import Vocabulary
@@ -48,7 +49,7 @@ def read_nuswide(
     )
     if not concepts:
         raise UserError(f"{labels_folder}: holds no Labels_*{ending}; {_ARCHIVES}.")
-    columns, ignored = columns_of(concepts, vocabulary, str(labels_folder))
+    columns = Columns(concepts, vocabulary, str(labels_folder))
     every = np.stack(
         [_labels(labels_folder / f"Labels_{name}{ending}", len(names)) for name in concepts], axis=1
     )
@@ -59,12 +60,12 @@ def read_nuswide(
         lines = [lines[row] for row in rows]
         what = "images with a label"
     elif images != "all":
-        lines, rows = _listed(Path(images), list_file, names)
+        lines, rows = _rows_of(Path(images), list_file, names)
         list_file, what = Path(images), f"images of {Path(images).name}"
-    kept = every[rows][:, [concepts.index(name) for name in columns]]
-    targets = in_order(columns, kept, len(vocabulary))
+    kept = every[rows][:, [concepts.index(name) for name in columns.names]]
     files = [folder / "Flickr" / names[row] for row in rows]
-    return checked(f"NUS-WIDE {split}, {what}", list_file, files, targets, ignored, folder, lines)
+    source, targets = f"NUS-WIDE {split}, {what}", columns.targets(kept)
+    return checked(source, list_file, files, targets, columns.ignored, folder, lines)
 
 
 def _names(path: Path) -> tuple[list[int], list[str]]:
@@ -73,7 +74,7 @@ def _names(path: Path) -> tuple[list[int], list[str]]:
     return [number for number, _ in listed], [name.replace("\\", "/") for _, name in listed]
 
 
-def _labels(path: Path, count: int) -> np.ndarray:
+def _labels(path: Path, count: int) -> Labels:
     """Labels 1, 0 [N] of one concept."""
     values = path.read_text(encoding="utf-8").split()
     if len(values) != count:
@@ -84,7 +85,7 @@ def _labels(path: Path, count: int) -> np.ndarray:
     return np.array(values, dtype=np.int8)
 
 
-def _listed(path: Path, list_file: Path, names: list[str]) -> tuple[list[int], np.ndarray]:
+def _rows_of(path: Path, list_file: Path, names: list[str]) -> tuple[list[int], NDArray[np.int64]]:
     """Of a list of one's own: the numbers of its lines, and the rows of the images they name."""
     row_of = {name: row for row, name in enumerate(names)}
     lines, wanted = _names(wanted_file(path, "name a file with one image a line"))

@@ -1,4 +1,4 @@
-"""What the readers of official layouts share: where their classes stand, and their sentences."""
+"""What readers of data sets share: where their classes stand, and the checks of their files."""
 
 from __future__ import annotations
 
@@ -7,58 +7,72 @@ from pathlib import Path
 
 import numpy as np
 
-from t2ipal.datasets.labelled_images import LabelledImages, class_lookup
+from t2ipal.datasets.labelled_images import LabelledImages, Labels, class_lookup
 from t2ipal.errors import UserError
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
 
-def columns_of(
-    names: Iterable[str],
-    vocabulary: Vocabulary,
-    where: str,
-    elsewhere: Mapping[str, str] | None = None,
-) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Class of the source -> column of the vocabulary, and the source's classes that have none.
+class Columns:
+    """Where the classes of a data set stand in a vocabulary.
+
+    Attributes:
+        names: the n classes of the data set that are classes of the vocabulary.
+        ignored: its other classes.
 
     Args:
-        elsewhere: what other vocabularies call a class of the source.
+        names: the classes of the data set.
+        vocabulary: the C classes; they go by name, readable name or synonym, letter case aside.
+        where: what the message starts with.
+        elsewhere: what other vocabularies call a class of the data set.
+        kind: what the message calls its classes.
 
     Raises:
-        UserError: none has one; the message starts with ``where``.
+        UserError: no class of the data set is one of the vocabulary.
     """
-    names = list(names)
-    lookup = class_lookup(vocabulary, synonyms=True)
-    columns: dict[str, int] = {}
-    for name in names:
-        for word in (name, (elsewhere or {}).get(name, name)):
-            if word.casefold() in lookup:
-                columns.setdefault(name, lookup[word.casefold()])
-    if not columns:
-        raise UserError(
-            f"{where}: none of its {len(names)} classes is one of the vocabulary "
-            f"{vocabulary.title!r}; give other classes."
-        )
-    return columns, tuple(name for name in names if name not in columns)
 
+    def __init__(
+        self,
+        names: Iterable[str],
+        vocabulary: Vocabulary,
+        where: str,
+        elsewhere: Mapping[str, str] | None = None,
+        kind: str = "classes",
+    ) -> None:
+        every = list(names)
+        lookup = class_lookup(vocabulary, synonyms=True)
+        columns: dict[str, int] = {}
+        for name in every:
+            for word in (name, (elsewhere or {}).get(name, name)):
+                if word.casefold() in lookup:
+                    columns.setdefault(name, lookup[word.casefold()])
+        if not columns:
+            raise UserError(
+                f"{where}: none of its {len(every)} {kind} is a class of the vocabulary "
+                f"{vocabulary.title!r}; give other classes."
+            )
+        self.names = tuple(columns)
+        self.ignored = tuple(name for name in every if name not in columns)
+        self._columns = np.array(list(columns.values()))
+        self._classes = len(vocabulary)
 
-def in_order(columns: dict[str, int], labels: np.ndarray, classes: int) -> np.ndarray:
-    """Labels int8 [N, names] of the columns' names, as [N, C]; classes without a name are unknown.
+    def targets(self, labels: Labels) -> Labels:
+        """Labels int8 [N, n] of ``names`` as targets [N, C]; classes without a name are unknown.
 
-    Where two names are one class it is present if either is, and absent if both are.
-    """
-    targets = np.full((len(labels), classes), UNKNOWN, dtype=np.int8)
-    for index in set(columns.values()):
-        own = labels[:, [place for place, i in enumerate(columns.values()) if i == index]]
-        absent = (own == 0).all(axis=1)
-        targets[:, index] = np.where((own == 1).any(axis=1), 1, np.where(absent, 0, UNKNOWN))
-    return targets
+        Where two names are one class it is present if either is, and absent if both are.
+        """
+        targets = np.full((len(labels), self._classes), UNKNOWN, dtype=np.int8)
+        for index in np.unique(self._columns):
+            own = labels[:, self._columns == index]
+            absent = (own == 0).all(axis=1)
+            targets[:, index] = np.where((own == 1).any(axis=1), 1, np.where(absent, 0, UNKNOWN))
+        return targets
 
 
 def checked(
     source: str,
     list_file: Path,
     files: Sequence[Path],
-    targets: np.ndarray,
+    targets: Labels,
     ignored: tuple[str, ...],
     folder: Path,
     lines: Sequence[int] | None = None,
@@ -66,7 +80,7 @@ def checked(
     """The images, all of which are there, each once.
 
     Args:
-        list_file, lines: where each is listed; one a line from the first where not given.
+        list_file, lines: where each is listed; the lines from the first if omitted.
 
     Raises:
         UserError: there is none, or one is listed twice or not on disk; list and line are named.
@@ -78,7 +92,7 @@ def checked(
     for line, file in zip(lines or range(1, len(files) + 1), files, strict=True):
         if file in seen:
             raise UserError(
-                f"{list_file}:{line}: {file.name} stands in line {seen[file]} already; keep one."
+                f"{list_file}:{line}: {file.name} is listed already in line {seen[file]}; keep one."
             )
         seen[file] = line
         if not file.is_file():
@@ -95,7 +109,7 @@ def wanted_file(path: Path, hint: str) -> Path:
     """The path, if there is such a file.
 
     Raises:
-        UserError: there is none; ``hint`` says where it is to be had.
+        UserError: there is none; the message ends with ``hint``.
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such file; {hint}.")

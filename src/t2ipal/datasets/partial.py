@@ -3,9 +3,9 @@
 The protocol of the partial-label papers, as their published code has it (Chen et al., "Structured
 Semantic Transfer", AAAI 2022; DualCoOp, Sun et al., NeurIPS 2022; the partial-label experiments of
 TaI-DPT, Guo et al., CVPR 2023): each label of an image, present or absent, is kept on its own with
-one probability, so the number of labels left varies from image to image. They draw one number after
-the other, so that a mask holds for one order of the images; here the number of a label comes from
-the seed, the image's name and the class, and an image keeps its labels when others come or go.
+one probability, so the number of labels left varies from image to image. Their random numbers come
+one after the other, so a mask holds for one order of the images; here the number of a label comes
+from the seed, the image's name and the class, and an image keeps its labels when others come or go.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.vocabulary import UNKNOWN
@@ -34,14 +35,14 @@ def hide_labels(
         >>> hide_labels(images, ["cat", "dog"], fraction=0.5, seed=0).targets.tolist()
         [[1, 0], [-1, -1]]
     """
-    kept = label_mask(images.names, classes, fraction, seed)
+    kept = _label_mask(images.names, classes, fraction, seed)
     targets = np.where(kept, images.targets, np.int8(UNKNOWN))
     return replace(images, targets=targets)
 
 
-def label_mask(
+def _label_mask(
     images: Sequence[str], classes: Sequence[str], fraction: float, seed: int
-) -> np.ndarray:
+) -> NDArray[np.bool_]:
     """Which labels are kept: bool [N, C], each True with probability ``fraction`` on its own.
 
     An entry is a function of the seed, the image's name, the class's name and the fraction alone.
@@ -59,13 +60,13 @@ def label_mask(
     return (bits >> np.uint64(11)) * 2.0**-53 < fraction  # 53 bits: every float64 step in [0, 1)
 
 
-def _keys(kind: str, names: Sequence[str]) -> np.ndarray:
-    """uint64 [n], one a name; hashed, so that names alike have nothing in common."""
+def _keys(kind: str, names: Sequence[str]) -> NDArray[np.uint64]:
+    """uint64 [n], one per name; hashed, so that similar names have nothing in common."""
     digests = (hashlib.sha256(f"{kind}\n{name}".encode()).digest() for name in names)
     return np.array([int.from_bytes(digest[:8], "big") for digest in digests], dtype=np.uint64)
 
 
-def _mix(values: np.ndarray) -> np.ndarray:
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """SplitMix64's finaliser (Steele et al., OOPSLA 2014): every bit out depends on every bit in.
 
     A hash of each pair would say the same, but COCO has millions of them.

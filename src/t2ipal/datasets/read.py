@@ -10,17 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from t2ipal.datasets import coco2014, nuswide, voc2007
-from t2ipal.datasets.coco_json import read_coco_json
-from t2ipal.datasets.image_folder import OTHERS, is_image_folder, read_image_folder
+from t2ipal.datasets import nuswide, voc2007
+from t2ipal.datasets.coco_json import COCO2014_IMAGES, read_coco2014, read_coco_json
+from t2ipal.datasets.image_folder import OTHERS, read_image_folder
 from t2ipal.datasets.labelled_images import LabelledImages, class_lookup
 from t2ipal.datasets.labels_csv import LABELS_FILE, read_labels_csv
 from t2ipal.datasets.spec_options import split_options
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_file, sha256_text
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
-
-__all__ = ["LabelledImages", "read_labelled_images"]
 
 MINIATURE = "miniature"
 MINIATURE_IMAGES = 1000
@@ -32,14 +30,14 @@ MINIATURE_SPLITS = {
 
 
 @dataclass(frozen=True)
-class Layout:
+class _Layout:
     """A benchmark in the layout of its authors.
 
     Attributes:
         read: folder, vocabulary and options to images.
         options: option -> the values it may have; None for anything.
         official: split -> how many images it has.
-        split: the split where none is named.
+        split: the split if none is named.
     """
 
     read: Callable[..., LabelledImages]
@@ -48,17 +46,15 @@ class Layout:
     split: str
 
 
-LAYOUTS = {
-    "voc2007": Layout(
+_LAYOUTS = {
+    "voc2007": _Layout(
         voc2007.read_voc2007,
         {"split": tuple(voc2007.OFFICIAL), "difficult": tuple(voc2007.DIFFICULT)},
         voc2007.OFFICIAL,
         "test",
     ),
-    "coco2014": Layout(
-        coco2014.read_coco2014, {"split": tuple(coco2014.OFFICIAL)}, coco2014.OFFICIAL, "val"
-    ),
-    "nuswide": Layout(
+    "coco2014": _Layout(read_coco2014, {"split": tuple(COCO2014_IMAGES)}, COCO2014_IMAGES, "val"),
+    "nuswide": _Layout(
         nuswide.read_nuswide,
         {"split": tuple(nuswide.OFFICIAL), "images": None},
         nuswide.OFFICIAL,
@@ -81,11 +77,11 @@ def read_labelled_images(
         spec: a folder with ``labels.csv``, the path of such a file, a COCO-format JSON, a folder of
             folders of images named by class (``DIR?others=unknown``:
             :mod:`t2ipal.datasets.image_folder`), or
-            ``miniature[:test|hard|known][:N]``, N scenes of the miniature world (default: 1000 of
+            ``miniature[:test|hard|known][:N]``, N scenes of the miniature's world (default: 1000 of
             the held-out style); or ``voc2007:DIR``, ``coco2014:DIR``, ``nuswide:DIR``, a benchmark
             in its authors' layout, with options behind it: ``voc2007:DIR?split=trainval``.
-        images: folder of the images, for a COCO JSON whose images lie in no usual place.
-        cache: folder in which the miniature's scenes are drawn, once.
+        images: folder of the images of a COCO JSON, if it is neither beside the file nor near it.
+        cache: folder in which the miniature's scenes are kept.
         seed: seed of the miniature's scenes.
 
     Raises:
@@ -93,14 +89,15 @@ def read_labelled_images(
     """
     if str(spec).split(":")[0] == MINIATURE:
         return _read_miniature(str(spec), vocabulary, cache, seed)
-    if (found := parse_layout(str(spec))) is not None:
-        layout, folder, options = found
+    if (named := parse_layout(str(spec))) is not None:
+        layout, folder, options = named
         return layout.read(folder, vocabulary, **options)
     path, others = _with_others(spec)
     if path.is_dir():
         if not (path / LABELS_FILE).is_file():
-            if is_image_folder(path):
-                return read_image_folder(path, vocabulary, others=others or "absent")
+            found = read_image_folder(path, vocabulary, others=others or "absent")
+            if found is not None:
+                return found
             raise UserError(
                 f"{path}: holds no {LABELS_FILE}; add one (header 'image,labels'), sort the images "
                 "into folders named by class, or name a COCO-format JSON file."
@@ -119,7 +116,7 @@ def read_labelled_images(
 
 
 def _with_others(spec: str | Path) -> tuple[Path, str | None]:
-    """``DIR?others=VALUE`` as folder and value; None where no value is given.
+    """``DIR?others=VALUE`` as folder and value; None if there is none.
 
     Raises:
         UserError: another option or value.
@@ -134,16 +131,16 @@ def _with_others(spec: str | Path) -> tuple[Path, str | None]:
     return Path(folder), value
 
 
-def parse_layout(spec: str) -> tuple[Layout, Path, dict[str, str]] | None:
+def parse_layout(spec: str) -> tuple[_Layout, Path, dict[str, str]] | None:
     """The layout, folder and options of ``NAME:DIR?key=value&key=value``; None for other specs.
 
     Raises:
         UserError: an unknown option or value.
     """
     name, separator, rest = spec.partition(":")
-    if name not in LAYOUTS or not separator:
+    if name not in _LAYOUTS or not separator:
         return None
-    layout = LAYOUTS[name]
+    layout = _LAYOUTS[name]
     folder, options = split_options(spec, rest, layout.options, name)
     for key, value in options.items():
         allowed = layout.options[key]
@@ -155,7 +152,7 @@ def parse_layout(spec: str) -> tuple[Layout, Path, dict[str, str]] | None:
 def _read_miniature(
     spec: str, vocabulary: Vocabulary, cache: str | Path | None, seed: int
 ) -> LabelledImages:
-    """Draw scenes with the vocabulary's classes into ``cache``, unless they are there; read them.
+    """Make scenes with the vocabulary's classes in ``cache``, unless they are there; read them.
 
     A class that the miniature's world does not have is absent from every scene.
     """
@@ -168,7 +165,7 @@ def _read_miniature(
             f"for example '{MINIATURE}:{MINIATURE_IMAGES}'."
         )
     if cache is None:
-        raise UserError(f"{spec!r}: the scenes need a folder to be drawn in; name a cache folder.")
+        raise UserError(f"{spec!r}: the scenes need a folder to be kept in; name a cache folder.")
     from t2ipal.miniature import scenes
 
     things = _things_of(vocabulary)
@@ -178,21 +175,21 @@ def _read_miniature(
             f"{spec!r}: its scenes show no class of the vocabulary {vocabulary.title!r}; "
             "give labelled images of your classes."
         )
-    # Other drawing code draws other scenes and other classes choose others, so both are named.
+    # Another renderer gives other scenes and other classes choose others, so both are named.
     sources = sorted(Path(scenes.__file__).parent.glob("*.py"))
     digest = sha256_text(*map(sha256_file, sources), *names)[:8]
     folder = Path(cache) / f"{MINIATURE}-{split}-{count}-seed{seed}-{digest}"
     if not folder.is_dir():
-        drawing = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-        drawing.mkdir(parents=True)
+        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+        partial.mkdir(parents=True)
         try:
-            scenes.write_test_set(drawing, int(count), seed=seed, split=split, names=names)
-            drawing.rename(folder)
+            scenes.write_test_set(partial, int(count), seed=seed, split=split, names=names)
+            partial.rename(folder)
         except OSError:
-            if not folder.is_dir():  # else another process has just drawn the same scenes
+            if not folder.is_dir():  # else another process has just made the same scenes
                 raise
         finally:
-            shutil.rmtree(drawing, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
     scene = read_labels_csv(folder / LABELS_FILE, Vocabulary.of(names))
     targets = np.zeros((len(scene), len(vocabulary)), dtype=np.int8)  # [N, C]
     for column, (index, label) in enumerate(things.values()):

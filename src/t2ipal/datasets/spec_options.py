@@ -10,7 +10,7 @@ from t2ipal.errors import UserError, nearest
 def split_options(
     spec: str, rest: str, known: Collection[str], owner: str
 ) -> tuple[str, dict[str, str]]:
-    """``rest``, the part of ``spec`` that may have options, as its name and the options.
+    """The name and the options of ``rest``, the part of ``spec`` that may have options.
 
     Raises:
         UserError: an option that is not ``known`` to the ``owner``.

@@ -11,12 +11,13 @@ The class lists are read where all twenty are there, the annotations otherwise; 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from t2ipal.datasets.labelled_images import LabelledImages
-from t2ipal.datasets.official import checked, columns_of, in_order, wanted_file
+from t2ipal.datasets.labelled_images import LabelledImages, Labels
+from t2ipal.datasets.official import Columns, checked, wanted_file
 from t2ipal.errors import UserError
 from t2ipal.files import read_lines
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
@@ -26,7 +27,7 @@ CLASSES = (
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
     "tvmonitor",
 )  # fmt: skip
-ELSEWHERE = {
+_ELSEWHERE = {
     "aeroplane": "airplane",
     "diningtable": "dining table",
     "motorbike": "motorcycle",
@@ -49,8 +50,8 @@ def read_voc2007(
     Args:
         folder: ``VOC2007``, ``VOCdevkit`` or what holds it.
         split: test, trainval, train or val.
-        difficult: what a class is of which an image shows difficult objects alone: ``unknown``, as
-            the challenge's own evaluation leaves them out, or ``negative``, as in TaI-DPT.
+        difficult: the label of a class of which an image shows difficult objects alone:
+            ``unknown``, as in the challenge's own evaluation, or ``negative``, as in TaI-DPT.
 
     Raises:
         UserError: another folder, a missing or broken file, a missing image; it is named.
@@ -61,14 +62,14 @@ def read_voc2007(
     lines, ids = [number for number, _ in listed], [name for _, name in listed]
     if not ids:
         raise UserError(f"{list_file}: lists no image; {_ARCHIVES}.")
-    columns, ignored = columns_of(CLASSES, vocabulary, str(folder), ELSEWHERE)
-    marks = _from_lists(list_file, ids, list(columns))
+    columns = Columns(CLASSES, vocabulary, str(folder), _ELSEWHERE)
+    marks = _from_lists(list_file, ids, columns.names)
     if marks is None:
-        marks = _from_annotations(folder, list_file, listed, list(columns))
+        marks = _from_annotations(folder, list_file, listed, columns.names)
     labels = np.where(marks == 0, DIFFICULT[difficult], np.maximum(marks, 0)).astype(np.int8)
-    targets = in_order(columns, labels, len(vocabulary))
     files = [folder / "JPEGImages" / f"{name}.jpg" for name in ids]
-    return checked(f"VOC2007 {split}", list_file, files, targets, ignored, folder, lines)
+    targets = columns.targets(labels)
+    return checked(f"VOC2007 {split}", list_file, files, targets, columns.ignored, folder, lines)
 
 
 def _find(folder: Path) -> Path:
@@ -78,7 +79,7 @@ def _find(folder: Path) -> Path:
     raise UserError(f"{folder}: holds no VOC2007 with ImageSets; {_ARCHIVES} and name VOCdevkit.")
 
 
-def _from_lists(list_file: Path, ids: list[str], classes: list[str]) -> np.ndarray | None:
+def _from_lists(list_file: Path, ids: list[str], classes: Sequence[str]) -> Labels | None:
     """Marks 1, 0, -1 [N, names] of the class lists; None unless all of them are there."""
     paths = [list_file.with_name(f"{name}_{list_file.stem}.txt") for name in classes]
     if not all(path.is_file() for path in paths):
@@ -98,8 +99,8 @@ def _from_lists(list_file: Path, ids: list[str], classes: list[str]) -> np.ndarr
 
 
 def _from_annotations(
-    folder: Path, list_file: Path, listed: list[tuple[int, str]], classes: list[str]
-) -> np.ndarray:
+    folder: Path, list_file: Path, listed: list[tuple[int, str]], classes: Sequence[str]
+) -> Labels:
     """The same marks from the annotations: 0 where all objects of a class are difficult.
 
     ``listed`` are the ids with their lines in ``list_file``.

@@ -56,8 +56,7 @@ def _load(name: str, revision: str | None) -> Any:
         import datasets
     except ImportError as error:
         raise UserError(
-            f"hf:{name}: needs Hugging Face's datasets ({error}); "
-            "run: pip install 't2ipal[datasets]'"
+            f"hf:{name}: needs Hugging Face's datasets ({error}); run: pip install datasets"
         ) from error
     folder = Path(name).expanduser()
     saved = any((folder / file).is_file() for file in ("state.json", "dataset_dict.json"))

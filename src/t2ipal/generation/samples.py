@@ -18,8 +18,7 @@ from typing import Any
 
 from PIL import Image
 
-from t2ipal.datasets.image_files import IMAGE_SUFFIXES, find_images
-from t2ipal.datasets.pictures import load_image
+from t2ipal.datasets.pictures import IMAGE_SUFFIXES, find_images, load_image
 from t2ipal.errors import UserError
 from t2ipal.files import read_jsonl
 

@@ -1,9 +1,9 @@
 """Small data sets of the miniature's world in the official layouts of the three benchmarks.
 
-They have every file that ``t2ipal benchmark`` reads, named and written as the authors' archives
-have them, but drawn scenes for photos and other numbers of images. A class of the benchmark is
-shown where a thing of the world has its name; the classes that none has are marked on scenes at
-random, so that every class has images and nothing can find these: a rehearsal is about the command.
+They have every file that ``t2ipal benchmark`` reads, named and written as in the authors' archives,
+but rendered scenes instead of photos and other numbers of images. A class of the benchmark is
+shown if a thing of the world has its name; the other classes are marked on scenes at random, so
+that every class has images: their scores mean nothing, as a rehearsal is about the command.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from t2ipal.miniature.world import INDEX, PLACES, THINGS
 from t2ipal.vocabulary import Vocabulary
 
 TEST_IMAGES = 300
-TRAIN_IMAGES_A_THING = 20
+TRAIN_IMAGES_PER_THING = 20
 """Of which up to 16 are shots: a thing can be hidden behind others."""
 MARKED = {"test": 10, "train": 20}
 """Images of each class that the world does not have."""
@@ -56,7 +56,7 @@ _VOC_FILE = """\
 	<source>
 		<database>Rehearsal</database>
 		<annotation>Rehearsal</annotation>
-		<image>drawn</image>
+		<image>rendered</image>
 	</source>
 	<size>
 		<width>{side}</width>
@@ -69,11 +69,11 @@ _VOC_FILE = """\
 
 
 @dataclass(frozen=True, eq=False)
-class Pictured:
-    """A scene and what the benchmark says of it.
+class _Pictured:
+    """A scene and its labels in the benchmark.
 
     Attributes:
-        scene: the drawing.
+        scene: the rendered scene.
         caption: names what is seen.
         boxes: class -> (left, top, right, bottom) in pixels.
         cells: class -> how many cells of the scene's map show it.
@@ -102,18 +102,18 @@ def build(benchmark: str, folder: str | Path) -> Path:
     return folder
 
 
-def classes_of(vocabulary: Vocabulary) -> dict[str, tuple[str, ...]]:
-    """Thing of the world -> the classes that its name names; things that name none are left out."""
+def _classes_of(vocabulary: Vocabulary) -> dict[str, tuple[str, ...]]:
+    """Thing of the world -> the classes with its name; things without such a class are left out."""
     rows = label_captions([f"a photo of a {thing.words[0]}" for thing in THINGS], vocabulary)
     named = {thing.name: row.labels for thing, row in zip(THINGS, rows, strict=True)}
     return {name: labels for name, labels in named.items() if labels}
 
 
-def _pictures(vocabulary: Vocabulary, split: str) -> list[Pictured]:
-    """Scenes of one split, every thing in turn with some others, in the held-out style."""
-    named = classes_of(vocabulary)
+def _pictures(vocabulary: Vocabulary, split: str) -> list[_Pictured]:
+    """Scenes of one split, each thing in turn with some others, in the held-out style."""
+    named = _classes_of(vocabulary)
     things = list(named)
-    count = TEST_IMAGES if split == "test" else TRAIN_IMAGES_A_THING * len(things)
+    count = TEST_IMAGES if split == "test" else TRAIN_IMAGES_PER_THING * len(things)
     pictures = []
     for i in range(count):
         rng = random.Random(f"rehearsal {vocabulary.title} {split} {i}")
@@ -133,7 +133,7 @@ def _pictures(vocabulary: Vocabulary, split: str) -> list[Pictured]:
     return pictures
 
 
-def _pictured(scene: scenes.Scene, named: dict[str, tuple[str, ...]]) -> Pictured:
+def _pictured(scene: scenes.Scene, named: dict[str, tuple[str, ...]]) -> _Pictured:
     cell = scenes.SIZE // scenes.COARSE
     boxes: dict[str, tuple[int, int, int, int]] = {}
     cells: dict[str, int] = {}
@@ -147,21 +147,21 @@ def _pictured(scene: scenes.Scene, named: dict[str, tuple[str, ...]]) -> Picture
                 min(left, old[0]), min(top, old[1]), max(right, old[2]), max(bottom, old[3])
             )  # fmt: skip
             cells[label] = cells.get(label, 0) + len(rows)
-    return Pictured(scene, scene.plan.caption, boxes, cells)
+    return _Pictured(scene, scene.plan.caption, boxes, cells)
 
 
 def _captions(benchmark: str) -> list[str]:
-    """Captions of scenes that nobody draws, in the manner of the miniature's world."""
+    """Captions of scenes that are never rendered, in the manner of the miniature's world."""
     rngs = (random.Random(f"told {benchmark} {i}") for i in range(CAPTIONS))
     return [scenes.plan_scene(rng).caption for rng in rngs]
 
 
-def _save(picture: Pictured, path: Path) -> None:
+def _save(picture: _Pictured, path: Path) -> None:
     with atomic_path(path) as temporary:
         picture.scene.image.save(temporary, quality=95)
 
 
-Sets = dict[str, list[Pictured]]
+Sets = dict[str, list[_Pictured]]
 
 
 def _write_voc(folder: Path, vocabulary: Vocabulary, sets: Sets, told: Sequence[str]) -> None:
@@ -193,7 +193,7 @@ def _write_voc(folder: Path, vocabulary: Vocabulary, sets: Sets, told: Sequence[
     _write_coco_captions(folder / "annotations" / "captions_train2017.json", told)
 
 
-def _voc_mark(picture: Pictured, label: str) -> int:
+def _voc_mark(picture: _Pictured, label: str) -> int:
     """1 present, 0 difficult, -1 absent."""
     if label not in picture.cells:
         return -1

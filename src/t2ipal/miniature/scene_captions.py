@@ -39,7 +39,7 @@ _OPENINGS = (
 _JOINS = (" and ", " next to ", " beside ", " with ", " near ", " behind ", " in front of ")
 
 
-def plural(word: str) -> str:
+def _plural(word: str) -> str:
     """The plural of one of the world's words."""
     head, _, last = word.rpartition(" ")
     if word in _IRREGULAR:
@@ -53,7 +53,7 @@ def phrase(word: str, count: int, rng: random.Random) -> str:
     """``a dog``, ``two small dogs``, ``the dog``, ..."""
     adjective = rng.choice(_ADJECTIVES) + " " if rng.random() < 0.15 else ""
     if count > 1:
-        return f"{rng.choice(_NUMBERS[min(count, 3)])} {adjective}{plural(word)}"
+        return f"{rng.choice(_NUMBERS[min(count, 3)])} {adjective}{_plural(word)}"
     noun = adjective + word
     article = rng.choice(("an" if noun[0] in "aeiou" else "a",) * 4 + ("the", "one"))
     return f"{article} {noun}"

@@ -47,7 +47,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Scene:
-    """A drawn scene.
+    """A rendered scene.
 
     Attributes:
         image: RGB, 64 x 64.
@@ -77,7 +77,7 @@ def plan_scene(rng: random.Random, *, most: int = 4, unmentioned: float = 0.12) 
     return Plan(tuple(names), place, captions.describe(told, place, rng))
 
 
-def plan_hard_scene(rng: random.Random) -> Plan:
+def _plan_hard_scene(rng: random.Random) -> Plan:
     """Three to six classes that need not go together; the n-th in a fixed order comes as 1 / n."""
     order = list(INDEX)
     random.Random("rare").shuffle(order)
@@ -186,7 +186,7 @@ def _pattern(image: Image.Image, rng: random.Random) -> None:
                 draw.ellipse(box, fill=tint)
 
 
-# --- layout and drawing -------------------------------------------------------------------------
+# --- layout and rendering -----------------------------------------------------------------------
 
 
 def _layout(count: int, rng: random.Random, split: str) -> list[tuple[float, float, float]]:
@@ -252,7 +252,7 @@ def _icon(name: str, style: str, rng: random.Random) -> Image.Image:
     return rng.choice(found)
 
 
-def draw_scene(plan: Plan, rng: random.Random, *, style: str, split: str = "known") -> Scene:
+def _draw_scene(plan: Plan, rng: random.Random, *, style: str, split: str = "known") -> Scene:
     """Draw a plan in one icon style."""
     image = background(plan.place, rng, split=split)
     seen = np.full((COARSE, COARSE), EMPTY, np.uint8)
@@ -282,11 +282,11 @@ def draw_scene(plan: Plan, rng: random.Random, *, style: str, split: str = "know
 def random_scene(rng: random.Random, *, split: str, plan: Plan | None = None) -> Scene:
     """A scene of ``known``, ``plain`` (both of pretraining styles), ``test`` or ``hard``."""
     plan = plan or _plan_of(split, rng)
-    return draw_scene(plan, rng, style=rng.choice(icons.STYLES_OF[split]), split=split)
+    return _draw_scene(plan, rng, style=rng.choice(icons.STYLES_OF[split]), split=split)
 
 
 def _plan_of(split: str, rng: random.Random) -> Plan:
-    return plan_hard_scene(rng) if split == "hard" else plan_scene(rng)
+    return _plan_hard_scene(rng) if split == "hard" else plan_scene(rng)
 
 
 def scene_rng(split: str, seed: int, number: int) -> random.Random:

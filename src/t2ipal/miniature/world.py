@@ -13,7 +13,7 @@ class Thing:
         name: the class's key; the first twenty are VOC2007's, spelt as in its devkit.
         words: singular nouns a caption may use for it, the plain one first.
         icons: emoji short names that depict it, in the naming of the Iconify icon sets;
-            names starting with ``drawn-`` are drawn by :mod:`t2ipal.miniature.icons`.
+            those that start with ``drawn-`` are drawn by ``tools/miniature/icons.py``.
     """
 
     name: str
@@ -99,7 +99,7 @@ def _names(words: str) -> tuple[str, ...]:
     return tuple(words.split())
 
 
-# Things that are met together, and where; a scene draws its things from one of these circles.
+# Things that occur together, and where; a scene takes its things from one of these circles.
 CIRCLES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (
         _names(

@@ -1,8 +1,8 @@
 """A job in units over the workers of a Ray cluster (``--engine ray``).
 
-Ray Data keeps a worker in each of a pool of processes, gives it one unit at a time, starts a killed
-one anew, on another node if need be, and gives what it was at to the next. A unit that fails, or
-that loses its process again and again, costs no other unit.
+Ray Data keeps a worker in each process of a pool and gives it one unit at a time. It restarts a
+killed worker, on another node if need be, and gives its unit to the next. A unit that fails, or
+that repeatedly loses its process, costs no other unit.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ log = logging.getLogger(__name__)
 
 ENGINES = ("local", "ray")
 _ERRORS_IN_A_ROW = 3
-"""So many units that fail one after the other, and two more a worker, stop the job."""
+"""The job stops after this many consecutive failed units, and two more per worker."""
 
 
-class Worker(Protocol):
+class _Worker(Protocol):
     """What each process makes once, for instance a pipeline on its GPU."""
 
     def do(self, unit: Any) -> Any:
@@ -41,7 +41,7 @@ class Worker(Protocol):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class _Outcome:
     """A unit's number and its result, or the error that left it without."""
 
     unit: int
@@ -54,26 +54,26 @@ class Cluster:
     """The Ray cluster of ``RAY_ADDRESS`` or, without that, one made of this machine.
 
     Attributes:
-        workers: how many processes work; where not given, as many as the cluster has GPUs or, if
-            there are none or none is wanted, nodes.
-        tries: so many processes may die of a unit before it is left out.
+        workers: number of processes; if omitted, the number of the cluster's GPUs or, if there are
+            none or none is wanted, of its nodes.
+        attempts: number of processes that a unit may kill before it is left out.
     """
 
     workers: int | None = None
-    tries: int = 4
+    attempts: int = 4
 
     def spread(
-        self, units: Sequence[Any], make: Callable[[], Worker], *, gpus: bool
-    ) -> Iterator[Outcome]:
-        """Do ``units``, in any order, and yield what comes back; lost units do not come back.
+        self, units: Sequence[Any], make: Callable[[], _Worker], *, gpus: bool
+    ) -> Iterator[_Outcome]:
+        """Process ``units`` in any order and yield their outcomes; lost units have none.
 
         Args:
             units: picklable.
-            make: picklable; makes the worker of a process, with its first unit.
+            make: picklable; makes the worker of a process when its first unit arrives.
             gpus: give each worker a GPU, if the cluster has any.
 
         Raises:
-            UserError: Ray is missing, its cluster cannot be reached, or it cannot go on.
+            UserError: Ray is missing, its cluster cannot be reached, or it gave up.
         """
         with _connected() as ray:
             resources = ray.cluster_resources()
@@ -83,11 +83,11 @@ class Cluster:
             threads = None if gpus else _threads()
             log.info("%d units for %d workers on %d nodes", len(units), workers, nodes)
             rows = [{"unit": n, "work": pickle.dumps(unit)} for n, unit in enumerate(units)]
-            # One block a unit: a block is what Ray gives out, and gives out again.
-            begun = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Tries).remote()
+            # One block per unit: Ray schedules, and retries, whole blocks.
+            begun = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Attempts).remote()
             done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
                 _Process,
-                fn_constructor_args=(make, os.getcwd(), threads, begun, self.tries),
+                fn_constructor_args=(make, os.getcwd(), threads, begun, self.attempts),
                 concurrency=workers,
                 num_cpus=1,
                 num_gpus=1 if gpus else 0,
@@ -95,7 +95,7 @@ class Cluster:
             errors = 0
             try:
                 for row in done.iter_rows():
-                    outcome = Outcome(row["unit"], pickle.loads(row["result"]), row["error"])
+                    outcome = _Outcome(row["unit"], pickle.loads(row["result"]), row["error"])
                     yield outcome
                     errors = errors + 1 if outcome.error else 0
                     if errors >= _ERRORS_IN_A_ROW + 2 * workers:
@@ -103,8 +103,8 @@ class Cluster:
             except ray.exceptions.RayError as error:
                 *_, last = (type(error).__name__, *str(error).strip().splitlines())
                 raise UserError(
-                    f"Ray gave up ({last.strip()}); what is finished is kept: mend that and start "
-                    "again."
+                    f"Ray gave up ({last.strip()}); what is finished is kept: fix this and run the "
+                    "command again."
                 ) from error
 
 
@@ -130,17 +130,17 @@ def choose_engine(engine: str, workers: int | None, shard: str | None = None) ->
 
 
 def missing_of(what: str, missing: int, total: int, errors: Sequence[str]) -> UserError:
-    """The sentence of a run that ends with ``missing`` of ``total`` units of work not done."""
+    """The error of a run that ends with ``missing`` of ``total`` items not done."""
     why = errors[0] if errors else "their workers were lost"
     more = f" ({len(errors)} such errors)" if len(errors) > 1 else ""
     return UserError(
         f"{missing} of {total} {what} are missing: {why.rstrip('.')}{more}. All others are kept: "
-        "mend that and start again."
+        "fix this and run the command again."
     )
 
 
-class _Tries:
-    """Counts how often each unit was begun, beside the processes that may die of it."""
+class _Attempts:
+    """Counts the attempts at each unit, outside the processes that may die of it."""
 
     def __init__(self) -> None:
         self._begun = Counter[int]()
@@ -154,14 +154,14 @@ class _Process:
     """What Ray keeps in a process: the worker, made with the first unit."""
 
     def __init__(
-        self, make: Callable[[], Worker], home: str, threads: int | None, tries: Any, most: int
+        self, make: Callable[[], _Worker], home: str, threads: int | None, attempts: Any, most: int
     ) -> None:
         self._make = make
         self._home = home
         self._threads = threads
-        self._tries = tries
+        self._attempts = attempts
         self._most = most
-        self._worker: Worker | None = None
+        self._worker: _Worker | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         result, error = None, ""
@@ -178,17 +178,17 @@ class _Process:
         return {"unit": row["unit"], "result": pickle.dumps(result), "error": error}
 
     def _begin(self, unit: int) -> None:
-        """Count, since Ray itself would try for ever."""
+        """Count the attempt, since Ray itself would retry for ever."""
         import ray
 
-        if ray.get(self._tries.begin.remote(unit)) > self._most:
+        if ray.get(self._attempts.begin.remote(unit)) > self._most:
             raise UserError(
-                f"workers died of the same work {self._most} times, for want of memory perhaps; "
+                f"workers died of the same work {self._most} times, perhaps for lack of memory; "
                 "see Ray's logs under /tmp/ray"
             )
 
-    def _start(self) -> Worker:
-        with contextlib.suppress(OSError):  # then the paths are wrong, and say so
+    def _start(self) -> _Worker:
+        with contextlib.suppress(OSError):  # then paths are wrong, and the worker says so
             os.chdir(self._home)
         if self._threads is not None:
             os.environ["OMP_NUM_THREADS"] = str(self._threads)  # read when torch is loaded
@@ -206,23 +206,23 @@ def _threads() -> int:
 
 @contextmanager
 def _connected() -> Iterator[Any]:
-    """Ray, connected and quiet; what was connected here is let go again."""
+    """Ray, connected and quiet; a connection made here is closed again."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # tries to reach a cluster, 40 s each
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # attempts to connect, 40 s each
     try:
         import ray
         import ray.data
     except ImportError as error:
         raise UserError(
-            f"--engine ray needs Ray ({error}); run: pip install 't2ipal[ray]'"
+            f"--engine ray needs Ray ({error}); run: pip install 'ray[data]'"
         ) from error
     ours = not ray.is_initialized()
     if ours:
         try:
             with _hushed():
                 ray.init(
-                    # Not what Ray would find: the last cluster may be gone, and it waits for it.
+                    # Not Ray's own choice: it waits for the last cluster, which may be gone.
                     address=None if os.environ.get("RAY_ADDRESS") else "local",
                     include_dashboard=False,
                     log_to_driver=False,
@@ -236,7 +236,7 @@ def _connected() -> Iterator[Any]:
             ) from error
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    context.max_errored_blocks = -1  # a lost unit is for the next start, the rest goes on
+    context.max_errored_blocks = -1  # a lost unit is left to the next run, the others continue
     context.max_consecutive_actor_init_deaths = 4  # a process may be killed while it starts
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     try:
@@ -248,7 +248,7 @@ def _connected() -> Iterator[Any]:
 
 @contextmanager
 def _hushed() -> Iterator[None]:
-    """Without what Ray's C++ says on standard error; its Python side raises what matters."""
+    """Without the messages of Ray's C++ on standard error; its Python side raises what matters."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

@@ -1,4 +1,4 @@
-"""One job over many processes: which of its items a process takes, by their hashes alone."""
+"""One job over many processes: a process takes its items by their hashes alone."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Shard:
         except ValueError:
             raise UserError(f"--shard must be I/N, such as 0/4, not {text!r}.") from None
         if not 0 <= index < count:
-            raise UserError(f"--shard {text}: I counts from 0 to N - 1; let arrays start at 0.")
+            raise UserError(f"--shard {text}: I counts from 0 to N - 1; number arrays from 0.")
         return cls(index, count)
 
     def takes(self, hexadecimal: str) -> bool:
-        """Whether an item with this hash (at least 8 hex digits) is of this part."""
+        """Whether an item with this hash (at least 8 hex digits) belongs to this part."""
         return int(hexadecimal[:8], 16) % self.count == self.index
 
     def __str__(self) -> str:

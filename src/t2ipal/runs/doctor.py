@@ -113,7 +113,7 @@ def _generator(config: RunConfig) -> _Finding:
         assert config.generator is not None, "with_preset names one"
         source = locate(config.generator, config.revision)
     except ImportError:
-        return _Finding("generator", "diffusers: pip install 't2ipal[generate]'", True)
+        return _Finding("generator", "diffusers: pip install diffusers accelerate", True)
     except UserError as error:
         return _Finding("generator", str(error), True)
     if source.revision is None:

@@ -9,7 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from t2ipal.clip.class_prompts import (
     class_tokens,
     class_words,
     template_captions,
-    text_encoder,
 )
 from t2ipal.clip.features import FeatureCache, image_items
 from t2ipal.clip.templates import IMAGENET_TEMPLATES
@@ -163,7 +162,7 @@ class Workbench:
             method.head,
             self.vocabulary.names,
             tokens=self._tokens(method.head.prompts.class_names),
-            text_encoder=partial(text_encoder, self.backbone),
+            text_encoder=self.backbone.encode_prompts,
             class_embeddings=self._imagenet if method.imagenet_prompts else self._ensemble,
             seed=seed,
         )

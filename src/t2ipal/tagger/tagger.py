@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.clip_settings import ClipSettings, Precision
-from t2ipal.clip.crops import cut, windows
+from t2ipal.clip.crops import crop_boxes, cut
 from t2ipal.datasets.pictures import load_image
 from t2ipal.errors import UserError, read_settings
 from t2ipal.files import atomic_path, write_text
@@ -94,7 +94,7 @@ class Tagger:
         self.thresholds = thresholds
         self.about = about or {}
         self.crops = crops
-        self._windows = windows(crops)
+        self._crops = crop_boxes(crops)
 
     def __repr__(self) -> str:
         method = self.about.get("method", "tuned")
@@ -283,7 +283,7 @@ class Tagger:
             for i, image in enumerate(batch):
                 try:
                     opened = _open(image)
-                    views = [opened, *(cut(opened, window) for window in self._windows)]
+                    views = [opened, *(cut(opened, crop) for crop in self._crops)]
                     pixels.append(torch.stack([self.backbone.preprocess(view) for view in views]))
                     readable.append(i)
                 except UserError as error:

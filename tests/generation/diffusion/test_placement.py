@@ -14,8 +14,8 @@ from t2ipal.generation.diffusion.placement import (
     LEVELS,
     WORKING_BYTES,
     Placement,
-    choose,
-    part_bytes,
+    _choose,
+    _part_bytes,
 )
 from t2ipal.generation.diffusion.settings import Settings
 from t2ipal.generation.diffusion.source import Source
@@ -43,12 +43,12 @@ def whole() -> list[bytes]:
     [(60, "whole"), (59, "parts"), (30, "parts"), (29, "layers"), (-1, "layers")],
 )
 def test_the_fastest_level_that_fits(free: int, level: str) -> None:
-    assert choose({"unet": 30, "vae": 10, "text_encoder": 20}, WORKING_BYTES + free) == level
+    assert _choose({"unet": 30, "vae": 10, "text_encoder": 20}, WORKING_BYTES + free) == level
 
 
 def test_a_pipeline_is_as_large_as_its_weights() -> None:
     pipe = tiny_diffusion.pipeline()
-    sizes = part_bytes(pipe)
+    sizes = _part_bytes(pipe)
     assert set(sizes) == {"unet", "vae", "text_encoder"}
     by_hand = sum(4 * weight.numel() for weight in pipe.unet.state_dict().values())
     assert sizes["unet"] == by_hand
@@ -63,8 +63,8 @@ def test_what_is_free_decides_and_changes_no_image(
     level: str,
 ) -> None:
     pipe = tiny_diffusion.pipeline()
-    free = int(part * sum(part_bytes(pipe).values()))
-    monkeypatch.setattr(placement, "free_bytes", lambda device: WORKING_BYTES + free)
+    free = int(part * sum(_part_bytes(pipe).values()))
+    monkeypatch.setattr(placement, "_free_bytes", lambda device: WORKING_BYTES + free)
     place = Placement.fitting(pipe, CPU)
     assert place.level == level
     assert ("GB free" in caplog.text) == (level != "whole")
@@ -74,7 +74,7 @@ def test_what_is_free_decides_and_changes_no_image(
 def test_a_single_image_that_does_not_fit_moves_the_weights_out(
     whole: list[bytes], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(placement, "free_bytes", lambda device: 2**40)
+    monkeypatch.setattr(placement, "_free_bytes", lambda device: 2**40)
     pipe = tiny_diffusion.pipeline()
     place = Placement.fitting(pipe, CPU)
     generator = painter(pipe, place)

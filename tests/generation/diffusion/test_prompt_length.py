@@ -16,7 +16,7 @@ from t2ipal.generation.diffusion.prompt_length import cut_prompts
 from t2ipal.generation.diffusion.settings import Settings
 from t2ipal.generation.diffusion.text_to_image import TextToImage
 from t2ipal.generation.generate import generate
-from t2ipal.parallel.cluster import Cluster, Outcome, Worker
+from t2ipal.parallel.cluster import Cluster, _Outcome, _Worker
 
 
 class Words:
@@ -59,12 +59,12 @@ class Here(Cluster):
     """A cluster of this very process."""
 
     def spread(
-        self, units: Sequence[Any], make: Callable[[], Worker], *, gpus: bool
-    ) -> Iterator[Outcome]:
+        self, units: Sequence[Any], make: Callable[[], _Worker], *, gpus: bool
+    ) -> Iterator[_Outcome]:
         worker = make()
         for number, unit in enumerate(units):
             result = pickle.loads(pickle.dumps(worker.do(unit)))
-            yield Outcome(number, result, "")
+            yield _Outcome(number, result, "")
 
 
 @pytest.mark.parametrize("cluster", [None, Here()], ids=["local", "cluster"])

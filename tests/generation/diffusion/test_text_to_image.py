@@ -258,7 +258,7 @@ def test_a_pipeline_that_fails_on_a_batch_draws_one_at_a_time(
     alone = [generator.generate([p], [s])[0] for p, s in zip("abc", (1, 2, 3), strict=True)]
     assert pixels(generator.generate(["a", "b", "c"], [1, 2, 3])) == pixels(alone)
     assert pixels(generator.generate(["c", "b"], [3, 2])) == pixels([alone[2], alone[1]])
-    assert caplog.text.count("drawn one at a time") == 1
+    assert caplog.text.count("generated one at a time") == 1
 
     class Broken(FakePipeline):
         def __call__(self, prompt: Any, generator: Any, **options: Any) -> Any:
@@ -303,7 +303,7 @@ def test_errors_while_drawing_are_sentences() -> None:
     for pipe.error, sentence in (
         (torch.OutOfMemoryError("CUDA out of memory"), "out of memory with a single image"),
         (ValueError("height has to be divisible by 16"), "refuses this: height has to be"),
-        (None, "does not give one image a prompt"),
+        (None, "does not give one image per prompt"),
     ):
         with pytest.raises(UserError, match=sentence):
             generator.generate(["a"], [1])

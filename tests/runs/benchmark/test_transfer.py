@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from t2ipal.clip.backbone import Backbone
-from t2ipal.clip.class_prompts import class_tokens, text_encoder
+from t2ipal.clip.class_prompts import class_tokens
 from t2ipal.errors import UserError
 from t2ipal.method.build import build_head
 from t2ipal.method.head_config import HeadConfig, PromptConfig
@@ -28,7 +27,7 @@ def test_the_same_classes_keep_their_embeddings_and_others_get_their_own(tmp_pat
         method.head,
         old.names,
         tokens=class_tokens(backbone, old),
-        text_encoder=partial(text_encoder, backbone),
+        text_encoder=backbone.encode_prompts,
     )
     with torch.no_grad():
         for parameter in tuned_head.prompts.parameters():
@@ -43,7 +42,7 @@ def test_the_same_classes_keep_their_embeddings_and_others_get_their_own(tmp_pat
         method.head,
         new.names,
         tokens=class_tokens(backbone, new),
-        text_encoder=partial(text_encoder, backbone),
+        text_encoder=backbone.encode_prompts,
     ).class_embeddings()
     assert not torch.allclose(moved.class_embeddings().global_, untuned.global_, atol=1e-3)
 

@@ -13,7 +13,7 @@ CPU, measured operation by operation in float32, three choices matter:
 
 ``BatchInvariant`` removes the three choices, and with them the dependence on the number of threads.
 It does not promise that no other is left: other processors and libraries have their own. Whoever
-relies on it compares bits first, as ``TextToImage.draw`` does.
+relies on it compares bits first, as ``TextToImage.generate`` does.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-ROWS_PER_THREAD = 16
+_ROWS_PER_THREAD = 16
 """Matrix products get at least this many rows for each thread: four times what was found needed."""
+
+
+_onednn: Callable[[], bool] = torch.backends.mkldnn.is_available
 
 
 class BatchInvariant:
@@ -75,15 +78,17 @@ def _applies(input: Tensor) -> bool:
 
 def _conv2d(layer: nn.Conv2d, input: Tensor) -> Tensor:
     padding = layer.padding
-    direct = _applies(input) and input.ndim == 4 and torch.backends.mkldnn.is_available()
+    direct = _applies(input) and input.ndim == 4 and _onednn()
     if not direct or isinstance(padding, str) or layer.padding_mode != "zeros":
-        return layer._conv_forward(input, layer.weight, layer.bias)
+        plain: Tensor = layer._conv_forward(input, layer.weight, layer.bias)
+        return plain
     image = _channels_last(input)  # [B, C, H, W]
     if layer.kernel_size == layer.stride == (1, 1) and padding == (0, 0) and layer.groups == 1:
         return _linear(image.movedim(1, -1), layer.weight.flatten(1), layer.bias).movedim(-1, 1)
-    return torch.mkldnn_convolution(
+    convolved: Tensor = torch.mkldnn_convolution(
         image, layer.weight, layer.bias, padding, layer.stride, layer.dilation, layer.groups
     )
+    return convolved
 
 
 def _channels_last(input: Tensor) -> Tensor:
@@ -98,7 +103,7 @@ def _channels_last(input: Tensor) -> Tensor:
 
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    wanted = ROWS_PER_THREAD * torch.get_num_threads()
+    wanted = _ROWS_PER_THREAD * torch.get_num_threads()
     rows = input.shape[:-1].numel()
     if not _applies(input) or rows >= wanted:
         return F.linear(input, weight, bias)

@@ -1,4 +1,4 @@
-"""Where a pipeline's weights lie while it draws: on the device, or in main memory until needed.
+"""Where a pipeline's weights lie while it runs: on the device, or in main memory until needed.
 
 Attention slicing, the older remedy, is left out: PyTorch's own attention needs no large matrix, and
 diffusers advises against both together. Where the weights lie changes no number.
@@ -24,11 +24,11 @@ LEVELS = {
 """From the fastest to the one that needs least memory of the device."""
 
 WORKING_BYTES = 2 * 2**30
-"""What is kept free for activations beside the weights: an estimate, and no promise. Where it is
-too little, memory runs out, and ``TextToImage`` halves the batch and then goes one level down."""
+"""Kept free for activations beside the weights: an estimate. If it is too small, memory runs out;
+``TextToImage`` then halves the batch and, at one image, goes one level down."""
 
 
-def choose(weights: Mapping[str, int], free: int) -> str:
+def _choose(weights: Mapping[str, int], free: int) -> str:
     """The fastest level at which the parts' weights (bytes by name) fit into ``free`` bytes."""
     room = free - WORKING_BYTES
     if sum(weights.values()) <= room:
@@ -47,11 +47,11 @@ class Placement:
 
     @classmethod
     def fitting(cls, pipe: Any, device: torch.device) -> Placement:
-        """Bring ``pipe`` from main memory to ``device``, as much of it as there is room for."""
+        """Bring ``pipe`` from main memory to ``device``, as much of it as fits."""
         placement = cls(pipe, device)
-        weights = part_bytes(pipe)
-        free = free_bytes(device)
-        level = "whole" if free is None else choose(weights, free)
+        weights = _part_bytes(pipe)
+        free = _free_bytes(device)
+        level = "whole" if free is None else _choose(weights, free)
         if level != "whole":
             log.warning(
                 "%s has %.1f GB of weights and %s %.1f GB free: %s.",
@@ -75,9 +75,9 @@ class Placement:
         self.level = level
 
     def spare(self) -> bool:
-        """Go one level down to need less of the device's memory; False where that cannot be."""
+        """Go one level down to need less of the device's memory; False if there is none."""
         levels = list(LEVELS)
-        if free_bytes(self.device) is None or self.level == levels[-1]:
+        if _free_bytes(self.device) is None or self.level == levels[-1]:
             return False
         self.put(levels[levels.index(self.level) + 1])
         return True
@@ -88,7 +88,7 @@ def networks_of(pipe: Any) -> dict[str, nn.Module]:
     return {name: part for name, part in pipe.components.items() if hasattr(part, "parameters")}
 
 
-def part_bytes(pipe: Any) -> dict[str, int]:
+def _part_bytes(pipe: Any) -> dict[str, int]:
     """Bytes of the weights of each network in a pipeline."""
     return {
         name: sum(weight.nbytes for weight in (*network.parameters(), *network.buffers()))
@@ -96,8 +96,8 @@ def part_bytes(pipe: Any) -> dict[str, int]:
     }
 
 
-def free_bytes(device: torch.device) -> int | None:
-    """Free memory of a GPU of its own; None where the device shares main memory."""
+def _free_bytes(device: torch.device) -> int | None:
+    """Free memory of a GPU that has its own; None if the device shares main memory."""
     import torch
 
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None

@@ -13,7 +13,7 @@ _TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 
 
 def padded_length(pipe: Any, parameters: Mapping[str, inspect.Parameter]) -> int | None:
-    """The tokenizer's own length, where the pipeline would pad beyond it and only lose time.
+    """The tokenizer's own length, if the pipeline would pad beyond it and only lose time.
 
     Pipelines with several tokenizers (SD3, Flux) mean the longest one, which is not the first.
     """
@@ -29,9 +29,9 @@ def padded_length(pipe: Any, parameters: Mapping[str, inspect.Parameter]) -> int
 def cut_prompts(
     pipe: Any, parameters: Mapping[str, inspect.Parameter], prompts: Iterable[str]
 ) -> tuple[list[str], int]:
-    """The prompts that no text encoder reads to the end, and the most tokens that one reads.
+    """The prompts that no text encoder reads to the end, and the most tokens that any reads.
 
-    A pipeline with several encoders (SDXL, SD3, Flux) has read a prompt that one of them reads.
+    With several encoders (SDXL, SD3, Flux) a prompt is read if one of them reads all of it.
     """
     longest = _most_tokens(parameters)
     readers = []
@@ -52,11 +52,11 @@ def cut_prompts(
 
 
 def warn_of_cut_prompts(cut: Collection[str], limit: int, of: int, spec: str) -> None:
-    """Warn, if any of so many captions is cut at the ``limit`` tokens that ``spec`` reads."""
+    """Warn that ``cut``, of ``of`` captions, exceed the ``limit`` tokens that ``spec`` reads."""
     if cut:
         log.warning(
-            "%d of %d captions have more than the %d tokens that %s reads; the rest of them is not "
-            "drawn.", len(cut), of, limit, spec,
+            "%d of %d captions have more than the %d tokens that %s reads; the rest of each is "
+            "ignored.", len(cut), of, limit, spec,
         )  # fmt: skip
 
 

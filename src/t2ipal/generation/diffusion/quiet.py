@@ -1,4 +1,4 @@
-"""Keep the libraries' own bars and repeated warnings out of the progress bar's way."""
+"""Keep the libraries' progress bars and repeated warnings off the terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_bars() -> Iterator[None]:
-    """Hush the progress bars of diffusers and transformers; downloads keep theirs."""
+    """Hide the progress bars of diffusers and transformers; downloads keep theirs."""
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
 
@@ -23,8 +23,8 @@ def quiet_bars() -> Iterator[None]:
             log.enable_progress_bar()
 
 
-# That prompts are cut is said once, with their number, before they are drawn.
-_SAID_BY_US = (
+# Cut prompts are reported once, with their number, before images are generated.
+_REPORTED_BY_US = (
     "Token indices sequence length is longer",
     "The following part of your input was truncated",
 )
@@ -38,14 +38,14 @@ class WarnedOnce(logging.Filter):
         self._first: dict[tuple[str, int], logging.LogRecord] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if str(record.msg).startswith(_SAID_BY_US):
+        if str(record.msg).startswith(_REPORTED_BY_US):
             return False
-        # several handlers ask about the same record, and all may have it
+        # several handlers filter the same record, and all may emit it
         return self._first.setdefault((record.pathname, record.lineno), record) is record
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """Listen at the handlers of diffusers and transformers."""
+        """Filter the handlers of diffusers and transformers meanwhile."""
         handlers = [
             handler
             for library in ("diffusers", "transformers")

@@ -1,7 +1,7 @@
 """Schedulers that add fresh noise in every step, and their siblings that do not.
 
-An image is then a function of its first noise alone, and few steps give less grain. The siblings
-read the same configuration.
+With a sibling an image is a function of its initial noise alone, and few steps give less grain. The
+siblings read the same configuration.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SDE = "sde-"  # prefix of the algorithms of DPM-Solver that add noise
 
 
 def without_noise(scheduler: Any) -> Any:
-    """The deterministic sibling of a diffusers scheduler; itself where it adds no noise.
+    """The deterministic sibling of a diffusers scheduler; itself if it adds no noise.
 
     A scheduler of a distilled model that must add noise (LCM, TCD) has no sibling and stays.
     """

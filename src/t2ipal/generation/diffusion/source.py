@@ -1,7 +1,9 @@
 """Where a text-to-image pipeline comes from: a folder or the Hugging Face hub, and which revision.
 
 ``locate`` answers without a network and without loading anything, so that a finished run can be
-recognised as finished; ``load_pipeline`` then loads with diffusers.
+recognised as finished; ``load_pipeline`` then loads with diffusers. A pipeline comes from someone
+else, so what it says is checked before: it may name classes of diffusers and transformers, but no
+code of its own, and its weights are safetensors.
 """
 
 from __future__ import annotations
@@ -9,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import warnings
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,21 +66,16 @@ def locate(spec: str, revision: str | None = None) -> Source:
         )
     if revision is not None:
         raise UserError(f"{spec}: a folder has no revisions; leave out the revision {revision!r}.")
-    return Source(spec, folder, folder_digest(folder))
+    return Source(spec, folder, _folder_digest(folder))
 
 
-def folder_digest(folder: Path) -> str:
+def _folder_digest(folder: Path) -> str:
     """``sha256:`` and 16 hex digits over the index and every file of the components it names.
 
     Raises:
-        UserError: the index is not a JSON object.
+        UserError: the index is not a JSON object, or names code.
     """
-    try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{folder / INDEX}: broken JSON ({error}); save it again.") from None
-    if not isinstance(index, dict):
-        raise UserError(f"{folder / INDEX}: expected a JSON object; save the pipeline again.")
+    index = _read_index(folder / INDEX)
     parts = [folder / name for name, value in index.items() if isinstance(value, list)]
     files = [path for part in parts for path in part.rglob("*") if path.is_file()]
     digest = hashlib.sha256()
@@ -99,24 +96,27 @@ def load_pipeline(source: Source, revision: str | None, dtype: torch.dtype) -> t
         from diffusers import AutoPipelineForText2Image, DiffusionPipeline
     except ImportError as error:
         raise UserError(
-            f"drawing images needs diffusers ({error}); run: pip install 't2ipal[generate]'"
+            f"generating images needs diffusers ({error}); run: pip install diffusers accelerate"
         ) from error
-    options: dict[str, Any] = {"torch_dtype": dtype}
-    if source.folder is None:
-        source = replace(source, revision=_fetch_commit(source.spec, revision))
-        options["revision"] = source.revision
-    place = str(source.folder or source.spec)
+    options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False}
     try:
-        with quiet_bars(), warnings.catch_warnings():
-            # diffusers renames the argument from 0.42 on; the old name is the one all versions take
-            warnings.filterwarnings("ignore", category=FutureWarning, message=".*torch_dtype.*")
+        with quiet_bars():
+            folder = source.folder
+            if folder is None:
+                commit = _fetch_commit(source.spec, revision)
+                source = replace(source, revision=commit)
+                folder = Path(DiffusionPipeline.download(source.spec, revision=commit, **options))
+            _refuse_code(folder)
+            options["dtype"] = dtype
             try:
-                return AutoPipelineForText2Image.from_pretrained(place, **options), source
+                return AutoPipelineForText2Image.from_pretrained(str(folder), **options), source
             except ValueError as error:
                 if "AutoPipeline can't find" not in str(error):
                     raise
-                return DiffusionPipeline.from_pretrained(place, **options), source
-    except (OSError, ValueError, ImportError, AttributeError) as error:
+                return DiffusionPipeline.from_pretrained(str(folder), **options), source
+    except UserError:
+        raise
+    except Exception as error:  # whatever diffusers and transformers make of bad files
         advice = (
             f"run: hf download {source.spec}"
             if source.folder is None
@@ -125,6 +125,72 @@ def load_pipeline(source: Source, revision: str | None, dtype: torch.dtype) -> t
         raise UserError(
             f"{source.spec}: the pipeline cannot be loaded ({_first_line(error)}); {advice}"
         ) from error
+
+
+def _read_index(path: Path) -> dict[str, Any]:
+    """The pipeline's index, which names its class and the class of each component.
+
+    Raises:
+        UserError: it is not a JSON object, or its class is not one of diffusers.
+    """
+    index = _read_json(path)
+    if not isinstance(index.get("_class_name"), str):
+        raise _code(path, "_class_name", "must be the name of a pipeline of diffusers")
+    for key in ("custom_pipeline", "_custom_pipeline", "auto_map"):
+        if key in index:
+            raise _code(path, key, "names code")
+    return index
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: broken JSON ({error}); save it again.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object; save the pipeline again.")
+    return content
+
+
+def _refuse_code(folder: Path) -> None:
+    """Refuse a pipeline that names code of its own, or whose weights are pickled.
+
+    Raises:
+        UserError: it does; file and key, or the file of weights, are named.
+    """
+    path = folder / INDEX
+    for name, value in _read_index(path).items():
+        if not isinstance(value, list) or value == [None, None]:
+            continue
+        library, kind = value if len(value) == 2 else (None, None)
+        if not isinstance(library, str) or not isinstance(kind, str):
+            continue  # a number or so of the pipeline's settings, not a component
+        part = folder / name if (folder / name).is_dir() else folder
+        known = library in ("diffusers", "transformers") or (
+            library.isidentifier() and find_spec(f"diffusers.pipelines.{library}") is not None
+        )
+        if not known or (part / f"{library}.py").exists():
+            raise _code(path, name, f"names a class of {library!r}")
+        if kind.startswith("Auto"):  # asks the component's own configuration for the class
+            for file in sorted(part.glob("*.json")):
+                if "auto_map" in _read_json(file):
+                    raise _code(file, "auto_map", "names code")
+        files = list(part.glob("*"))
+        pickled = [file for file in files if file.suffix in (".bin", ".pt", ".pth", ".ckpt")]
+        if pickled and not any(file.suffix == ".safetensors" for file in files):
+            raise UserError(
+                f"{pickled[0]}: pickled weights are not loaded, because they can run code; convert "
+                'the pipeline: python -c "from diffusers import DiffusionPipeline as P; '
+                f"P.from_pretrained({str(folder)!r})"
+                f'.save_pretrained({f"{folder}-safe"!r})"'
+            )
+
+
+def _code(path: Path, key: str, problem: str) -> UserError:
+    return UserError(
+        f"{path}: {key} {problem}, but Python that comes with a model is never run; use a pipeline "
+        "of diffusers' and transformers' own classes."
+    )
 
 
 def _cached_commit(spec: str, revision: str | None) -> str | None:
@@ -140,7 +206,9 @@ def _fetch_commit(spec: str, revision: str | None) -> str:
 
     at = f" at revision {revision}" if revision else ""
     try:
-        return Path(hf_hub_download(spec, INDEX, revision=revision)).parent.name
+        index = Path(hf_hub_download(spec, INDEX, revision=revision))
+        _read_index(index)
+        return index.parent.name
     except errors.GatedRepoError:
         reason = "asks for its licence to be accepted; do so on its page, then run: hf auth login"
     except errors.RepositoryNotFoundError:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What the batch check draws: short and long prompts, since padding may depend on the company.
+# Prompts of the batch check: short and long, since padding may depend on the rest of the batch.
 _PROBE = (
     "a dog",
     "two people ride their bicycles past a red bus, some parked cars and a row of small shops",
@@ -37,18 +37,18 @@ _PROBE_STEPS = 2
 
 @dataclass(frozen=True)
 class GeneratedImage:
-    """One image, and whether the pipeline's own safety checker flagged it."""
+    """An image, and whether the pipeline's own safety checker flagged it."""
 
     image: Image.Image
     flagged: bool
 
 
 class TextToImage:
-    """A loaded pipeline that draws prompts.
+    """A loaded pipeline that generates images of prompts.
 
     Attributes:
-        spec, revision: its origin, as they stand in the manifest (see ``source.locate``).
-        settings: how it draws.
+        spec, revision: its origin, as in the manifest (see ``source.locate``).
+        settings: how it generates.
         generated_on: the device's kind, the number format, whether images are bit-equal whatever
             the batch size, and the scheduler, for the record.
     """
@@ -58,10 +58,10 @@ class TextToImage:
     ) -> None:
         """Take over ``pipe``, which is already on its device; ``source.revision`` must be known.
 
-        ``placement`` says where its weights lie; on ``pipe.device`` where not given.
+        ``placement`` says where its weights lie; on ``pipe.device`` if omitted.
 
         Raises:
-            UserError: ``pipe`` is no text-to-image pipeline or lacks something that was asked for.
+            UserError: ``pipe`` is no text-to-image pipeline or lacks what a setting asks for.
         """
         self._pipe = pipe
         self.spec = source.spec
@@ -81,7 +81,7 @@ class TextToImage:
             self.generated_on["scheduler"] = type(pipe.scheduler).__name__
             if type(pipe.scheduler) is not type(own):
                 log.info(
-                    "%s: %s adds noise in every step; drawing with %s (--ancestral keeps it).",
+                    "%s: %s adds noise in every step; using %s instead (--ancestral keeps it).",
                     self.spec, type(own).__name__, self.generated_on["scheduler"],
                 )  # fmt: skip
         self._parameters = inspect.signature(pipe.__call__).parameters
@@ -99,7 +99,7 @@ class TextToImage:
         for name, argument in _ARGUMENTS.items():
             if getattr(settings, name) is not None and argument not in self._parameters:
                 raise UserError(
-                    f"{self.spec}: {type(pipe).__name__} has no {argument}; leave {name} out."
+                    f"{self.spec}: {type(pipe).__name__} has no {argument}; omit {name}."
                 )
 
     @classmethod
@@ -113,13 +113,8 @@ class TextToImage:
         """
         settings = settings or Settings()
         source = locate(spec, revision)
-        try:
-            import diffusers  # noqa: F401
-            import torch
-        except ImportError as error:
-            raise UserError(
-                f"drawing images needs diffusers ({error}); run: pip install 't2ipal[generate]'"
-            ) from error
+        import torch
+
         device, precision = settings.found()
         dtype = getattr(torch, PRECISIONS[precision])
         pipe, source = load_pipeline(source, revision, dtype)
@@ -131,21 +126,21 @@ class TextToImage:
             return cut_prompts(self._pipe, self._parameters, prompts)
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[GeneratedImage]:
-        """Draw one image for each prompt, from its own seed.
+        """Generate one image per prompt, from its own seed.
 
         An image depends on its prompt and seed alone. The initial noise comes from one CPU
-        generator an image, so the kind of GPU does not matter for it. What a network then computes
+        generator per image, so the kind of GPU does not matter for it. What a network then computes
         may differ in its last bits with the batch size, and a rounding to 8 bits makes that
         visible. Therefore, on a CPU always and elsewhere with ``settings.exact``:
 
         - on a CPU in float32 the layers run under ``exact.BatchInvariant``;
         - the first batch of each size is preceded by a check: two steps for four prompts, together
           and alone, must agree in every bit. Where they do not, as is to be expected on a GPU,
-          images are drawn one at a time, and a warning says so.
+          images are generated one at a time, and a warning says so.
 
-        Otherwise a batch is simply drawn, and images may differ between batch sizes by a
-        rounding here and there. In both cases the bits belong to this machine and these libraries.
-        A pipeline that fails on a batch (PRX of diffusers 0.42 does with guidance) is asked for one
+        Otherwise whole batches are generated, and images may differ between batch sizes by
+        rounding. In both cases the bits belong to this machine and these libraries.
+        A pipeline that fails on a batch (PRX of diffusers 0.42 does with guidance) generates one
         image at a time from then on; what fails there too is raised. Where memory runs out, the
         batch is halved from then on, and where a single image does not fit, weights move to main
         memory (see ``placement``), each with a warning.
@@ -155,11 +150,11 @@ class TextToImage:
         """
         if len(prompts) != len(seeds):
             raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
-        drawn: list[GeneratedImage] = []
-        while len(drawn) < len(prompts):
-            rows = slice(len(drawn), len(drawn) + (self._most or len(prompts)))
+        images: list[GeneratedImage] = []
+        while len(images) < len(prompts):
+            rows = slice(len(images), len(images) + (self._most or len(prompts)))
             try:
-                drawn += self._draw_batch(prompts[rows], seeds[rows])
+                images += self._generate_batch(prompts[rows], seeds[rows])
             except _OutOfMemory as error:
                 if error.count == 1:
                     if self._placement.spare():
@@ -177,27 +172,30 @@ class TextToImage:
                     "%s: out of memory with %d images at a time; from now on %d.",
                     self.spec, error.count, self._most,
                 )  # fmt: skip
-        return drawn
+        return images
 
-    def _draw_batch(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[GeneratedImage]:
+    def _generate_batch(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[GeneratedImage]:
         count = len(prompts)
         if count > 1 and not self._one_at_a_time:
             try:
                 if not self._exact or self._same_in_batch(count):
-                    return self._draw_together(prompts, seeds)
+                    return self._generate_together(prompts, seeds)
             except RuntimeError as error:
                 self._one_at_a_time = True
                 log.warning(
-                    "%s: %s fails on %d prompts together (%s), so images are drawn one at a time.",
+                    "%s: %s fails on %d prompts together (%s), so images are "
+                    "generated one at a time.",
                     self.spec, type(self._pipe).__name__, count, error,
                 )  # fmt: skip
         alone = (
-            self._draw_together([prompt], [seed])
+            self._generate_together([prompt], [seed])
             for prompt, seed in zip(prompts, seeds, strict=True)
         )
-        return [drawn for one in alone for drawn in one]
+        return [image for one in alone for image in one]
 
-    def _draw_together(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[GeneratedImage]:
+    def _generate_together(
+        self, prompts: Sequence[str], seeds: Sequence[int]
+    ) -> list[GeneratedImage]:
         output = self._call(prompts, seeds, output_type="pil")
         flags = getattr(output, "nsfw_content_detected", None) or [False] * len(prompts)
         return [
@@ -206,7 +204,7 @@ class TextToImage:
         ]
 
     def _same_in_batch(self, count: int) -> bool:
-        """Whether ``count`` images drawn together have the bits of images drawn alone."""
+        """Whether ``count`` images generated together have the bits of images generated alone."""
         if count not in self._batch_is_exact:
             which = [number % len(_PROBE) for number in range(count)]
             together = self._probe(which)
@@ -218,7 +216,7 @@ class TextToImage:
             if not same:
                 log.warning(
                     "On this device a batch of %d gives other last bits than single images, so "
-                    "images are drawn one at a time.",
+                    "images are generated one at a time.",
                     count,
                 )
             self._batch_is_exact[count] = same
@@ -256,13 +254,13 @@ class TextToImage:
                 raise UserError(f"{self.spec}: the pipeline refuses this: {error}") from error
         if len(getattr(output, "images", ())) != len(prompts):
             raise UserError(
-                f"{self.spec}: {type(self._pipe).__name__} does not give one image a prompt; "
+                f"{self.spec}: {type(self._pipe).__name__} does not give one image per prompt; "
                 "give a text-to-image pipeline."
             )
         return output
 
     def _arguments(self, count: int) -> dict[str, Any]:
-        """The settings under the pipeline's own names; it decides about what is not given."""
+        """The settings under the pipeline's own names; omitted ones are left to the pipeline."""
         given = {argument: getattr(self.settings, name) for name, argument in _ARGUMENTS.items()}
         given = {argument: value for argument, value in given.items() if value is not None}
         if "negative_prompt" in given:
@@ -272,7 +270,7 @@ class TextToImage:
         if "use_resolution_binning" in self._parameters:
             # sizes are meant exactly; the native size is in every table of resolutions anyway
             given["use_resolution_binning"] = False
-        # A caption is drawn as it stands: no instruction in front of it, no words taken out.
+        # A caption is used as it stands: no instruction in front of it, no words taken out.
         for name, value in (("complex_human_instruction", None), ("clean_caption", False)):
             if name in self._parameters:
                 given[name] = value

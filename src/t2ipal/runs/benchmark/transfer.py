@@ -7,12 +7,10 @@ are about the classes they were tuned on.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 
 from t2ipal.clip.backbone import Backbone
-from t2ipal.clip.class_prompts import class_tokens, text_encoder
+from t2ipal.clip.class_prompts import class_tokens
 from t2ipal.errors import UserError
 from t2ipal.method.build import build_head
 from t2ipal.method.head import T2IPALHead
@@ -45,7 +43,7 @@ def transferred(
         method.head,
         vocabulary.names,
         tokens=class_tokens(backbone, vocabulary, form=method.head.prompts.class_names),
-        text_encoder=partial(text_encoder, backbone),
+        text_encoder=backbone.encode_prompts,
     )
     assert isinstance(head.prompts, LearnedPrompts) and isinstance(other.prompts, LearnedPrompts)
     other.prompts.global_context.copy_(head.prompts.global_context)
