@@ -16,7 +16,7 @@ import pytest
 from conftest import TinyRun
 from t2ipal.cli import _VERBS, main
 from t2ipal.cli.whole import Run
-from t2ipal.datasets.pictures import find_images
+from t2ipal.files.folders import find_images
 from t2ipal.errors import options_of
 from t2ipal.generation.store import read_manifest
 from t2ipal.method.head_config import AdapterConfig, HeadConfig

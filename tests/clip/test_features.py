@@ -21,7 +21,7 @@ from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.clip.dense import ImageFeatures
 from t2ipal.clip.features import FeatureCache
-from t2ipal.datasets.pictures import load_image
+from t2ipal.files.pictures import load_image
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_file
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from t2ipal.cli.options import Verb
 from t2ipal.cli.speech import complain, say
 from t2ipal.clip.clip_settings import InputSettings
-from t2ipal.datasets.pictures import IMAGE_SUFFIXES, find_images
+from t2ipal.files.folders import find_images
+from t2ipal.files.pictures import has_picture_suffix
 from t2ipal.errors import Count, UserError, settings
 from t2ipal.runs.config import Crops, EvaluationSettings
 
@@ -96,7 +97,7 @@ class Predict(_ModelSettings, Verb):
     """images processed together"""
 
     def run(self) -> int:
-        if Path(self.model).suffix.lower() in IMAGE_SUFFIXES and not Path(self.model).is_dir():
+        if has_picture_suffix(self.model) and not Path(self.model).is_dir():
             raise UserError(
                 f"{self.model} is an image, not a model: the model comes first, as in 't2ipal "
                 f"predict {self.images[-1]} {self.model}'."
@@ -159,7 +160,7 @@ def _shown_tags(tagged: Tagged, top: int | None) -> list[int]:
 
 def _write_heatmaps(tagged: Tagged, shown: list[int], tagger: Tagger, folder: Path) -> None:
     """One overlay a shown tag: FOLDER/IMAGE-CLASS.png."""
-    from t2ipal.datasets.pictures import load_image
+    from t2ipal.files.pictures import load_image
     from t2ipal.files import atomic_path
     from t2ipal.report.overlay import heat_overlay
 

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from t2ipal.datasets.labelled_images import LabelledImages, class_lookup
-from t2ipal.datasets.pictures import IMAGE_SUFFIXES, find_images
+from t2ipal.files.folders import find_images
+from t2ipal.files.pictures import has_picture_suffix
 from t2ipal.errors import UserError, nearest
 from t2ipal.vocabulary import UNKNOWN, Vocabulary, plain
 
@@ -48,7 +49,7 @@ def read_image_folder(
     ]
     if not folders:
         return None
-    loose = (e for e in sorted(path.iterdir()) if e.suffix.lower() in IMAGE_SUFFIXES)
+    loose = (e for e in sorted(path.iterdir()) if has_picture_suffix(e.name))
     for entry in filter(Path.is_file, loose):
         raise UserError(
             f"{entry}: lies in no class's folder; move it into one, or name a folder without "

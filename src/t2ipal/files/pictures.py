@@ -98,14 +98,18 @@ def to_rgb(image: Image.Image, name: str = "an image") -> Image.Image:
     return _eight_bit(_upright(image, name))
 
 
+def has_picture_suffix(name: str) -> bool:
+    """Whether a file of this name is a picture that can be read here, as far as a name tells."""
+    suffix = Path(name).suffix.lower()
+    return suffix in _suffixes() or (suffix in _HEIF_SUFFIXES and _register_heif())
+
+
 def is_picture(path: Path) -> bool:
     """Whether a file should be read as a picture: by its suffix, or else by its first bytes."""
     suffix = path.suffix.lower()
-    if suffix in _suffixes():
+    if has_picture_suffix(path.name):
         return True
-    if suffix in _HEIF_SUFFIXES:
-        return _register_heif()
-    if suffix in _RAW_SUFFIXES or suffix in _OTHER_SUFFIXES:
+    if suffix in _HEIF_SUFFIXES or suffix in _RAW_SUFFIXES or suffix in _OTHER_SUFFIXES:
         return False
     return _looks_like_picture(path)
 

@@ -18,7 +18,8 @@ from typing import Any
 
 from PIL import Image
 
-from t2ipal.datasets.pictures import IMAGE_SUFFIXES, find_images, load_image
+from t2ipal.files.folders import find_images
+from t2ipal.files.pictures import has_picture_suffix, load_image
 from t2ipal.errors import UserError
 from t2ipal.files import read_jsonl
 
@@ -135,9 +136,9 @@ def _tar_samples(path: Path) -> Iterator[Sample]:
 
 def _sample(path: Path, key: str, parts: dict[str, bytes]) -> Sample:
     where = f"{path}: {key}"
-    image = next((data for suffix, data in parts.items() if suffix in IMAGE_SUFFIXES), None)
+    image = next((data for suffix, data in parts.items() if has_picture_suffix("x" + suffix)), None)
     if image is None:
-        raise UserError(f"{where}: has no image ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+        raise UserError(f"{where}: has no image, only {', '.join(sorted(parts))}.")
     try:
         if ".txt" in parts:
             return Sample(key, parts[".txt"].decode().strip(), where, image)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from t2ipal.datasets.pictures import load_image
+from t2ipal.files.pictures import load_image
 from t2ipal.generation.duplicates import near_duplicates
 from t2ipal.generation.store import ImageRow, ImageStore
 from t2ipal.report.contact import write_contact_sheet

@@ -14,7 +14,7 @@ from PIL import Image
 
 from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.datasets.labelled_images import LabelledImages
-from t2ipal.datasets.pictures import load_image
+from t2ipal.files.pictures import load_image
 from t2ipal.generation.store import ImageRow
 from t2ipal.generation.summary import GenerateSummary
 from t2ipal.report.contact import write_contact_sheet
