@@ -12,7 +12,7 @@ from t2ipal.method.build import build_head
 from t2ipal.method.head import T2IPALHead
 from t2ipal.method.head_config import HeadConfig
 from t2ipal.method.items import ItemSet
-from t2ipal.method.prompts import ClassTokens, PromptLayout
+from t2ipal.method.prompts import ClassTokens, _PromptLayout
 
 WIDTH, TEXT_WIDTH, CLASSES = 32, 16, 6
 NAMES = ("ant", "bee", "cat", "dog", "elk", "fox")
@@ -104,7 +104,7 @@ def make_world(seed: int = 0) -> World:
         init=torch.randn(2, TEXT_WIDTH, generator=made),
     )
     tower = ToyTextTower(seed)
-    layout = PromptLayout.of(tokens, 4, "end")
+    layout = _PromptLayout.of(tokens, 4, "end")
     with torch.no_grad():
         hidden, told = (
             F.normalize(tower(layout.fill(context), layout.eos), dim=-1)

@@ -37,7 +37,8 @@ import torch
 from diffusers import DiffusionPipeline, SanaTransformer2DModel
 from PIL import Image
 
-from t2ipal.captions.labelled import LabelledCaption, write_labelled
+from t2ipal.captions.labelled import LabelledCaption
+from t2ipal.files import write_jsonl
 from t2ipal.generation.diffusion.quiet import quiet_bars
 from t2ipal.generation.diffusion.settings import Settings
 from t2ipal.generation.diffusion.source import locate
@@ -148,7 +149,7 @@ def resume(count: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         out, file = Path(folder) / "generated", Path(folder) / "captions.jsonl"
         rows = captions(count)
-        write_labelled(file, rows)
+        write_jsonl(file, rows)
         generate(rows, Stamp(), out, batch_size=64, progress=False)
         command = [sys.executable, "-m", "t2ipal.cli", "generate", "--captions", str(file)]
         command += ["--generator", "miniature", "--out", str(out)]

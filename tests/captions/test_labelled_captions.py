@@ -12,10 +12,10 @@ from t2ipal.captions.labelled import (
     LabelSummary,
     label_captions,
     read_labelled,
-    write_labelled,
 )
 from t2ipal.captions.sources import Caption
 from t2ipal.errors import UserError
+from t2ipal.files import write_jsonl
 from t2ipal.vocabulary import Vocabulary
 
 TEXTS = [
@@ -65,7 +65,7 @@ def test_wrong_calls() -> None:
 def test_file_holds_exactly_the_five_keys_and_reads_back(tmp_path: Path) -> None:
     path = tmp_path / "out" / "captions.jsonl"
     rows = label_captions([*TEXTS, "Ein Hund \u2014 \u72d7"], "voc2007")
-    write_labelled(path, rows)
+    write_jsonl(path, rows)
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert list(lines[0]) == ["id", "caption", "labels", "unknown", "matches"]
     assert lines[0] == {
@@ -77,7 +77,7 @@ def test_file_holds_exactly_the_five_keys_and_reads_back(tmp_path: Path) -> None
     }
     assert read_labelled(path) == rows
     again = tmp_path / "again.jsonl"
-    write_labelled(again, read_labelled(path))
+    write_jsonl(again, read_labelled(path))
     assert again.read_bytes() == path.read_bytes()
 
 

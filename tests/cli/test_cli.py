@@ -16,8 +16,8 @@ import pytest
 from conftest import TinyRun
 from t2ipal.cli import _VERBS, main
 from t2ipal.cli.whole import Run
-from t2ipal.files.folders import find_images
 from t2ipal.errors import options_of
+from t2ipal.files.folders import find_images
 from t2ipal.generation.store import read_manifest
 from t2ipal.method.head_config import AdapterConfig, HeadConfig
 from t2ipal.runs.config import RunConfig

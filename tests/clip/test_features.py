@@ -21,9 +21,9 @@ from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.clip.dense import ImageFeatures
 from t2ipal.clip.features import FeatureCache
-from t2ipal.files.pictures import load_image
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_file
+from t2ipal.files.pictures import load_image
 
 TEXTS = ["a dog", "a person riding a bicycle down the street.", "two cats", "a dog"]
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t2ipal.errors import UserError
-from t2ipal.files.tables import looks_like_table, read_json, read_table, read_text, text_lines
+from t2ipal.files.tables import _read_text, looks_like_table, read_json, read_table, text_lines
 
 CAPTIONS = ["a dog", "ein Hündchen", "", "«la» fenêtre", "the end"]
 
@@ -33,23 +33,23 @@ def test_windows_1252_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     path = tmp_path / "old.txt"
     path.write_bytes("caf\u00e9".encode("cp1252"))
     with caplog.at_level(logging.WARNING):
-        assert read_text(path) == "caf\u00e9"
+        assert _read_text(path) == "caf\u00e9"
     assert "old.txt: not UTF-8 text; read as Windows-1252" in caplog.text
 
 
 def test_every_byte_is_read_in_some_way(tmp_path: Path) -> None:
     path = tmp_path / "odd.txt"
     path.write_bytes(bytes(set(range(1, 256)) - {10, 13}))
-    assert len(read_text(path)) == 253
+    assert len(_read_text(path)) == 253
 
 
 def test_gzip(tmp_path: Path) -> None:
     path = tmp_path / "captions.txt.gz"
     path.write_bytes(gzip.compress("a dog\na cat\n".encode("utf-16")))
-    assert read_text(path) == "a dog\na cat"
+    assert _read_text(path) == "a dog\na cat"
     path.write_bytes(b"no gzip")
     with pytest.raises(UserError, match=r"captions.txt.gz: cannot be read"):
-        read_text(path)
+        _read_text(path)
 
 
 def test_other_line_breaks_of_unicode_end_no_line(tmp_path: Path) -> None:
@@ -62,11 +62,11 @@ def test_what_is_no_text(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\x01\x02\x03\x04")
     with pytest.raises(UserError, match=r"a.txt"):
-        read_text(path)
+        _read_text(path)
     with pytest.raises(UserError, match="cannot be read"):
-        read_text(tmp_path / "absent")
+        _read_text(tmp_path / "absent")
     with pytest.raises(UserError, match="cannot be read"):
-        read_text(tmp_path)
+        _read_text(tmp_path)
 
 
 cells = st.lists(

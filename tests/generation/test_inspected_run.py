@@ -16,7 +16,7 @@ from t2ipal.files import read_jsonl
 from t2ipal.generation.generate import generate
 from t2ipal.generation.screening import Finding
 from t2ipal.generation.store import read_manifest
-from t2ipal.generation.summary import ClassCount
+from t2ipal.generation.summary import _ClassCount
 
 Tree = Callable[[Path], dict[str, bytes]]
 
@@ -71,8 +71,8 @@ def test_unseen_images_are_retried_and_kept_to_be_looked_at(
     assert summary.rejected == {"unseen": rejected} and rejected > 2
     added = sum(bool(row.added) for row in rows)
     assert summary.classes == {
-        "cat": ClassCount(0, 0, added, 0, 0),
-        "dog": ClassCount(10, 0, 0, rejected, 0),
+        "cat": _ClassCount(0, 0, added, 0, 0),
+        "dog": _ClassCount(10, 0, 0, rejected, 0),
     }
     assert "rejected and retried with the next seed" in "\n".join(summary.lines())
     assert "found unasked" in "\n".join(summary.lines())

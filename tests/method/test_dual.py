@@ -11,13 +11,13 @@ import torch
 from torch.nn import functional as F
 
 from t2ipal.errors import UserError
-from t2ipal.method.checkpoint import load_tuned, restore_head, tuned_state
+from t2ipal.method.checkpoint import _load_tuned, restore_head, tuned_state
 from t2ipal.method.dual import DualHead
 from t2ipal.method.head_config import AdapterConfig, HeadConfig, PromptConfig, TrainConfig
 from t2ipal.method.items import ItemSet
 from t2ipal.method.losses import _asymmetric
 from t2ipal.method.methods import method_config
-from t2ipal.method.prompts import PromptLayout
+from t2ipal.method.prompts import _PromptLayout
 from t2ipal.method.training import fit
 from t2ipal.metrics.ranking import average_precision
 from tiny_head import CLASSES, NAMES, make_world
@@ -46,7 +46,7 @@ def test_probability_equals_its_formulas(items: ItemSet) -> None:
     """One item, class and region at a time: softmax of the positive prompt over the regions at 20,
     both pooled with it, times 100, softmax of the two."""
     head = apart()
-    layout = PromptLayout.of(WORLD.tokens, 16, "end")
+    layout = _PromptLayout.of(WORLD.tokens, 16, "end")
     negative = WORLD.tower(layout.fill(head.prompts.global_context), layout.eos)
     positive = WORLD.tower(layout.fill(head.prompts.local_context), layout.eos)
     scores = head.scores(items.global_, items.local, items.mask, items.kind)
@@ -128,7 +128,7 @@ def test_saved_and_loaded_it_scores_the_same_under_its_own_names() -> None:
     restored = restore_head(DUAL.head, NAMES, state)
     assert isinstance(restored, DualHead)
     assert torch.equal(restored.score_items(TEST), head.score_items(TEST))
-    again = load_tuned(WORLD.head(DUAL.head), state).thaw()
+    again = _load_tuned(WORLD.head(DUAL.head), state).thaw()
     assert torch.allclose(again.score_items(TEST), head.score_items(TEST), atol=1e-4)
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from t2ipal.errors import UserError
 from t2ipal.method.build import build_head
-from t2ipal.method.checkpoint import load_tuned, restore_head, tuned_state
+from t2ipal.method.checkpoint import _load_tuned, restore_head, tuned_state
 from t2ipal.method.head import T2IPALHead
 from t2ipal.method.head_config import (
     AdapterConfig,
@@ -20,7 +20,7 @@ from t2ipal.method.head_config import (
     PrototypeConfig,
 )
 from t2ipal.method.methods import METHOD_NAMES, method_config
-from t2ipal.method.prompts import PromptLayout
+from t2ipal.method.prompts import _PromptLayout
 from tiny_head import CLASSES, NAMES, WIDTH, make_world, unit
 
 WORLD = make_world()
@@ -59,7 +59,7 @@ def test_tai_dpt_equals_its_formulas() -> None:
     head = WORLD.head(method_config("tai-dpt").head)
     for context in (head.prompts.global_context, head.prompts.local_context):
         context.normal_(generator=torch.Generator().manual_seed(len(context)))
-    layout = PromptLayout.of(WORLD.tokens, 16, "end")
+    layout = _PromptLayout.of(WORLD.tokens, 16, "end")
     text_global = WORLD.tower(layout.fill(head.prompts.global_context), layout.eos)
     text_local = WORLD.tower(layout.fill(head.prompts.local_context), layout.eos)
     for items, sharpness in ((IMAGES, 40), (CAPTIONS, 50)):
@@ -135,7 +135,7 @@ def test_a_saved_head_scores_the_same_bytes_without_its_tower(kind: str) -> None
     restored = restore_head(KINDS[kind], NAMES, safetensors.torch.load(saved))
     assert torch.equal(restored.score_items(IMAGES), expected)
     assert safetensors.torch.save(tuned_state(restored)) == saved
-    loaded = load_tuned(WORLD.head(KINDS[kind], seed=5), safetensors.torch.load(saved))
+    loaded = _load_tuned(WORLD.head(KINDS[kind], seed=5), safetensors.torch.load(saved))
     assert torch.equal(loaded.score_items(IMAGES), expected)
     assert torch.allclose(loaded.thaw().score_items(IMAGES), expected, atol=1e-5)
 
@@ -179,7 +179,7 @@ def test_loading_is_strict_and_changes_nothing_when_it_fails() -> None:
     }
     for message, tensors in broken.items():
         with pytest.raises(UserError, match=message):
-            load_tuned(head, tensors)
+            _load_tuned(head, tensors)
     assert torch.equal(head.score_items(IMAGES), before)
     with pytest.raises(UserError, match="has shape"):
         restore_head(SMALL, NAMES[:5], state)

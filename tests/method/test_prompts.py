@@ -9,7 +9,7 @@ from torch import Tensor
 
 from t2ipal.errors import UserError
 from t2ipal.method.head_config import PromptConfig
-from t2ipal.method.prompts import ClassTokens, LearnedPrompts, PromptLayout, _start_context
+from t2ipal.method.prompts import ClassTokens, LearnedPrompts, _PromptLayout, _start_context
 from tiny_head import NAMES, TEXT_WIDTH, WIDTH, make_world
 
 WORLD = make_world()
@@ -26,7 +26,7 @@ def test_layout(position: str, expected: str) -> None:
     tokens = ClassTokens(
         code["S"], [torch.stack([word] * 3 + [stop]), torch.stack([word, stop])], code["E"]
     )
-    layout = PromptLayout.of(tokens, 4, position)
+    layout = _PromptLayout.of(tokens, 4, position)
     filled = layout.fill(torch.stack([code[digit] for digit in "1234"]))
     read = ["".join(chr(int(x)) for x in row.flatten()).rstrip("\0") for row in filled]
     assert read == [expected, expected.replace("www", "w")]
@@ -34,7 +34,7 @@ def test_layout(position: str, expected: str) -> None:
 
 
 def test_contexts_per_class_go_to_their_class() -> None:
-    layout = PromptLayout.of(WORLD.tokens, 3, "end")
+    layout = _PromptLayout.of(WORLD.tokens, 3, "end")
     context = torch.arange(len(NAMES)).float()[:, None, None].expand(-1, 3, TEXT_WIDTH)
     filled = layout.fill(context)
     for index in range(len(NAMES)):
@@ -99,7 +99,7 @@ def test_both_contexts_take_one_pass_and_equal_two() -> None:
     prompts = LearnedPrompts.start(config, WORLD.tokens, tower, seed=1)
     found = prompts()
     assert passes == [((2, len(NAMES)), 5)]
-    layout = PromptLayout.of(WORLD.tokens, 4, "end")
+    layout = _PromptLayout.of(WORLD.tokens, 4, "end")
     for context, embeddings in (
         (prompts.global_context, found.global_),
         (prompts.local_context, found.local),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from t2ipal.errors import UserError
-from t2ipal.method.checkpoint import load_tuned, restore_head, tuned_state
+from t2ipal.method.checkpoint import _load_tuned, restore_head, tuned_state
 from t2ipal.method.head import T2IPALHead
 from t2ipal.method.head_config import (
     AdapterConfig,
@@ -194,7 +194,7 @@ def test_last_epoch_average_and_sparse_judging() -> None:
 
 def test_training_goes_on_from_a_loaded_state() -> None:
     head, _ = trained()
-    again = load_tuned(WORLD.head(HEAD), tuned_state(head))
+    again = _load_tuned(WORLD.head(HEAD), tuned_state(head))
     result = fit(again, TRAIN, VALID, QUICK)
     assert result.history[0].valid_map == pytest.approx(mean_ap(head, VALID))
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFont
 
-from t2ipal.report.contact import _fit, _wrap, contact_sheet, write_contact_sheet
+from t2ipal.report.contact import _contact_sheet, _fit, _wrap, write_contact_sheet
 
 relaxed = settings(deadline=None, max_examples=50)  # a busy machine is no failure
 
@@ -37,7 +37,7 @@ def test_a_long_text_ends_in_an_ellipsis_and_a_long_word_is_cut():
 
 
 def test_images_stand_in_rows_in_their_order():
-    sheet = contact_sheet(ITEMS, columns=3, cell=48)
+    sheet = _contact_sheet(ITEMS, columns=3, cell=48)
     assert sheet.width == 2 * 24 + 3 * 48 + 2 * 16
     order = []
     for y in range(0, sheet.height, 8):
@@ -49,9 +49,9 @@ def test_images_stand_in_rows_in_their_order():
 
 
 def test_few_images_make_a_narrow_sheet_and_a_title_makes_room():
-    narrow = contact_sheet(ITEMS[:2], columns=6, cell=48)
+    narrow = _contact_sheet(ITEMS[:2], columns=6, cell=48)
     assert narrow.width == 2 * 24 + 2 * 48 + 16
-    assert contact_sheet(ITEMS[:2], cell=48, title="Generated images").height > narrow.height
+    assert _contact_sheet(ITEMS[:2], cell=48, title="Generated images").height > narrow.height
 
 
 def test_fit_keeps_the_shape():
@@ -70,6 +70,6 @@ def test_the_file_is_a_png_and_the_same_each_time(tmp_path):
 
 def test_nothing_to_show_is_refused():
     with pytest.raises(ValueError, match="at least one image"):
-        contact_sheet([])
+        _contact_sheet([])
     with pytest.raises(ValueError, match="at least 1 and 32"):
-        contact_sheet(ITEMS, columns=0)
+        _contact_sheet(ITEMS, columns=0)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from t2ipal.metrics.evaluation import evaluate
-from t2ipal.metrics.gap import ModalityGap, PairGap
+from t2ipal.metrics.gap import ModalityGap, _PairGap
 from t2ipal.report.content import (
     CaptionCard,
     ClassCount,
@@ -23,7 +23,7 @@ from t2ipal.report.content import (
     mean,
     spread,
 )
-from t2ipal.report.page import _inlined, _percent, _signed, build_report, render
+from t2ipal.report.page import _inlined, _percent, _render, _signed, build_report
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 NASTY = "<script>alert('x')</script> \"dog\" & cat"
@@ -110,7 +110,7 @@ def content() -> ReportContent:
                 unknown=("train",),
             ),
         ),
-        gap=ModalityGap((PairGap("captions", "real", 0.98765, 0.999, 50),)),
+        gap=ModalityGap((_PairGap("captions", "real", 0.98765, 0.999, 50),)),
         warnings=(f"No caption names {NASTY}.",),
         settings=(("train.epochs", "7", "20"), ("captions", NASTY, "")),
         config="config.yaml",
@@ -119,7 +119,7 @@ def content() -> ReportContent:
 
 
 def test_the_page_is_well_formed_and_says_everything(content):
-    page = Page(render(content))
+    page = Page(_render(content))
     for words in (
         "One sentence.",
         "76.9",
@@ -146,7 +146,7 @@ def test_the_page_is_well_formed_and_says_everything(content):
 
 
 def test_what_is_typed_is_escaped_and_nothing_runs(content):
-    source = render(content)
+    source = _render(content)
     page = Page(source)
     assert "<script" not in source
     assert page.text.count("<script>alert('x')</script>") >= 9  # shown as text
@@ -155,7 +155,7 @@ def test_what_is_typed_is_escaped_and_nothing_runs(content):
 
 
 def test_nothing_comes_from_outside(content):
-    source = render(content)
+    source = _render(content)
     page = Page(source)
     for _, attributes in page.tags:
         for name in ("src", "srcset", "data", "poster", "action"):
@@ -169,7 +169,7 @@ def test_nothing_comes_from_outside(content):
 
 
 def test_every_image_is_inlined_has_words_and_opens(content):
-    images = Page(render(content)).all("img")
+    images = Page(_render(content)).all("img")
     assert len(images) == 2 + 1 + 2  # generated images, scene, overlays
     for attributes in images:
         assert attributes["alt"]
@@ -179,7 +179,7 @@ def test_every_image_is_inlined_has_words_and_opens(content):
 
 
 def test_tags_are_marked_right_wrong_or_missed(content):
-    source = render(content)
+    source = _render(content)
     assert '<span class="chip hit" title="right">dog 0.91</span>' in source
     assert '<span class="chip wrong" title="wrong">cat 0.62</span>' in source
     assert '<span class="chip unknown" title="truth unknown">train 0.50</span>' in source
@@ -188,7 +188,7 @@ def test_tags_are_marked_right_wrong_or_missed(content):
 
 
 def test_classes_are_ordered_by_ap_and_the_undefined_comes_last(content):
-    source = render(content)
+    source = _render(content)
     chart = source[source.index("<h2>Average precision per class") :]
     places = [chart.index(f'<span class="key">{name}') for name in ("cat", "dog", "&lt;script")]
     assert places == sorted(places)
@@ -196,7 +196,7 @@ def test_classes_are_ordered_by_ap_and_the_undefined_comes_last(content):
 
 
 def test_bars_are_as_long_as_their_figures(content):
-    page = Page(render(content))
+    page = Page(_render(content))
     widths = [rect["width"] for rect in page.all("rect") if rect.get("class") == "fill"]
     assert widths[:4] == ["50.00%", "77.00%", "74.00%", "89.00%"]
     dots = [circle["cx"] for circle in page.all("circle") if "%" in circle["cx"]]
@@ -204,19 +204,19 @@ def test_bars_are_as_long_as_their_figures(content):
 
 
 def test_the_difference_is_against_the_focus(content):
-    text = Page(render(content)).text
+    text = Page(_render(content)).text
     assert "against t2i-pal" in text
     assert "\N{MINUS SIGN}27.0" in text and "+12.0" in text
 
 
 def test_an_empty_report_is_a_page_without_sections():
-    page = Page(render(ReportContent("Nothing yet", "", ("dog",))))
+    page = Page(_render(ReportContent("Nothing yet", "", ("dog",))))
     assert not page.all("section") and not page.all("aside") and not page.all("nav")
     assert "Nothing yet" in page.text
 
 
 def test_a_report_without_test_images_still_shows_the_thresholds():
-    source = render(ReportContent("Own", "", ("dog", "cat"), thresholds=(0.25, 0.5)))
+    source = _render(ReportContent("Own", "", ("dog", "cat"), thresholds=(0.25, 0.5)))
     page = Page(source)
     assert "Threshold per class" in page.text and "Average precision" not in page.text
     widths = [rect["width"] for rect in page.all("rect") if rect.get("class") == "fill"]
@@ -225,7 +225,7 @@ def test_a_report_without_test_images_still_shows_the_thresholds():
 
 
 def test_thresholds_stand_beside_the_class_that_they_are_of(content):
-    chart = Page(render(content)).text
+    chart = Page(_render(content)).text
     assert "cat 84.0 ≥ 0.42" in chart and "dog 70.0 ≥ 0.31" in chart
     assert f"{NASTY} \N{EN DASH} ≥ 0.53" in chart
 
@@ -236,7 +236,7 @@ def test_a_series_keeps_its_colour_where_another_is_undefined():
         MethodResult("tai-dpt", (0.5,), class_ap=(0.25,)),
         MethodResult("t2i-pal", (0.5,), class_ap=(0.5,)),
     ]
-    page = Page(render(ReportContent("t", "", ("dog",), methods=tuple(methods))))
+    page = Page(_render(ReportContent("t", "", ("dog",), methods=tuple(methods))))
     dots = [circle["class"] for circle in page.all("circle") if "%" in circle["cx"]]
     assert dots == ["s2"]
 
@@ -253,7 +253,7 @@ def test_photos_are_scaled_down_and_light():
     random = np.random.default_rng(0)
     noise = Image.fromarray(random.integers(0, 255, (900, 1200, 3), dtype=np.uint8))
     content = ReportContent("t", "", ("dog",), captions=(CaptionCard("noise", (), (noise,)),))
-    (tag,) = Page(render(content)).all("img")
+    (tag,) = Page(_render(content)).all("img")
     assert (tag["width"], tag["height"]) == ("256", "192") and len(tag["src"]) < 120_000
     assert noise.size == (1200, 900)  # the caller's image is left alone
     small = Image.fromarray(random.integers(0, 255, (20, 20, 3), dtype=np.uint8))
@@ -266,7 +266,7 @@ def test_figures_are_formatted():
     assert _signed(0.0341) == "+3.4" and _signed(-0.007) == "\N{MINUS SIGN}0.7"
     assert _signed(-0.00001) == "0.0" and _signed(math.nan) == "\N{EN DASH}"
     methods = (MethodResult("one", (0.5,)), MethodResult("three", (0.49, 0.50, 0.51)))
-    source = render(ReportContent("t", "", ("dog",), methods=methods))
+    source = _render(ReportContent("t", "", ("dog",), methods=methods))
     assert '<td class="figure" title="by seed: 50.0"><b>50.0</b></td>' in source
     assert 'title="by seed: 49.0, 50.0, 51.0"><b>50.0</b> <span class="spread">± 1.0<' in source
     assert math.isnan(mean(())) and math.isnan(spread((0.3,)))

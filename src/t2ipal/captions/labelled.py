@@ -12,7 +12,7 @@ from annotated_types import MinLen
 from t2ipal.captions.nouns.noun_filter import NounFilter
 from t2ipal.captions.sources import Caption
 from t2ipal.errors import UserError
-from t2ipal.files import NO_OTHER_KEYS, read_rows, write_jsonl
+from t2ipal.files import NO_OTHER_KEYS, read_rows
 from t2ipal.vocabulary import Vocabulary
 
 _EXAMPLES = 5
@@ -85,13 +85,8 @@ def label_captions(
     return rows
 
 
-def write_labelled(path: str | Path, rows: Iterable[LabelledCaption]) -> None:
-    """Write one JSON object per caption, whole or not at all."""
-    write_jsonl(path, rows)
-
-
 def read_labelled(path: str | Path) -> list[LabelledCaption]:
-    """Read what :func:`write_labelled` wrote.
+    """Read labelled captions, one JSON object per line.
 
     Raises:
         UserError: the file cannot be read, is empty, or a line breaks the format (with the line).

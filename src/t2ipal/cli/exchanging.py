@@ -32,13 +32,14 @@ class Import(ClassSettings, Verb):
     """folder for images/, images.jsonl and captions.jsonl"""
 
     def run(self) -> int:
-        from t2ipal.captions.labelled import LabelSummary, write_labelled
+        from t2ipal.captions.labelled import LabelSummary
+        from t2ipal.files import write_jsonl
         from t2ipal.generation.exchange import import_images
         from t2ipal.vocabulary import Vocabulary
 
         vocabulary = Vocabulary.load(self.classes)
         captions, rows = import_images(self.source, vocabulary, self.out)
-        write_labelled(self.out / "captions.jsonl", captions)
+        write_jsonl(self.out / "captions.jsonl", captions)
         for line in LabelSummary.of(captions, vocabulary).lines():
             say(line)
         say(f"{len(rows)} images are in {self.out / 'images.jsonl'}")

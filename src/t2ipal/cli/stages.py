@@ -35,14 +35,15 @@ class Label(CaptionSettings, Verb):
     """JSONL file to write: id, caption, labels, unknown, matches"""
 
     def run(self) -> int:
-        from t2ipal.captions.labelled import LabelSummary, write_labelled
+        from t2ipal.captions.labelled import LabelSummary
+        from t2ipal.files import write_jsonl
         from t2ipal.runs.labelling import labelled_captions
         from t2ipal.vocabulary import Vocabulary
 
         self.require()
         vocabulary = Vocabulary.load(self.classes)
         rows = labelled_captions(self, vocabulary)
-        write_labelled(self.out, rows)
+        write_jsonl(self.out, rows)
         for line in LabelSummary.of(rows, vocabulary).lines():
             say(line)
         say(f"wrote {self.out}")

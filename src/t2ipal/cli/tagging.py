@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from t2ipal.cli.options import Verb
 from t2ipal.cli.speech import complain, say
 from t2ipal.clip.clip_settings import InputSettings
+from t2ipal.errors import Count, UserError, settings
 from t2ipal.files.folders import find_images
 from t2ipal.files.pictures import has_picture_suffix
-from t2ipal.errors import Count, UserError, settings
 from t2ipal.runs.config import Crops, EvaluationSettings
 
 if TYPE_CHECKING:
@@ -160,8 +160,8 @@ def _shown_tags(tagged: Tagged, top: int | None) -> list[int]:
 
 def _write_heatmaps(tagged: Tagged, shown: list[int], tagger: Tagger, folder: Path) -> None:
     """One overlay a shown tag: FOLDER/IMAGE-CLASS.png."""
-    from t2ipal.files.pictures import load_image
     from t2ipal.files import atomic_path
+    from t2ipal.files.pictures import load_image
     from t2ipal.report.overlay import heat_overlay
 
     assert tagged.image is not None, "predict streams files"

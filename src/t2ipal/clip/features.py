@@ -32,9 +32,9 @@ from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.crops import Crop, crop_boxes, cut
 from t2ipal.clip.shards import Features, Item, ShardFolder
 from t2ipal.datasets.labelled_images import Labels
-from t2ipal.files.pictures import load_image
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_file, sha256_text
+from t2ipal.files.pictures import load_image
 from t2ipal.method.items import ItemSet
 
 logger = logging.getLogger(__name__)

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from t2ipal.datasets.labelled_images import LabelledImages, class_lookup
+from t2ipal.errors import UserError, nearest
 from t2ipal.files.folders import find_images
 from t2ipal.files.pictures import has_picture_suffix
-from t2ipal.errors import UserError, nearest
 from t2ipal.vocabulary import UNKNOWN, Vocabulary, plain
 
 OTHERS = {"absent": 0, "unknown": UNKNOWN}

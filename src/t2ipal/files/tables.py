@@ -48,7 +48,7 @@ def text_lines(path: str | Path) -> Iterator[tuple[int, str]]:
             raise UserError(f"{path}:{number + 1}: cannot be read ({error}).") from None
 
 
-def read_text(path: str | Path) -> str:
+def _read_text(path: str | Path) -> str:
     """The whole of a text file, as :func:`text_lines` reads it, its lines ended by LF.
 
     Raises:
@@ -154,7 +154,7 @@ def read_table(path: str | Path, delimiter: str | None = None, *, header: bool =
         raise UserError(f"{path}: the file is empty; write a header and rows.")
     if lines[first].lower().startswith("sep=") and len(lines[first].strip()) == 5:
         delimiter, first = lines[first].strip()[4], first + 1  # what Excel writes
-    mark = delimiter or header_delimiter(lines[first])
+    mark = delimiter or _header_delimiter(lines[first])
     quoted = mark != "\t" or _plainly_quoted(lines[first:])
     rows = _split(path, lines[first:], mark, quoted, first + 1)
     columns: tuple[str, ...] = ()
@@ -176,7 +176,7 @@ def read_table(path: str | Path, delimiter: str | None = None, *, header: bool =
     return Table(path, columns, found)
 
 
-def header_delimiter(header: str) -> str:
+def _header_delimiter(header: str) -> str:
     """The separator that splits a header into most columns; the comma if none does."""
     return max(DELIMITERS, key=lambda mark: len(next(csv.reader([header], delimiter=mark))))
 
@@ -255,7 +255,7 @@ def read_json(path: str | Path) -> Any:
     Raises:
         UserError: broken JSON, or nested too deeply; the line is named.
     """
-    text = read_text(path)
+    text = _read_text(path)
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

@@ -18,10 +18,10 @@ from typing import Any
 
 from PIL import Image
 
-from t2ipal.files.folders import find_images
-from t2ipal.files.pictures import has_picture_suffix, load_image
 from t2ipal.errors import UserError
 from t2ipal.files import read_jsonl
+from t2ipal.files.folders import find_images
+from t2ipal.files.pictures import has_picture_suffix, load_image
 
 CAPTION_KEYS = ("text", "caption")
 HUB = "hf:"

@@ -14,7 +14,7 @@ from t2ipal.generation.store import ImageRow
 
 
 @dataclass(frozen=True)
-class ClassCount:
+class _ClassCount:
     """The images of one class.
 
     Attributes:
@@ -64,7 +64,7 @@ class GenerateSummary:
     seconds: float
     near: int
     inspected: bool
-    classes: dict[str, ClassCount]
+    classes: dict[str, _ClassCount]
 
     @classmethod
     def of(cls, rows: Sequence[ImageRow], **known: Any) -> GenerateSummary:
@@ -90,7 +90,7 @@ class GenerateSummary:
             rejected=dict(sorted(reasons.items())),
             near=len(pairs),
             classes={
-                name: ClassCount(*(counter[name] for counter in counters))
+                name: _ClassCount(*(counter[name] for counter in counters))
                 for name in sorted({*images, *added, *rejected})
             },
             **known,

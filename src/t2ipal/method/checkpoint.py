@@ -62,11 +62,11 @@ def restore_head(
     else:
         first, second = (state[f"prompts.{name}_context"] for name in pair)
         prompts = LearnedPrompts(first, second)
-    return load_tuned(HEADS[config.prompts.kind](config, names, prompts), state)
+    return _load_tuned(HEADS[config.prompts.kind](config, names, prompts), state)
 
 
 @torch.no_grad()
-def load_tuned(head: T2IPALHead, state: Mapping[str, Tensor]) -> T2IPALHead:
+def _load_tuned(head: T2IPALHead, state: Mapping[str, Tensor]) -> T2IPALHead:
     """Put tensors saved under the same configuration into ``head``, and bake it.
 
     Raises:

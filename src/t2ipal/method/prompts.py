@@ -71,7 +71,7 @@ class ClassEmbeddings:
 
 
 @dataclass(frozen=True, eq=False)
-class PromptLayout:
+class _PromptLayout:
     """Prompts of all classes with holes where the context goes.
 
     Attributes:
@@ -87,7 +87,7 @@ class PromptLayout:
     shared: int
 
     @classmethod
-    def of(cls, tokens: ClassTokens, context_tokens: int, position: ClassPosition) -> PromptLayout:
+    def of(cls, tokens: ClassTokens, context_tokens: int, position: ClassPosition) -> _PromptLayout:
         """One prompt per class with ``context_tokens`` holes.
 
         The class name stands behind the context (``end``), in its middle or before it (``front``);
@@ -176,7 +176,7 @@ class LearnedPrompts(nn.Module):
         self,
         global_context: Tensor,
         local_context: Tensor,
-        layout: PromptLayout | None = None,
+        layout: _PromptLayout | None = None,
         text_encoder: TextEncoder | None = None,
     ) -> None:
         super().__init__()
@@ -200,7 +200,7 @@ class LearnedPrompts(nn.Module):
         """Prompts at their start, the same for the same ``seed`` on every device."""
         generator = torch.Generator().manual_seed(seed)
         contexts = [_start_context(config, tokens, generator) for _ in range(2)]
-        layout = PromptLayout.of(tokens, config.context_tokens, config.class_position)
+        layout = _PromptLayout.of(tokens, config.context_tokens, config.class_position)
         device = tokens.sos.device
         return cls(contexts[0].to(device), contexts[1].to(device), layout, text_encoder)
 
@@ -216,7 +216,7 @@ class LearnedPrompts(nn.Module):
                 "this head was restored without a text tower: build it with class tokens and a "
                 "text encoder, then load its tensors"
             )
-        layout = PromptLayout(self.tokens, self.slots, self.eos, self.shared)
+        layout = _PromptLayout(self.tokens, self.slots, self.eos, self.shared)
         prompts = torch.stack([layout.fill(self.global_context), layout.fill(self.local_context)])
         features = text_encoder(prompts, layout.eos, layout.shared)  # [2, C, D]
         global_, local = F.normalize(features.float(), dim=-1)

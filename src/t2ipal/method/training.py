@@ -25,7 +25,7 @@ from t2ipal.method.losses import Loss, loss_function
 from t2ipal.method.optimiser import Optimiser
 from t2ipal.metrics.ranking import average_precision, mean_average_precision
 
-__all__ = ["EpochRecord", "FitResult", "ItemSet", "fit"]
+__all__ = ["FitResult", "ItemSet", "_EpochRecord", "fit"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ Pools = Mapping[ItemKind, ItemSet]
 
 
 @dataclass(frozen=True)
-class EpochRecord:
+class _EpochRecord:
     """One epoch: its mean loss (None before training) and the held-out mAP where it was judged."""
 
     epoch: int
@@ -47,7 +47,7 @@ class FitResult:
     """What came of training; ``best_epoch`` is the kept one, 0 the start."""
 
     best_epoch: int
-    history: tuple[EpochRecord, ...]
+    history: tuple[_EpochRecord, ...]
 
     @property
     def valid_map(self) -> float | None:
@@ -76,7 +76,7 @@ def fit(
         valid: held-out synthetic images; never test images.
         config: how to train. The result depends on it, the seed and the data alone.
         seed: of the start and of the order of the items.
-        log: called with each :class:`EpochRecord` as a dict.
+        log: called with each :class:`_EpochRecord` as a dict.
 
     Raises:
         UserError: items of a wanted kind are missing, a class has no image to start from, nothing
@@ -94,7 +94,7 @@ def fit(
     loss_of = _BranchLoss(config, pools, head)
     generator = torch.Generator().manual_seed(seed)
 
-    history: list[EpochRecord] = []
+    history: list[_EpochRecord] = []
     best_epoch, best_map, best = 0, -math.inf, optimiser.snapshot()
     for epoch in range(config.epochs + 1):
         loss = None
@@ -117,7 +117,7 @@ def fit(
                 valid_map = _evaluate(head, valid, epoch, config)
                 if valid_map > best_map or config.select == "last":
                     best_epoch, best_map, best = epoch, valid_map, optimiser.snapshot()
-        history.append(EpochRecord(epoch, loss, valid_map))
+        history.append(_EpochRecord(epoch, loss, valid_map))
         logger.debug("epoch %d: loss %s, held-out mAP %s", epoch, loss, valid_map)
         if log is not None:
             log(dataclasses.asdict(history[-1]))

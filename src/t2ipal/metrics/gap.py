@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 
 
 @dataclass(frozen=True)
-class PairGap:
+class _PairGap:
     """The gap between two feature sets.
 
     Attributes:
@@ -42,9 +42,9 @@ class PairGap:
 class ModalityGap:
     """The gaps of all pairs of feature sets, in the order the sets were given."""
 
-    pairs: tuple[PairGap, ...]
+    pairs: tuple[_PairGap, ...]
 
-    def between(self, first: str, second: str) -> PairGap:
+    def between(self, first: str, second: str) -> _PairGap:
         """The gap of one pair, in either order.
 
         Raises:
@@ -97,7 +97,7 @@ def modality_gap(
             raise ValueError(f"{first} - {second}: {items} items are too few for {folds} folds")
         accuracy = _probe_accuracy(_sample(a, items, seed), _sample(b, items, seed), folds, seed)
         distance = float(np.linalg.norm(a.mean(0) - b.mean(0)))
-        pairs.append(PairGap(first, second, distance, accuracy, items))
+        pairs.append(_PairGap(first, second, distance, accuracy, items))
     return ModalityGap(tuple(pairs))
 
 

@@ -121,7 +121,7 @@ def _shift(colour: Colour, rng: random.Random, hue: float, light: float) -> Colo
     return round(r * 255), round(g * 255), round(b * 255)
 
 
-def background(place: str, rng: random.Random, *, split: str = "known") -> Image.Image:
+def _background(place: str, rng: random.Random, *, split: str = "known") -> Image.Image:
     """A background of ``place``: patterned if held out, two smooth surfaces if plain."""
     upper, lower, share = _GROUND[place]
     upper, lower = _shift(upper, rng, 0.04, 0.18), _shift(lower, rng, 0.04, 0.18)
@@ -254,7 +254,7 @@ def _icon(name: str, style: str, rng: random.Random) -> Image.Image:
 
 def _draw_scene(plan: Plan, rng: random.Random, *, style: str, split: str = "known") -> Scene:
     """Draw a plan in one icon style."""
-    image = background(plan.place, rng, split=split)
+    image = _background(plan.place, rng, split=split)
     seen = np.full((COARSE, COARSE), EMPTY, np.uint8)
     names = list(plan.names)
     rng.shuffle(names)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Thing:
+class _Thing:
     """One class of the world.
 
     Attributes:
@@ -21,11 +21,11 @@ class Thing:
     icons: tuple[str, ...]
 
 
-def _thing(name: str, words: str, icons: str) -> Thing:
-    return Thing(name, tuple(words.split("|")), tuple(icons.split()))
+def _thing(name: str, words: str, icons: str) -> _Thing:
+    return _Thing(name, tuple(words.split("|")), tuple(icons.split()))
 
 
-VOC: tuple[Thing, ...] = (
+VOC: tuple[_Thing, ...] = (
     _thing("aeroplane", "aeroplane|airplane|plane|jet|airliner", "airplane small-airplane"),
     _thing("bicycle", "bicycle|bike", "bicycle"),
     _thing("bird", "bird|duck|parrot|dove|eagle|owl", "bird parrot dove eagle duck owl"),
@@ -57,7 +57,7 @@ VOC: tuple[Thing, ...] = (
     _thing("tvmonitor", "tv monitor|television|tv|monitor", "television desktop-computer"),
 )
 
-DISTRACTORS: tuple[Thing, ...] = (
+DISTRACTORS: tuple[_Thing, ...] = (
     _thing("apple", "apple", "red-apple green-apple"),
     _thing("banana", "banana", "banana"),
     _thing("pizza", "pizza", "pizza"),
@@ -91,7 +91,7 @@ DISTRACTORS: tuple[Thing, ...] = (
     _thing("house", "house|building", "house"),
 )
 
-THINGS: tuple[Thing, ...] = VOC + DISTRACTORS
+THINGS: tuple[_Thing, ...] = VOC + DISTRACTORS
 INDEX: dict[str, int] = {thing.name: i for i, thing in enumerate(THINGS)}
 
 

@@ -15,7 +15,7 @@ _MARGIN, _GUTTER = 24, 16  # pixels
 _TEXT_LINES = 3  # most lines of a caption
 
 
-def contact_sheet(
+def _contact_sheet(
     items: Sequence[tuple[Image.Image, str]],
     *,
     columns: int = 6,
@@ -70,9 +70,9 @@ def contact_sheet(
 def write_contact_sheet(
     path: str | Path, items: Sequence[tuple[Image.Image, str]], *, columns: int = 6, title: str = ""
 ) -> None:
-    """Write :func:`contact_sheet` as a PNG, whole or not at all."""
+    """Write :func:`_contact_sheet` as a PNG, whole or not at all."""
     with atomic_path(path) as temporary:
-        contact_sheet(items, columns=columns, title=title).save(temporary, format="PNG")
+        _contact_sheet(items, columns=columns, title=title).save(temporary, format="PNG")
 
 
 def _fit(image: Image.Image, edge: int) -> Image.Image:

@@ -26,10 +26,10 @@ _LOSSLESS = 128  # up to this a PNG is small; a photo above it is ten times smal
 
 def build_report(path: str | Path, content: ReportContent) -> None:
     """Write ``content`` as one HTML file that needs nothing from outside, whole or not at all."""
-    write_text(path, render(content))
+    write_text(path, _render(content))
 
 
-def render(content: ReportContent) -> str:
+def _render(content: ReportContent) -> str:
     """The page as text: valid HTML5, every image inlined, the same for the same content.
 
     All text is escaped by Jinja's autoescaping; the template marks nothing as safe.

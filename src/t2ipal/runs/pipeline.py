@@ -23,14 +23,13 @@ from t2ipal.captions.labelled import (
     LabelledCaption,
     LabelSummary,
     read_labelled,
-    write_labelled,
 )
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError, settings_of
-from t2ipal.files import write_text
+from t2ipal.files import write_jsonl, write_text
 from t2ipal.generation.generate import generate
 from t2ipal.generation.inspector import ClipInspector
 from t2ipal.generation.store import read_manifest
@@ -135,7 +134,7 @@ def label_stage(
             f"{len(vocabulary)} classes; check --classes, or add synonyms to its YAML file."
         )
     rows += composed_for_missing(rows, vocabulary, config, say)
-    write_labelled(path, rows)
+    write_jsonl(path, rows)
     return rows
 
 

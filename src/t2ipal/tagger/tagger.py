@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.clip_settings import ClipSettings, Precision
 from t2ipal.clip.crops import crop_boxes, cut
-from t2ipal.files.pictures import load_image
 from t2ipal.errors import UserError, read_settings
 from t2ipal.files import atomic_path, write_text
+from t2ipal.files.pictures import load_image
 from t2ipal.method.checkpoint import restore_head, tuned_state
 from t2ipal.method.equations import fuse_crops
 from t2ipal.method.head import T2IPALHead

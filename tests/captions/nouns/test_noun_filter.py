@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2ipal.captions.nouns.lexicon import noun_forms
-from t2ipal.captions.nouns.noun_filter import CaptionLabels, NounFilter
+from t2ipal.captions.nouns.noun_filter import NounFilter, _CaptionLabels
 from t2ipal.vocabulary import BUILT_IN, ClassName, Vocabulary
 
 FILTERS = {name: NounFilter(name) for name in BUILT_IN}
@@ -17,7 +17,7 @@ ODD_WORDS = ("a", "the", "no", "dog", "train", "bus", "of", "with", "and", ",", 
 
 def test_result_is_in_vocabulary_order_with_the_deciding_words() -> None:
     found = VOC.label("A woman and her puppies beside a double-decker bus at the bus stop")
-    assert found == CaptionLabels(
+    assert found == _CaptionLabels(
         labels=("bus", "dog", "person"),
         unknown=(),
         matches={"bus": "bus", "dog": "puppies", "person": "woman"},

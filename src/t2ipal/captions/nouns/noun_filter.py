@@ -14,7 +14,7 @@ from t2ipal.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
-class CaptionLabels:
+class _CaptionLabels:
     """What a caption says about each class; classes in neither list are not mentioned.
 
     Attributes:
@@ -29,7 +29,7 @@ class CaptionLabels:
 
 
 @dataclass(frozen=True)
-class Finding:
+class _Finding:
     """An occurrence of a class word, and why it does not count ("" where it does)."""
 
     name: str
@@ -64,11 +64,11 @@ class NounFilter:
         self._names = self.vocabulary.names
         self._phrases = PhraseTable(self.vocabulary)
 
-    def label(self, text: str) -> CaptionLabels:
+    def label(self, text: str) -> _CaptionLabels:
         """The classes that ``text`` names, and those it leaves unknown."""
         found = self._search(text)
         if not found:
-            return CaptionLabels((), (), {})
+            return _CaptionLabels((), (), {})
         labels: dict[int, str] = {}
         unknown: dict[int, str] = {}
         for position, word, reason in found:
@@ -78,16 +78,16 @@ class NounFilter:
         doubtful = sorted(position for position in unknown if position not in labels)
         matches = {names[position]: labels[position] for position in named}
         matches.update((names[position], unknown[position]) for position in doubtful)
-        return CaptionLabels(
+        return _CaptionLabels(
             tuple(names[position] for position in named),
             tuple(names[position] for position in doubtful),
             matches,
         )
 
-    def explain(self, text: str) -> list[Finding]:
+    def explain(self, text: str) -> list[_Finding]:
         """Every occurrence of a class word, with the reason where it does not count."""
         names = self._names
-        return [Finding(names[key], word, reason) for key, word, reason in self._search(text)]
+        return [_Finding(names[key], word, reason) for key, word, reason in self._search(text)]
 
     def _search(self, text: str) -> _Found:
         words, joined = tokenize(text)

@@ -90,7 +90,7 @@ class Setting:
     @property
     def test_list(self) -> str:
         """Which of NUS-WIDE's test lists it measures on; empty for other benchmarks."""
-        return list_of(self.options.get("images", "all")) if self.test == NUSWIDE else ""
+        return _list_of(self.options.get("images", "all")) if self.test == NUSWIDE else ""
 
     @property
     def averaged(self) -> bool:
@@ -110,7 +110,7 @@ class Setting:
         return [(row, figure) for row, figure in pairs if figure is not None]
 
 
-def list_of(images: str) -> str:
+def _list_of(images: str) -> str:
     """The list that a value of the reader's option ``images`` means; a file's is its own."""
     return images if images in ("all", "labelled") else f"file {Path(images).name}"
 

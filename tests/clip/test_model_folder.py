@@ -215,7 +215,7 @@ def test_open_clips_own_models_say_nothing_else(tmp_path: Path) -> None:
     """The list of harmless keys has all that the models of open_clip need."""
     import open_clip
 
-    from t2ipal.clip.folder import read_config
+    from t2ipal.clip.model_folder import read_config
 
     for name in open_clip.list_models():
         path = tmp_path / "open_clip_config.json"
