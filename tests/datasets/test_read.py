@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import t2ipal.miniature
+from t2ipal.datasets.labelled_images import ClassNames
 from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError
 from t2ipal.vocabulary import ClassName, Vocabulary
@@ -67,19 +68,19 @@ def test_a_quoted_name_may_hold_a_comma(folder):
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
-        ("", 1, "expected the header"),
-        ("file,labels\na.png,dog\n", 1, "expected the header"),
+        ("", None, "the file is empty"),
+        ("pictures,labels\na.png,dog\n", 1, "expected the header"),
         ("image,labels\n", None, "lists no image"),
         ("image,labels\na.png,dog\nb.png,dgo\n", 3, r"unknown class 'dgo' \(did you mean 'dog'"),
         ("image,dog,persn\na.png,1,0\n", 1, r"unknown class 'persn' \(did you mean 'person'"),
-        ("image,labels\na.png,boy\n", 2, "unknown class 'boy'"),
+        ("image,labels\na.png,girl\n", 2, "unknown class 'girl'"),
         ("image,dog,dog\na.png,1,0\n", 1, "two columns for class 'dog'"),
         ("image,labels\na.png,dog\n\nz.png,dog\n", 4, "no image 'z.png'"),
         ("image,labels\n,dog\n", 2, "no image ''"),
         ("image,labels\na.png,dog\nb.png,\na.png,person\n", 4, "already listed in line 2"),
         ("image,labels\na.png,dog,person\n", 2, "3 cells where the header has 2"),
-        ("image,dog\na.png,yes\n", 2, "'yes' in column 'dog'"),
-        ('image,labels\n"a.png,dog\n', 2, "broken CSV"),
+        ("image,dog\na.png,maybe\n", 2, "'maybe' in column 'dog'"),
+        ('image,labels\n"a.png,dog\n', 2, "broken row"),
     ],
 )
 def test_a_bad_labels_file_is_named_with_its_line(folder, text, line, message):
@@ -92,8 +93,8 @@ def test_a_bad_labels_file_is_named_with_its_line(folder, text, line, message):
 
 
 def test_a_labels_file_that_is_no_text(folder):
-    (folder / "labels.csv").write_bytes(b"image,labels\na.png,\xff\xfe\n")
-    with pytest.raises(UserError, match=r"labels.csv:\d+: not UTF-8"):
+    (folder / "labels.csv").write_bytes(b"image,labels\na.png,\0\xff\xfe\n")
+    with pytest.raises(UserError, match=r"labels.csv: is no text"):
         read_labelled_images(folder, PETS)
 
 
@@ -140,7 +141,7 @@ def test_coco_json_beside_near_and_apart_from_its_images(folder):
     near = read_labelled_images(put_json(folder / "annotations" / "instances.json", coco()), PETS)
     assert near.files == (folder / "val2017" / "a.png", folder / "val2017" / "b.png")
     far = put_json(folder / "x" / "y" / "instances.json", coco())
-    with pytest.raises(UserError, match="name the folder of the images with --images"):
+    with pytest.raises(UserError, match="name the folder of the images with --data-folder"):
         read_labelled_images(far, PETS)
     found = read_labelled_images(far, PETS, images=folder / "val2017")
     assert found.targets.tolist() == expected
@@ -148,14 +149,90 @@ def test_coco_json_beside_near_and_apart_from_its_images(folder):
         read_labelled_images(far, PETS, images=folder / "val2014")
 
 
-def test_a_name_beats_a_synonym():
+def test_a_word_may_name_several_classes_its_own_first():
     vocabulary = Vocabulary(
         "both",
         (ClassName("vehicle", "vehicle", ("truck",)), ClassName("truck", "truck", ("vehicle",))),
     )
-    from t2ipal.datasets.labelled_images import class_lookup
+    known = ClassNames(vocabulary)
+    assert known.find("vehicle") == (0, 1) and known.find("Trucks") == (1, 0)
+    assert known.find("car") == ()
 
-    assert class_lookup(vocabulary, synonyms=True) == {"vehicle": 0, "truck": 1}
+
+CARS = Vocabulary(
+    "cars",
+    (
+        ClassName("vehicle", "vehicle", ("car", "truck")),
+        ClassName("car", "car"),
+        ClassName("dining_table", "dining table"),
+    ),
+)
+
+
+@pytest.mark.parametrize("name", ["dining table", "Dining-Table ", "dining_tables", "DiningTABLE"])
+def test_spellings_of_a_class(folder, name):
+    put(folder, f"image,labels\na.png,{name}\nb.png,\n")
+    if name == "DiningTABLE":  # a word of its own
+        with pytest.raises(UserError, match="unknown class"):
+            read_labelled_images(folder, CARS)
+    else:
+        assert read_labelled_images(folder, CARS).targets[:, 2].tolist() == [1, 0]
+
+
+def test_a_car_is_a_vehicle_in_every_reader(folder, tmp_path):
+    put(folder, "image,labels\na.png,car\nb.png,truck\n")
+    assert read_labelled_images(folder, CARS).targets.tolist() == [[1, 1, 0], [1, 0, 0]]
+    put(folder, "image,car\na.png,1\nb.png,0\n")  # no car: there may be another vehicle
+    assert read_labelled_images(folder, CARS).targets.tolist() == [[1, 1, -1], [-1, 0, -1]]
+    categories = [{"id": 18, "name": "cars"}]
+    annotations = [{"id": 1, "image_id": 7, "category_id": 18}]
+    path = put_json(folder / "i.json", coco(categories=categories, annotations=annotations))
+    assert read_labelled_images(path, CARS).targets.tolist() == [[1, 1, -1], [-1, 0, -1]]
+    for name in ("cars", "dining-table"):
+        (tmp_path / "sorted" / name).mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / "sorted" / name / "1.png")
+    read = read_labelled_images(tmp_path / "sorted", CARS)
+    assert read.targets.tolist() == [[1, 1, 0], [0, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image;labels\na.png;dog|person\nb.png;\n",
+        "file_name\ttags\na.png\tdog, person\nb.png\t\n",
+        "Image,Label\r\na.png,dog;people\r\nb.png,-\r\n",
+        "image,labels,dog,person\na.png,dog|person,0.9,0.8\nb.png,,0.1,0.2\n",
+    ],
+)
+def test_layouts_of_labels(folder, text):
+    put(folder, text)
+    read = read_labelled_images(folder, PETS)
+    assert read.targets.tolist() == [[1, 0, 0, 1], [0, 0, 0, 0]]
+
+
+def test_cells_of_pandas_and_spreadsheets(folder):
+    put(folder, "image,dog,person\na.png,1.0,False\nb.png,-1,TRUE\nsub\\c.png,nan,0\n")
+    read = read_labelled_images(folder, PETS)
+    dog, person = PETS.index("dog"), PETS.index("person")
+    assert read.targets[:, [dog, person]].tolist() == [[1, 0], [-1, 1], [-1, 0]]
+
+
+def test_json_lines_of_predict(folder):
+    path = folder / "tags.jsonl"
+    path.write_text('{"image": "a.png", "tags": ["dog"], "scores": {}}\n')
+    assert read_labelled_images(path, PETS).targets.sum() == 1
+
+
+def test_a_coco_file_between_two_folders(folder, tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        for name in ("a.png", "b.png"):
+            Image.new("RGB", (4, 4)).save(tmp_path / "data" / split / name)
+    named = put_json(tmp_path / "data" / "annotations" / "instances_val.json", coco())
+    assert read_labelled_images(named, PETS).folder == tmp_path / "data" / "val"
+    other = put_json(tmp_path / "data" / "annotations" / "labels.json", coco())
+    with pytest.raises(UserError, match=r"train.*val.*--data-folder"):
+        read_labelled_images(other, PETS)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +274,7 @@ def test_a_bad_coco_json_is_named(folder, content, message):
 def test_a_truncated_json_is_named_with_its_line(folder):
     path = folder / "instances.json"
     path.write_text(json.dumps(coco(), indent=1)[:60], encoding="utf-8")
-    with pytest.raises(UserError, match=r"instances.json:\d+: broken JSON .*truncated"):
+    with pytest.raises(UserError, match=r"instances.json:\d+: broken JSON .*cut short"):
         read_labelled_images(path, PETS)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import numpy as np
 
 from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.datasets.official import Columns, wanted_file
-from t2ipal.errors import UserError
-from t2ipal.files import read_lines
+from t2ipal.errors import UserError, listed
+from t2ipal.files.names import portable_path
+from t2ipal.files.tables import read_json
 from t2ipal.vocabulary import Vocabulary
+
+log = logging.getLogger(__name__)
 
 COCO2014_IMAGES = {"val": 40_504, "train": 82_783}
 _ARCHIVES = "unpack annotations_trainval2014.zip, val2014.zip and train2014.zip of cocodataset.org"
@@ -42,6 +46,8 @@ def read_coco_json(
     content = _load_json(path)
     categories = _by_id(path, content["categories"], "category", "name")
     columns = Columns(dict.fromkeys(categories.values()), vocabulary, str(path), kind="categories")
+    if columns.ignored:
+        log.info("%s: categories that are no class here: %s", path, listed(columns.ignored))
     files = _by_id(path, content["images"], "image", "file_name")
     if not files:
         raise UserError(f"{path}: lists no image.")
@@ -61,14 +67,14 @@ def read_coco_json(
             raise UserError(f"{path}: {what} is of unknown category id {category}.")
         if (column := column_of[category]) is not None:
             labels[row_of[image], column] = 1
-    names = list(files.values())
+    names = [portable_path(name).as_posix() for name in files.values()]
     folder = _image_folder(path, names, Path(images) if images else None)
     paths = tuple(folder / name for name in names)
     missing = [file for file in paths if not file.is_file()]
     if missing:
         raise UserError(
             f"{path}: {len(missing)} of {len(paths)} images are missing in {folder}, "
-            f"the first is {missing[0].name!r}; add them or name their folder with --images "
+            f"the first is {missing[0].name!r}; add them or name their folder with --data-folder "
             "(--real-folder for real training images)."
         )
     targets = columns.targets(labels)
@@ -96,14 +102,7 @@ def read_coco2014(folder: Path, vocabulary: Vocabulary, *, split: str = "val") -
 
 
 def _load_json(path: Path) -> dict[str, list[dict[str, Any]]]:
-    text = "\n".join(line for _, line in read_lines(path))
-    try:
-        content: Any = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}:{error.lineno}: broken JSON ({error.msg}, column {error.colno}); "
-            "is the file truncated? Fetch it again."
-        ) from None
+    content = read_json(path)
     for key in ("images", "annotations", "categories"):
         rows = content.get(key) if isinstance(content, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -135,19 +134,44 @@ def _get(path: Path, row: dict[str, Any], key: str, what: str) -> Any:
 
 
 def _image_folder(path: Path, names: list[str], given: Path | None) -> Path:
-    """The folder that holds the first image: beside the JSON, or in a folder near it."""
+    """The folder of the images: beside the JSON, or near it; that of its split if several fit.
+
+    Raises:
+        UserError: no folder holds the first image, or several fit equally well.
+    """
     if given:
         if not given.is_dir():
-            raise UserError(f"{given}: no such folder; --images names the folder of the images.")
+            raise UserError(
+                f"{given}: no such folder; --data-folder names the folder of the images."
+            )
         return given
-    near = [path.parent]
-    for base in (path.parent, path.parent.parent):
-        near += sorted(entry for entry in base.iterdir() if entry.is_dir())
-    for folder in near:
-        if (folder / names[0]).is_file():
-            return folder
+    levels = [[path.parent]] + [
+        sorted(entry for entry in base.iterdir() if entry.is_dir())
+        for base in (path.parent, path.parent.parent)
+    ]
+    samples = (names[0], names[len(names) // 2], names[-1])
+    folders: list[Path] = []
+    for wanted in (samples, names[:1]):  # all of the images, or else the first at least
+        for near in levels:
+            found = {
+                os.path.realpath(folder): folder
+                for folder in near
+                if all((folder / name).is_file() for name in wanted)
+            }
+            folders = folders or sorted(found.values())
+    if len(folders) > 1:
+        named = [folder for folder in folders if folder.name.casefold() in path.stem.casefold()]
+        if len(named) != 1:
+            raise UserError(
+                f"{path}: its images may be those of {listed([str(f) for f in folders])}; name the "
+                "folder with --data-folder (--real-folder for real training images)."
+            )
+        log.warning("%s: images read from %s (guessed from its name)", path, named[0])
+        folders = named
+    if folders:
+        return folders[0]
     raise UserError(
         f"{path}: its first image {names[0]!r} lies neither beside it nor in a neighbouring "
-        "folder; name the folder of the images with --images "
+        "folder; name the folder of the images with --data-folder "
         "(--real-folder for real training images)."
     )

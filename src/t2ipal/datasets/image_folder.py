@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from t2ipal.datasets.labelled_images import LabelledImages, class_lookup
+from t2ipal.datasets.labelled_images import ClassNames, LabelledImages
 from t2ipal.errors import UserError, nearest
-from t2ipal.files.folders import find_images
+from t2ipal.files.folders import find_images, hidden
 from t2ipal.files.pictures import has_picture_suffix
-from t2ipal.vocabulary import UNKNOWN, Vocabulary, plain
+from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
 OTHERS = {"absent": 0, "unknown": UNKNOWN}
 
@@ -44,7 +44,7 @@ def read_image_folder(
         entry
         for entry in sorted(path.iterdir())
         if entry.is_dir()
-        and not entry.name.startswith(".")
+        and not hidden(entry.name)
         and any(True for _ in find_images((str(entry),)))
     ]
     if not folders:
@@ -55,26 +55,27 @@ def read_image_folder(
             f"{entry}: lies in no class's folder; move it into one, or name a folder without "
             "loose images."
         )
-    lookup = class_lookup(vocabulary, synonyms=True)
+    known = ClassNames(vocabulary)
     files: list[Path] = []
-    columns: list[int] = []
+    columns: list[tuple[int, ...]] = []
     folder_of: dict[int, str] = {}
     for entry in folders:
-        found = lookup.get(entry.name.casefold(), lookup.get(plain(entry.name).casefold()))
-        if found is None:
+        found = known.find(entry.name)
+        if not found:
             raise UserError(
                 f"{entry}: unknown class {entry.name!r}{nearest(entry.name, vocabulary.names)}; "
                 f"rename the folder to a class of the vocabulary {vocabulary.title!r}."
             )
-        if found in folder_of:
+        if found[0] in folder_of:
             raise UserError(
-                f"{entry}: is about class {vocabulary.names[found]!r}, as the folder "
-                f"{folder_of[found]!r} is; merge them."
+                f"{entry}: is about class {vocabulary.names[found[0]]!r}, as the folder "
+                f"{folder_of[found[0]]!r} is; merge them."
             )
-        folder_of[found] = entry.name
+        folder_of[found[0]] = entry.name
         images = list(find_images((str(entry),)))
         files += images
         columns += [found] * len(images)
     targets = np.full((len(files), len(vocabulary)), OTHERS[others], dtype=np.int8)
-    targets[np.arange(len(files)), columns] = 1
+    for row, classes in enumerate(columns):
+        targets[row, list(classes)] = 1
     return LabelledImages(str(path), tuple(files), targets, folder=path)

@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from t2ipal.captions.nouns.lexicon import noun_forms
+from t2ipal.errors import UserError, nearest
+from t2ipal.files.names import name_key
 from t2ipal.vocabulary import Vocabulary
 
 Labels = NDArray[np.int8]
@@ -53,15 +56,57 @@ class LabelledImages:
         return replace(self, files=files, targets=self.targets[np.asarray(indices)])
 
 
-def class_lookup(vocabulary: Vocabulary, *, synonyms: bool) -> dict[str, int]:
-    """Case-folded name -> class index; a class's own name wins over another's other names."""
-    found: dict[str, int] = {}
-    for index, entry in enumerate(vocabulary.classes):
-        found.setdefault(entry.name.casefold(), index)
-    for index, entry in enumerate(vocabulary.classes):
-        found.setdefault(entry.readable.casefold(), index)
-    if synonyms:
-        for index, entry in enumerate(vocabulary.classes):
-            for synonym in entry.synonyms:
-                found.setdefault(synonym.casefold(), index)
-    return found
+class ClassNames:
+    """Which classes of a vocabulary a name in a file means.
+
+    Spelling is no matter (:func:`t2ipal.files.names.name_key`), nor is singular or plural. A word
+    may name several classes: with the classes ``car`` and ``vehicle``, a synonym of which is "car",
+    it names both, and whatever is labelled a car is a vehicle too.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._found: dict[str, list[int]] = {}
+        self._own: dict[str, int] = {}
+        for own in ("name", "readable"):
+            for index, entry in enumerate(vocabulary.classes):
+                self._own.setdefault(name_key(getattr(entry, own)), index)
+        for key, index in list(self._own.items()):
+            for form, _, _ in noun_forms(key):
+                self._own.setdefault(name_key(form), index)
+        for key, index in self._own.items():
+            self._add(key, index)
+        words = [
+            (word, index)
+            for index, entry in enumerate(vocabulary.classes)
+            for word in (*entry.phrases, *entry.synonyms, *dict(entry.ambiguous))
+        ]
+        for word, index in words:
+            self._add(name_key(word), index)
+        for word, index in words:
+            for form, _, _ in noun_forms(name_key(word)):
+                self._add(name_key(form), index)
+
+    def _add(self, key: str, index: int) -> None:
+        classes = self._found.setdefault(key, [])
+        if index not in classes:
+            classes.append(index)
+
+    def find(self, name: str) -> tuple[int, ...]:
+        """The classes that a name means, the one of that very name first; none if it is unknown."""
+        return tuple(self._found.get(name_key(name), ()))
+
+    def means_whole(self, name: str, index: int) -> bool:
+        """Whether a thing that is not ``name`` is not of the class: false for narrower words.
+
+        No car does not mean no vehicle, if ``car`` is a class of its own.
+        """
+        return self._own.get(name_key(name), index) == index
+
+    def complain(self, name: str, where: str, what: str = "class") -> UserError:
+        """The error of a name that means no class."""
+        names = self._vocabulary.names
+        return UserError(
+            f"{where}: unknown {what} {name!r}{nearest(name, names)}; use the names of the "
+            f"vocabulary {self._vocabulary.title!r}."
+        )

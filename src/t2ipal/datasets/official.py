@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from t2ipal.datasets.labelled_images import LabelledImages, Labels, class_lookup
+from t2ipal.datasets.labelled_images import ClassNames, LabelledImages, Labels
 from t2ipal.errors import UserError
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
@@ -21,7 +21,7 @@ class Columns:
 
     Args:
         names: the classes of the data set.
-        vocabulary: the C classes; they go by name, readable name or synonym, letter case aside.
+        vocabulary: the C classes; see :class:`ClassNames`.
         where: what the message starts with.
         elsewhere: what other vocabularies call a class of the data set.
         kind: what the message calls its classes.
@@ -39,12 +39,12 @@ class Columns:
         kind: str = "classes",
     ) -> None:
         every = list(names)
-        lookup = class_lookup(vocabulary, synonyms=True)
-        columns: dict[str, int] = {}
+        known = ClassNames(vocabulary)
+        columns: dict[str, tuple[int, ...]] = {}
         for name in every:
             for word in (name, (elsewhere or {}).get(name, name)):
-                if word.casefold() in lookup:
-                    columns.setdefault(name, lookup[word.casefold()])
+                if found := known.find(word):
+                    columns.setdefault(name, found)
         if not columns:
             raise UserError(
                 f"{where}: none of its {len(every)} {kind} is a class of the vocabulary "
@@ -52,18 +52,25 @@ class Columns:
             )
         self.names = tuple(columns)
         self.ignored = tuple(name for name in every if name not in columns)
-        self._columns = np.array(list(columns.values()))
+        self._columns: dict[int, list[int]] = {}  # class -> its columns
+        self._whole: set[int] = set()  # classes that are absent where all their names are
+        for column, (name, classes) in enumerate(columns.items()):
+            for index in classes:
+                self._columns.setdefault(index, []).append(column)
+                if known.means_whole(name, index):
+                    self._whole.add(index)
         self._classes = len(vocabulary)
 
     def targets(self, labels: Labels) -> Labels:
         """Labels int8 [N, n] of ``names`` as targets [N, C]; classes without a name are unknown.
 
-        Where two names are one class it is present if either is, and absent if both are.
+        Where two names are one class it is present if either is, and absent if both are. A class
+        that only narrower words name (car for vehicle) is unknown where these are absent.
         """
         targets = np.full((len(labels), self._classes), UNKNOWN, dtype=np.int8)
-        for index in np.unique(self._columns):
-            own = labels[:, self._columns == index]
-            absent = (own == 0).all(axis=1)
+        for index, columns in self._columns.items():
+            own = labels[:, columns]
+            absent = (own == 0).all(axis=1) & (index in self._whole)
             targets[:, index] = np.where((own == 1).any(axis=1), 1, np.where(absent, 0, UNKNOWN))
         return targets
 

@@ -13,7 +13,7 @@ import numpy as np
 from t2ipal.datasets import nuswide, voc2007
 from t2ipal.datasets.coco_json import COCO2014_IMAGES, read_coco2014, read_coco_json
 from t2ipal.datasets.image_folder import OTHERS, read_image_folder
-from t2ipal.datasets.labelled_images import LabelledImages, class_lookup
+from t2ipal.datasets.labelled_images import ClassNames, LabelledImages
 from t2ipal.datasets.labels_csv import LABELS_FILE, read_labels_csv
 from t2ipal.datasets.spec_options import split_options
 from t2ipal.errors import UserError
@@ -207,12 +207,12 @@ def _things_of(vocabulary: Vocabulary) -> dict[str, tuple[int, int]]:
     """
     from t2ipal.miniature.world import THINGS
 
-    known = class_lookup(vocabulary, synonyms=True)
+    known = ClassNames(vocabulary)
     things: dict[str, tuple[int, int]] = {}
     for thing in THINGS:
         plain, *narrower = thing.words
         for label, words in ((1, (thing.name, plain)), (UNKNOWN, narrower)):
-            found = [known[word.casefold()] for word in words if word.casefold() in known]
+            found = [classes[0] for word in words if (classes := known.find(word))]
             if found:
                 things[thing.name] = found[0], label
                 break

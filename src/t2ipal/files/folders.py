@@ -65,7 +65,7 @@ def find_images(
                     yield Path(name)
 
 
-def _hidden(name: str) -> bool:
+def hidden(name: str) -> bool:
     """Whether a file or folder of this name is one that people do not look at."""
     return name.startswith((".", "~$")) or name.lower() in _SYSTEM_FOLDERS
 
@@ -101,14 +101,14 @@ class _Walk:
             if self.first(os.path.realpath(path) if linked else os.path.join(real, entry.name)):
                 yield path
         for name in inner if self._recursive else ():
-            if _hidden(name):
+            if hidden(name):
                 self._reasons["hidden folders"] += 1
             else:
                 yield from self.folder(folder / name)
 
     def takes(self, path: Path) -> bool:
         """Whether a file in a folder is a picture; if people would think so, why it is none."""
-        if _hidden(path.name):
+        if hidden(path.name):
             self._reasons["hidden files"] += path.suffix.lower() in _COMMON
         elif path.is_symlink() and not path.exists():
             self._reasons["links that lead nowhere"] += 1
