@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from annotated_types import Gt, Lt
 
 from t2ipal.errors import UserError, nearest, read_settings, settings
+from t2ipal.files import read_yaml
 
 NUSWIDE = "nuswide"
 Test = Literal["voc2007", "coco2014", "nuswide"]
@@ -99,10 +99,7 @@ class Published:
 @cache
 def published() -> Published:
     """The file, read once."""
-    text = (
-        resources.files("t2ipal").joinpath("runs", "benchmark", "published.yaml").read_text("utf-8")
-    )
-    return _parse(yaml.safe_load(text))
+    return _parse(read_yaml(Path(__file__).with_name("published.yaml")))
 
 
 def _parse(content: dict[str, Any]) -> Published:
