@@ -37,7 +37,7 @@ def test_sizes_are_those_of_the_run_and_nothing_is_written(
     assert f"{images} images to generate" in found["run"][0]
     one = bench.valid.take(torch.tensor([0]))
     size = one.global_.nbytes + one.local.nbytes
-    assert f"{size / 1000:.3g} kB an image" in found["features"][0]
+    assert f"{size / 1000:.3g} kB per image" in found["features"][0]
     assert not any("MISSING" in line for lines in found.values() for line in lines)
     assert "--measure" in found["time"][0]
 
@@ -51,7 +51,7 @@ def _backbone(config: RunConfig) -> Any:
 def test_times_are_measured(tiny_run: TinyRun, tmp_path: Path) -> None:
     assert isinstance(tiny_run.config, RunConfig)
     lines = texts(tiny_run.config, tmp_path, measure=True)["time"]
-    assert [line.split()[1] for line in lines] == ["drawing", "embedding", "measured"]
+    assert [line.split()[1] for line in lines] == ["generating", "embedding", "measured"]
 
 
 def test_what_is_missing_is_said_with_the_command_that_helps(

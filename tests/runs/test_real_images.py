@@ -94,7 +94,7 @@ def test_labels_are_hidden_first_and_shots_chosen_by_what_is_known(
     assert counts.min() == 2 and taken <= 12
     assert 0.3 < known / few.images.targets.size < 0.9
     assert few.summary == (
-        f"{taken} of 120 taken; 2 to {counts.max()} a class for 2 shots (seed 0); "
+        f"{taken} of 120 taken; 2 to {counts.max()} per class for 2 shots (seed 0); "
         f"{known} of their {6 * taken} labels kept (mask seed 4)"
     )
     again = read_real_images(asked, vocabulary, scenes)
@@ -195,7 +195,7 @@ def test_train_takes_shots_with_some_labels_known(
     assert main([str(a) for a in arguments]) == 0
     lines = capsys.readouterr().out.splitlines()
     found = re.fullmatch(
-        r"real images: (\d+) of 120 taken; 2 to \d+ a class for 2 shots \(seed 0\); "
+        r"real images: (\d+) of 120 taken; 2 to \d+ per class for 2 shots \(seed 0\); "
         r"(\d+) of their (\d+) labels kept \(mask seed 1\)",
         lines[0],
     )

@@ -164,7 +164,7 @@ def _run(config: RunConfig, out: Path, measure: bool, usable: bool) -> Iterator[
     space = images * feature
     yield _Finding(
         "features",
-        f"{_size(feature)} an image (global, and local on {height} x {width}): {_size(space)}"
+        f"{_size(feature)} per image (global, and local on {height} x {width}): {_size(space)}"
         + (f"; {views} times that for held-out and test images" if views > 1 else ""),
     )
     if config.height and config.width:

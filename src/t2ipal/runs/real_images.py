@@ -61,7 +61,7 @@ def read_real_images(
         taken, full = known.take(rows), full.take(rows)
         counts = (taken.targets == 1).sum(axis=0)
         words.append(
-            f"{counts.min()} to {counts.max()} a class for {config.shots} shots "
+            f"{counts.min()} to {counts.max()} per class for {config.shots} shots "
             f"(seed {config.seed})"
         )
     if config.label_fraction is not None:
