@@ -140,7 +140,7 @@ def test_coco_json_beside_near_and_apart_from_its_images(folder):
     near = read_labelled_images(put_json(folder / "annotations" / "instances.json", coco()), PETS)
     assert near.files == (folder / "val2017" / "a.png", folder / "val2017" / "b.png")
     far = put_json(folder / "x" / "y" / "instances.json", coco())
-    with pytest.raises(UserError, match="name the folder of the images with --images"):
+    with pytest.raises(UserError, match="name the folder of the images with --data-folder"):
         read_labelled_images(far, PETS)
     found = read_labelled_images(far, PETS, images=folder / "val2017")
     assert found.targets.tolist() == expected

@@ -25,7 +25,7 @@ from huggingface_hub.errors import (
 from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
-from t2ipal.clip.folder import read_config, refuse_pickles, tokenizer_of
+from t2ipal.clip.model_folder import read_config, refuse_pickles, tokenizer_of
 from t2ipal.errors import UserError, nearest
 
 _EXAMPLES = "'RN50:openai', 'ViT-B-16:openai', 'hf-hub:org/name', 'miniature' or a folder"

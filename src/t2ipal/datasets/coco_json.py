@@ -68,7 +68,7 @@ def read_coco_json(
     if missing:
         raise UserError(
             f"{path}: {len(missing)} of {len(paths)} images are missing in {folder}, "
-            f"the first is {missing[0].name!r}; add them or name their folder with --images "
+            f"the first is {missing[0].name!r}; add them or name their folder with --data-folder "
             "(--real-folder for real training images)."
         )
     targets = columns.targets(labels)
@@ -138,7 +138,9 @@ def _image_folder(path: Path, names: list[str], given: Path | None) -> Path:
     """The folder that holds the first image: beside the JSON, or in a folder near it."""
     if given:
         if not given.is_dir():
-            raise UserError(f"{given}: no such folder; --images names the folder of the images.")
+            raise UserError(
+                f"{given}: no such folder; --data-folder names the folder of the images."
+            )
         return given
     near = [path.parent]
     for base in (path.parent, path.parent.parent):
@@ -148,6 +150,6 @@ def _image_folder(path: Path, names: list[str], given: Path | None) -> Path:
             return folder
     raise UserError(
         f"{path}: its first image {names[0]!r} lies neither beside it nor in a neighbouring "
-        "folder; name the folder of the images with --images "
+        "folder; name the folder of the images with --data-folder "
         "(--real-folder for real training images)."
     )

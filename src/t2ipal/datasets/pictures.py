@@ -8,10 +8,12 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-
-from PIL import Image, ImageOps
+from typing import TYPE_CHECKING
 
 from t2ipal.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
@@ -51,6 +53,8 @@ def load_image(path: str | Path, data: bytes | None = None) -> Image.Image:
     Raises:
         UserError: the file is missing, no image, truncated or of absurd size; it is named.
     """
+    from PIL import Image, ImageOps
+
     try:
         with warnings.catch_warnings():
             # Pillow only warns of an image that would fill the memory when unpacked.

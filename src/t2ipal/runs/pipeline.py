@@ -27,7 +27,8 @@ from t2ipal.captions.labelled import (
 )
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.clip_settings import ClipSettings
-from t2ipal.datasets.read import LabelledImages, read_labelled_images
+from t2ipal.datasets.labelled_images import LabelledImages
+from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError, settings_of
 from t2ipal.files import write_text
 from t2ipal.generation.generate import generate

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from t2ipal.datasets.few_shot import choose_shots
+from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.datasets.partial import hide_labels
-from t2ipal.datasets.read import LabelledImages, read_labelled_images
+from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError
 from t2ipal.method.items import ItemSet
 from t2ipal.runs.config import RealImageSettings

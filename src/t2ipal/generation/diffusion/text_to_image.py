@@ -49,8 +49,8 @@ class TextToImage:
     Attributes:
         spec, revision: its origin, as in the manifest (see ``source.locate``).
         settings: how it generates.
-        generated_on: the device's kind, the number format, whether images are bit-equal whatever the
-            batch size, and the scheduler, for the record.
+        generated_on: the device's kind, the number format, whether images are bit-equal whatever
+            the batch size, and the scheduler, for the record.
     """
 
     def __init__(
