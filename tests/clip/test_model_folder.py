@@ -65,12 +65,12 @@ def _harmless_configuration(folder: Path, tiny_vit_folder: Path) -> None:
 
 def test_a_folder_is_refused(evil: Path, marker: Path) -> None:
     with pytest.raises(UserError) as caught:
-        Backbone.load(str(evil), device="cpu")
+        Backbone.load(str(evil))
     said = str(caught.value)
     assert said.startswith(f"{evil / 'open_clip_config.json'}: ")
     assert "model_cfg.text_cfg.tokenizer_kwargs.trust_remote_code" in said and "\n" not in said
     with pytest.raises(UserError, match="trust_remote_code"):
-        Backbone.load(f"local-dir:{evil}", device="cpu")
+        Backbone.load(f"local-dir:{evil}")
     assert not marker.exists()
 
 
@@ -79,7 +79,7 @@ def test_a_folder_with_a_harmless_configuration_is_refused_too(
 ) -> None:
     _harmless_configuration(evil, tiny_vit_folder)
     with pytest.raises(UserError, match=r"tokenizer_config\.json: auto_map names Python code"):
-        Backbone.load(str(evil), device="cpu")
+        Backbone.load(str(evil))
     # what AutoTokenizer also reads, if the tokenizer's own file says nothing of its class
     shutil.copy(tiny_vit_folder / "tokenizer_config.json", evil)
     names = {"AutoConfig": "evil.Config", "AutoTokenizer": ["evil.Tok", "evil.Tok"]}
@@ -88,7 +88,7 @@ def test_a_folder_with_a_harmless_configuration_is_refused_too(
     del settings["tokenizer_class"]
     (evil / "tokenizer_config.json").write_text(json.dumps(settings))
     with contextlib.suppress(UserError):
-        Backbone.load(str(evil), device="cpu")
+        Backbone.load(str(evil))
     assert not marker.exists()
 
 
@@ -101,7 +101,8 @@ def test_the_commands_refuse_it(
 ) -> None:
     """``embed`` and ``run`` with the folder as their ``--clip``."""
     (tmp_path / "classes.yaml").write_text("- dog\n- cat\n")
-    embed = ["embed", "--images", tiny_run.folder, "--clip", evil, "--out", tmp_path / "features"]
+    embed = ["embed", "--images", tiny_run.folder, "--clip", evil]
+    embed += ["--features", tmp_path / "features"]
     run = ["run", "--classes", tmp_path / "classes.yaml", "--compose", 2, "--steps", 1]
     run += ["--generator", tiny_run.config.generator, "--clip", evil, "--out", tmp_path / "run"]
     for command in (embed, run):
@@ -152,7 +153,7 @@ def test_a_hub_model_is_refused(
     refused = pytest.raises(UserError, match="trust_remote_code")
     # without trust, transformers may still know a class of its own for such a tokenizer
     with refused if trusting else contextlib.suppress(UserError):
-        Backbone.load("hf-hub:org/model", device="cpu")
+        Backbone.load("hf-hub:org/model")
     assert not marker.exists()
 
 
@@ -234,7 +235,7 @@ def test_pickled_weights_are_refused_and_converted_by_the_command(
     safe.unlink()
     torch.save({"state_dict": weights} if name == "weights.pt" else weights, folder / name)
     with pytest.raises(UserError, match="pickled weights are not loaded") as caught:
-        Backbone.load(str(folder), device="cpu")
+        Backbone.load(str(folder))
     command = str(caught.value).split("convert them: ")[1]
     program, flag, code = shlex.split(command)
     assert (program, flag) == ("python", "-c")
@@ -242,7 +243,7 @@ def test_pickled_weights_are_refused_and_converted_by_the_command(
     assert {k: v.tolist() for k, v in load_file(safe).items()} == {
         k: v.tolist() for k, v in weights.items()
     }
-    Backbone.load(str(folder), device="cpu")
+    Backbone.load(str(folder))
 
 
 def test_a_pickle_beside_other_safetensors_is_not_taken_for_them(
@@ -252,10 +253,10 @@ def test_a_pickle_beside_other_safetensors_is_not_taken_for_them(
     folder = tmp_path / "clip"
     shutil.copytree(tiny_vit_folder, folder)
     (folder / "open_clip_model.safetensors").rename(folder / "model.safetensors")
-    Backbone.load(str(folder), device="cpu")
+    Backbone.load(str(folder))
     (folder / "open_clip_pytorch_model.bin").write_bytes(b"a pickle")
     with pytest.raises(UserError, match="pickled weights are not loaded"):
-        Backbone.load(str(folder), device="cpu")
+        Backbone.load(str(folder))
 
 
 def test_a_file_of_pickled_weights_is_refused(tmp_path: Path) -> None:
