@@ -14,7 +14,7 @@ from t2ipal.cli.options import Verb
 from t2ipal.cli.speech import complain, say
 from t2ipal.clip.clip_settings import InputSettings
 from t2ipal.errors import Count, UserError, settings
-from t2ipal.files.folders import find_images
+from t2ipal.files.folders import LeftOut, find_images
 from t2ipal.files.pictures import has_picture_suffix
 from t2ipal.runs.config import Crops, EvaluationSettings
 
@@ -104,10 +104,12 @@ class Predict(_ModelSettings, Verb):
             )
         from t2ipal.tagger.tagger import Tagger
 
-        files = find_images(self.images)
+        left_out = LeftOut()
+        files = find_images(self.images, left_out)
         first = next(files, None)
         if first is None:
-            raise UserError(f"no image among {', '.join(self.images)}; check the paths.")
+            why = f" ({left_out})" if str(left_out) else ""
+            raise UserError(f"no image among {', '.join(self.images)}{why}; check the paths.")
         tagger = Tagger.from_pretrained(
             self.model,
             device=self.device,
@@ -147,6 +149,8 @@ class Predict(_ModelSettings, Verb):
                 pairs = zip(names, values, strict=True)
                 tags = ", ".join(f"{name} {value:.2f}" for name, value in pairs)
                 print(f"{tagged.image}  {tags or '-'}", flush=True)
+        if str(left_out):
+            complain(f"{left_out}.")
         if failed:
             complain(f"{failed} of {failed + done} images could not be read.")
         return 1 if failed else 0
@@ -159,15 +163,17 @@ def _shown_tags(tagged: Tagged, top: int | None) -> list[int]:
 
 
 def _write_heatmaps(tagged: Tagged, shown: list[int], tagger: Tagger, folder: Path) -> None:
-    """One overlay a shown tag: FOLDER/IMAGE-CLASS.png."""
+    """One overlay per shown tag: FOLDER/path/of/IMAGE.jpg-CLASS.png."""
     from t2ipal.files import atomic_path
     from t2ipal.files.pictures import load_image
     from t2ipal.report.overlay import heat_overlay
 
     assert tagged.image is not None, "predict streams files"
     image = load_image(tagged.image)
+    parts = tagged.image.parts[1:] if tagged.image.is_absolute() else tagged.image.parts
+    inside = Path(*(part for part in parts if part != ".."))
     for i in shown:
         heat: np.ndarray = tagged.heatmaps[..., i]
-        name = tagger.names[i].replace("/", "-").replace(" ", "-")
-        with atomic_path(folder / f"{tagged.image.stem}-{name}.png") as path:
-            heat_overlay(image, heat).save(path)
+        name = tagger.names[i].replace("/", "%2F").replace(" ", "-")
+        with atomic_path(folder / inside.parent / f"{inside.name}-{name}.png") as path:
+            heat_overlay(image, heat, seen=tagger.seen(image.size)).save(path)

@@ -24,12 +24,17 @@ def heat_overlay(
     *,
     low: float | None = None,
     high: float | None = None,
+    seen: tuple[int, int, int, int] | None = None,
 ) -> Image.Image:
     """Lay ``heat`` [h, w] over ``image``; RGB of the image's size.
 
     Values from ``low`` (default: the least) to ``high`` (default: the greatest) go from clear to
     red. Give both to compare several heatmaps on one scale. A heatmap without any contrast is cold
     all over.
+
+    Args:
+        seen: left, top, right and bottom of the part of the image that the heat is about, in
+            pixels; the rest is cold. All of the image if omitted; it may reach beyond the image.
 
     Raises:
         ValueError: ``heat`` is not [h, w], is empty or holds a value that is not finite.
@@ -42,7 +47,10 @@ def heat_overlay(
     low = float(heat.min()) if low is None else low
     high = float(heat.max()) if high is None else high
     scaled = np.clip((heat - low) / (high - low), 0, 1) if high > low else np.zeros_like(heat)
-    smooth = Image.fromarray(scaled).resize(image.size, Image.Resampling.BICUBIC)
+    left, top, right, bottom = seen or (0, 0, *image.size)
+    smooth = Image.new("F", image.size)
+    part = Image.fromarray(scaled).resize((right - left, bottom - top), Image.Resampling.BICUBIC)
+    smooth.paste(part, (left, top))
     values = np.clip(np.asarray(smooth, dtype=float), 0, 1)  # [H, W]; bicubic overshoots
     base = np.asarray(image.convert("RGB"), dtype=float)  # [H, W, 3]
     grey = (base @ _LUMA)[..., None]

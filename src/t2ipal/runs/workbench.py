@@ -6,8 +6,9 @@ Every method of a table sees the same features, the same held-out part and the s
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +42,8 @@ from t2ipal.method.training import FitResult, fit
 from t2ipal.method.verification import evidence, verified
 from t2ipal.tagger.thresholds import Thresholds, fit_thresholds
 from t2ipal.vocabulary import Vocabulary
+
+log = logging.getLogger(__name__)
 
 HELD_OUT = 0.2
 
@@ -101,8 +104,7 @@ class Workbench:
         self.train_images: ItemSet | None = None
         self.valid = items.take(out.nonzero().squeeze(1))
         if images:
-            known = {row.id for row in named}
-            rows = [row for row in images if row.caption_id in known]
+            rows = _with_labels(images, {row.id: row for row in named})
             generated = self._image_items(
                 [Path(folder) / row.file for row in rows],
                 _generated_targets(rows, vocabulary),
@@ -272,19 +274,55 @@ class Workbench:
 def _hold_out(captions: Sequence[LabelledCaption], share: float = HELD_OUT) -> set[str]:
     """Ids of the captions to hold out, about ``share`` of them, the same on every machine.
 
-    A caption is kept for training if a class would be left without one. All images of a caption
-    go with it, so that no held-out image shares its caption with a training image.
+    Captions of equal text are held out together, with all their images, so that no held-out image
+    shares its caption with a training image. They are kept for training if a class would be left
+    without a caption.
     """
     left = Counter(name for row in captions for name in row.labels)
     wanted = round(share * len(captions))
+    equal: dict[str, list[LabelledCaption]] = {}
+    for row in captions:
+        equal.setdefault(row.caption, []).append(row)
     held: set[str] = set()
-    for row in sorted(captions, key=lambda row: sha256_text("held-out", row.id, row.caption)):
+    for text in sorted(equal, key=lambda text: sha256_text("held-out", text)):
         if len(held) >= wanted:
             break
-        if all(left[name] > 1 for name in row.labels):
-            held.add(row.id)
-            left.subtract(row.labels)
+        there = Counter(name for row in equal[text] for name in row.labels)
+        if all(left[name] > count for name, count in there.items()):
+            held.update(row.id for row in equal[text])
+            left -= there
     return held
+
+
+def _with_labels(
+    images: Sequence[ImageRow], captions: Mapping[str, LabelledCaption]
+) -> list[ImageRow]:
+    """The images of ``captions`` by id, with their labels: these are kept in the captions alone.
+
+    An image whose caption has another text now is left out, which a warning says.
+    """
+    rows, changed = [], 0
+    for row in images:
+        caption = captions.get(row.caption_id)
+        if caption is None:
+            continue
+        if caption.caption != row.caption:
+            changed += 1
+            continue
+        missing = tuple(name for name in row.missing if name in caption.labels)
+        added = tuple(name for name in row.added if name not in caption.labels)
+        rows.append(
+            replace(
+                row, labels=caption.labels, unknown=caption.unknown, missing=missing, added=added
+            )
+        )
+    if changed:
+        log.warning(
+            "%d images left out: their captions have changed since; run 't2ipal generate' with "
+            "--overwrite to generate them again",
+            changed,
+        )
+    return rows
 
 
 def _generated_targets(rows: Sequence[ImageRow], vocabulary: Vocabulary) -> np.ndarray:

@@ -20,7 +20,7 @@ from t2ipal.clip.clip_settings import ClipSettings, Precision
 from t2ipal.clip.crops import crop_boxes, cut
 from t2ipal.errors import UserError, read_settings
 from t2ipal.files import atomic_path, write_text
-from t2ipal.files.pictures import load_image
+from t2ipal.files.pictures import load_image, to_rgb
 from t2ipal.method.checkpoint import restore_head, tuned_state
 from t2ipal.method.equations import fuse_crops
 from t2ipal.method.head import T2IPALHead
@@ -263,6 +263,20 @@ class Tagger:
             raise UserError(tagged.error)
         return {name: tagged.heatmaps[..., i] for i, name in enumerate(self.names)}
 
+    def seen(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom of what CLIP sees of an image of ``size`` (width, height).
+
+        By its preprocessing that is the square in the middle (``shortest``), all of the image
+        (``squash``), or a square around it (``longest``). Heatmaps are about this part.
+        """
+        width, height = size
+        if self.backbone.resize_mode == "squash":
+            return 0, 0, width, height
+        whole = self.backbone.resize_mode == "longest"
+        side = max(size) if whole else min(size)
+        left, top = (width - side) // 2, (height - side) // 2
+        return left, top, left + side, top + side
+
     def stream(
         self, images: Iterable[ImageLike], *, batch_size: int = 16, heatmaps: bool = False
     ) -> Iterator[Tagged]:
@@ -322,7 +336,7 @@ class Tagger:
 
 def _open(image: ImageLike) -> Image.Image:
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        return to_rgb(image)
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise UserError(
