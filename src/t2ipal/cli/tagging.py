@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import os
 import sys
 from dataclasses import KW_ONLY
 from pathlib import Path
@@ -14,7 +15,7 @@ from t2ipal.cli.options import Verb
 from t2ipal.cli.speech import complain, say
 from t2ipal.clip.clip_settings import InputSettings
 from t2ipal.errors import Count, UserError, settings
-from t2ipal.files.folders import LeftOut, find_images
+from t2ipal.files.folders import LeftOut, common_folder, find_images
 from t2ipal.files.pictures import has_picture_suffix
 from t2ipal.runs.config import Crops, EvaluationSettings
 
@@ -117,6 +118,7 @@ class Predict(_ModelSettings, Verb):
             image_size=self.image_size,
             crops=self.crops,
         )
+        start = common_folder(self.images)
         writer = csv.writer(sys.stdout, lineterminator="\n")
         if self.format == "csv":
             writer.writerow(("image", "labels", *tagger.names))
@@ -133,7 +135,7 @@ class Predict(_ModelSettings, Verb):
             done += 1
             shown = _shown_tags(tagged, self.top)
             if self.heatmaps is not None:
-                _write_heatmaps(tagged, shown, tagger, self.heatmaps)
+                _write_heatmaps(tagged, shown, tagger, self.heatmaps, start)
             names = [tagger.names[i] for i in shown]
             values = [round(float(tagged.probabilities[i]), 4) for i in shown]
             if self.format == "jsonl":
@@ -162,16 +164,17 @@ def _shown_tags(tagged: Tagged, top: int | None) -> list[int]:
     return order[:top] if top is not None else [i for i in order if tagged.chosen[i]]
 
 
-def _write_heatmaps(tagged: Tagged, shown: list[int], tagger: Tagger, folder: Path) -> None:
-    """One overlay per shown tag: FOLDER/path/of/IMAGE.jpg-CLASS.png."""
+def _write_heatmaps(
+    tagged: Tagged, shown: list[int], tagger: Tagger, folder: Path, start: Path
+) -> None:
+    """One overlay per shown tag, FOLDER/IMAGE.jpg-CLASS.png; IMAGE is the path below ``start``."""
     from t2ipal.files import atomic_path
     from t2ipal.files.pictures import load_image
     from t2ipal.report.overlay import heat_overlay
 
     assert tagged.image is not None, "predict streams files"
     image = load_image(tagged.image)
-    parts = tagged.image.parts[1:] if tagged.image.is_absolute() else tagged.image.parts
-    inside = Path(*(part for part in parts if part != ".."))
+    inside = Path(os.path.relpath(tagged.image, start))
     for i in shown:
         heat: np.ndarray = tagged.heatmaps[..., i]
         name = tagger.names[i].replace("/", "%2F").replace(" ", "-")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import itertools
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -63,6 +64,18 @@ def find_images(
                     yield from walk.folder(Path(name))
                 elif walk.takes(Path(name)) and walk.first(os.path.realpath(name)):
                     yield Path(name)
+
+
+def common_folder(paths: Iterable[str | Path]) -> Path:
+    """The deepest folder that holds all that the paths, folders and glob patterns name."""
+    found = []
+    for text in paths:
+        path = Path(text)
+        if not path.exists():  # a pattern: what stands before its first wildcard
+            plain = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)
+            path = Path(*plain)
+        found.append(os.path.abspath(path if path.is_dir() else path.parent))
+    return Path(os.path.commonpath(found))
 
 
 def hidden(name: str) -> bool:
