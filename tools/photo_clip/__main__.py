@@ -1,8 +1,8 @@
 """Train the packaged photo CLIP: ``python -m tools.photo_clip STAGE --work DIR --photos DIR``.
 
 Stages, in order: ``features`` (feature maps of the photos), ``texts`` (words, labels, MiniLM's
-embeddings), ``align`` (projection and sentence map; ``--all`` trains on the development photos too),
-``text`` (text tower) and ``export`` (the folder in the package). README.md has the whole recipe.
+embeddings), ``align`` (projection and sentence map; ``--all`` trains on the development photos
+too), ``text`` (text tower) and ``export`` (the folder in the package). README.md has the recipe.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> None:
         materials = _materials(work, rows, arguments.photos, arguments.all)
         align.train(materials, config, work / "align.pt")
     elif arguments.stage == "text":
-        _text(work, arguments.steps or 1500, arguments.seed)
+        _text(work, arguments.steps or 400, arguments.seed)
     else:
         _export(work)
 
@@ -162,9 +162,8 @@ def _text(work: Path, steps: int, seed: int) -> None:
     torch.manual_seed(seed)
     model = CLIP(**export.model_config(tokenizer.get_vocab_size(), words.shape[-1]))
     pieces = load_file(teacher.folder(work / "minilm") / "model.safetensors")
-    text_tower.start_embeddings(
-        model, pieces["embeddings.word_embeddings.weight"], content["origin"]
-    )
+    embeddings = pieces["embeddings.word_embeddings.weight"]
+    text_tower.start(model, tokenizer, texts, embeddings, content["origin"])
     text_tower.train(model, tokenizer, texts, steps=steps, seed=seed)
     chosen = list(texts.often)
     ensemble = [

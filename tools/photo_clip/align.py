@@ -54,7 +54,7 @@ class AlignConfig:
     words: int = 400
     scale: float = 20.0
     shown: float = 1.0
-    rank: float = 0.15
+    rank: float = 0.5
     captions: float = 1.0
     imagenet: float = 1.0
     groups: float = 1.0
@@ -171,7 +171,8 @@ def train(materials: Materials, config: AlignConfig, target: Path) -> Joint:
                 )
             view = views[rng.integers(len(views))]
             index = torch.from_numpy(rng.choice(materials.train, config.batch, replace=False))
-            spot = torch.from_numpy(rng.integers(maps.shape[1], size=config.batch))
+            count = materials.maps[view].shape[1]
+            spot = torch.from_numpy(rng.integers(count, size=config.batch))
             features = torch.cat(
                 [materials.means[view][index], materials.maps[view][index, spot].float()]
             )

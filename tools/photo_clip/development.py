@@ -38,7 +38,7 @@ class Development:
 
 
 def read(names: list[str], instances: Path) -> Development:
-    """Photos ``names`` in their order, labelled by a COCO file; every fifth and the one behind it."""
+    """Two of every five of the photos ``names`` that a COCO file labels."""
     content = json.loads(instances.read_text(encoding="utf-8"))
     category = {item["id"]: item["name"] for item in content["categories"]}
     file_of = {item["id"]: item["file_name"] for item in content["images"]}

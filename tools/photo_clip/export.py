@@ -18,7 +18,7 @@ WIDTH, LAYERS = 256, 4  # of the text tower
 
 
 def model_config(vocabulary_size: int, embed_dim: int) -> dict[str, Any]:
-    """open_clip's ``model_cfg``: EfficientNet-Lite0 with a linear projection, a text transformer."""
+    """open_clip's ``model_cfg``: EfficientNet-Lite0, a linear projection, a text transformer."""
     return {
         "embed_dim": embed_dim,
         "vision_cfg": {
@@ -73,7 +73,9 @@ def write(
     for name, value in model.state_dict().items():
         if name.endswith("num_batches_tracked"):
             state[name] = torch.zeros_like(value)
-    save_file(state, folder / "open_clip_model.safetensors")
+    weights = folder / "open_clip_model.safetensors"
+    save_file(state, weights)
+    weights.chmod(0o644)
     preprocess = {
         "mean": list(trunk.MEAN),
         "std": list(trunk.STD),

@@ -56,17 +56,42 @@ class Texts:
     caption_targets: Tensor
 
 
-def start_embeddings(model: CLIP, pieces: Tensor, origin: Sequence[int]) -> None:
-    """Begin with MiniLM's word embeddings [30522, 384], reduced to their principal directions."""
+def start(
+    model: CLIP, tokenizer: Tokenizer, texts: Texts, pieces: Tensor, origin: Sequence[int]
+) -> None:
+    """Begin as a mean of word vectors, which training would take a long time to find.
+
+    A piece that is a word has the word's target as its embedding, reduced to the principal
+    directions of all targets, which the text projection undoes; other pieces have what ridge
+    regression from MiniLM's word embeddings ``pieces`` [30522, 384] says. The first block averages
+    what stands before, all others hand on.
+    """
+    targets = torch.cat([texts.word_targets, texts.noun_targets])
+    width = model.token_embedding.weight.shape[1]
+    directions = torch.linalg.svd(targets, full_matrices=False).Vh[:width]  # [Wt, D]
     numbers = torch.tensor(origin)
     known = numbers >= 0
-    chosen = pieces[numbers[known]]
-    chosen = chosen - chosen.mean(0)
-    width = model.token_embedding.weight.shape[1]
-    _, _, directions = torch.linalg.svd(chosen, full_matrices=False)
-    reduced = chosen @ directions[:width].T
+    described = pieces[numbers.clamp(min=0)]
+    described = described - described[known].mean(0)
+    own = _single_piece_words([*texts.words, *texts.nouns], tokenizer)
+    have = own >= 0
+    x, y = described[have], targets[own[have]]
+    ridge = torch.linalg.solve(x.T @ x + 5 * torch.eye(x.shape[1]), x.T @ y)
+    vectors = torch.where(have[:, None], targets[own], 0.7 * described @ ridge) @ directions.T
+    vectors[~known] = 0
     with torch.no_grad():
-        model.token_embedding.weight[known] = reduced / reduced.std() * 0.1
+        model.token_embedding.weight.copy_(vectors + 0.002 * torch.randn_like(vectors))
+        model.positional_embedding.normal_(0, 0.005)
+        model.text_projection.copy_(directions)
+        for number, block in enumerate(model.transformer.resblocks):
+            block.attn.in_proj_weight.normal_(0, 0.5 * width**-0.5)
+            block.mlp.c_proj.weight.mul_(0.1)
+            block.attn.out_proj.weight.mul_(0.1)
+            for bias in (block.attn.in_proj_bias, block.attn.out_proj.bias, block.mlp.c_proj.bias):
+                bias.zero_()
+            if number == 0:  # query, key and value stand one behind the other
+                block.attn.in_proj_weight[2 * width :].copy_(torch.eye(width))
+                block.attn.out_proj.weight.copy_(0.3 * torch.eye(width))
 
 
 class Sampler:
@@ -126,7 +151,7 @@ class Sampler:
 
 def train(
     model: CLIP, tokenizer: Tokenizer, texts: Texts, *, steps: int, batch: int = 256,
-    rate: float = 1.5e-3, seed: int = 0,
+    rate: float = 1e-3, seed: int = 0,
 ) -> None:  # fmt: skip
     """Distil for so many steps; the vision tower is not touched."""
     torch.manual_seed(seed)
@@ -178,7 +203,7 @@ def _single_piece_words(words: Sequence[str], tokenizer: Tokenizer) -> Tensor:
     """[vocabulary]: the word that a piece alone is, or -1."""
     own = torch.full((tokenizer.get_vocab_size(),), -1, dtype=torch.long)
     for number, ids in enumerate(tokens.encode(tokenizer, words)):
-        if len(ids) == 3:
+        if len(ids) == 3:  # start, the piece, end
             own[ids[1]] = number
     return own
 

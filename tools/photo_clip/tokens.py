@@ -1,4 +1,4 @@
-"""The tokenizer: MiniLM's word pieces, cut to those that the training texts and plain English use."""
+"""The tokenizer: MiniLM's word pieces, cut to those of the training texts and plain English."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The image trunk: EfficientNet-Lite0 with ImageNet weights, as timm builds it, and its features."""
+"""The image trunk: EfficientNet-Lite0 with ImageNet weights, as timm builds it; its features."""
 
 from __future__ import annotations
 

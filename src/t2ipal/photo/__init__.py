@@ -1,4 +1,4 @@
-"""The packaged CLIP that knows photos, ``--clip photo``: where it lies, and the words it has met."""
+"""The packaged CLIP that knows photos, ``--clip photo``: its folder, and the words it has met."""
 
 from __future__ import annotations
 
