@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--captions", type=Path, help="COCO captions file, for text alone")
     parser.add_argument("--all", action="store_true", help="keep no development photos")
     parser.add_argument("--steps", type=int, help="training steps of align or text")
+    parser.add_argument("--out", type=Path, default=MODEL, help="folder that export writes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -68,7 +69,7 @@ def main() -> None:
     elif arguments.stage == "text":
         _text(work, arguments.steps or 400, arguments.seed)
     else:
-        _export(work)
+        _export(work, arguments.out)
 
 
 def _rows(photos: Path) -> list[dict[str, Any]]:
@@ -176,7 +177,7 @@ def _text(work: Path, steps: int, seed: int) -> None:
     torch.save(model.state_dict(), work / "text.pt")
 
 
-def _export(work: Path) -> None:
+def _export(work: Path, folder: Path) -> None:
     content, collected = _read_texts(work)
     joint = _joint(work, len(collected.texts))
     tokenizer = Tokenizer.from_file(str(work / "tokenizer.json"))
@@ -189,7 +190,7 @@ def _export(work: Path) -> None:
     export.load_image_tower(model, weight, bias)
     with torch.no_grad():
         model.logit_scale.copy_(joint.scale)
-    export.write(MODEL, model, config, tokenizer, collected.texts)
+    export.write(folder, model, config, tokenizer, collected.texts)
 
 
 if __name__ == "__main__":
