@@ -16,8 +16,10 @@ import torch
 from t2ipal.captions.labelled import label_captions
 from t2ipal.captions.sources import read_captions
 from t2ipal.clip.backbone import Backbone
+from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.datasets.read import read_labelled_images
 from t2ipal.method.methods import method_config
+from t2ipal.metrics.ranking import average_precision, mean_average_precision
 from t2ipal.runs.workbench import Workbench
 from t2ipal.vocabulary import Vocabulary
 
@@ -48,7 +50,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     vocabulary = Vocabulary.load(arguments.classes)
-    backbone = Backbone.load(arguments.clip, image_size=arguments.image_size)
+    backbone = Backbone.load(ClipSettings(clip=arguments.clip, image_size=arguments.image_size))
     captions = label_captions(read_captions(arguments.captions, limit=arguments.limit), vocabulary)
     bench = Workbench(vocabulary, backbone, arguments.cache, captions, progress=False)
     images = read_labelled_images(arguments.data, vocabulary, images=arguments.images)
@@ -60,18 +62,14 @@ def main() -> None:
         found = []
         for seed in arguments.seeds if method.train is not None else arguments.seeds[:1]:
             head = bench.fit(method, seed).head
-            evaluation = bench.evaluate(head, test)
-            found.append(100 * evaluation.mean_average_precision)
+            scores = head.score_items(test).cpu().numpy()
+            per_class = 100 * average_precision(scores, test.targets.numpy())
+            found.append(mean_average_precision(per_class))
         spread = f" ± {statistics.stdev(found):.1f}" if len(found) > 1 else ""
         print(f"| {name} | {statistics.mean(found):.1f}{spread} |", flush=True)
         if arguments.per_class:
-            print(
-                "  "
-                + ", ".join(
-                    f"{k} {100 * v:.0f}"
-                    for k, v in zip(evaluation.names, evaluation.average_precision, strict=True)
-                )
-            )
+            pairs = zip(vocabulary.names, per_class, strict=True)
+            print("  " + ", ".join(f"{name} {value:.0f}" for name, value in pairs))
 
 
 if __name__ == "__main__":
