@@ -114,7 +114,7 @@ class Backbone:
             settings: which CLIP, and how it sees an image; or its name alone: ``RN50:openai``
                 (open_clip's name and tag), ``hf-hub:org/name``, a folder in open_clip's format
                 (open_clip_config.json, open_clip_model.safetensors, tokenizer files), or
-                ``miniature``.
+                a packaged one, ``photo`` or ``miniature``.
             pool_positions: as for the constructor.
 
         Raises:

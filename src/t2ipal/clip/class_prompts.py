@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -10,9 +12,12 @@ from torch.nn import functional as F
 
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.templates import IMAGENET_TEMPLATES
+from t2ipal.errors import listed
 from t2ipal.method.head_config import ClassNames
 from t2ipal.method.prompts import ClassTokens
 from t2ipal.vocabulary import Vocabulary, plain
+
+log = logging.getLogger(__name__)
 
 _START_PHRASE = "a photo of a"
 
@@ -34,11 +39,27 @@ def class_ensemble(
     backbone: Backbone, vocabulary: Vocabulary, templates: Sequence[str] = TEMPLATES
 ) -> Tensor:
     """Zero-shot class embeddings [C, D]: the normalised mean of the normalised templates."""
+    _warn_of_unmet(backbone.spec, vocabulary.readable)
     means = []
     for name in vocabulary.readable:  # one class at a time, as templates may be many
         texts = [form.format(name) for form in templates]
         means.append(F.normalize(backbone.encode_text(texts).global_, dim=-1).mean(0))
     return F.normalize(torch.stack(means), dim=-1)
+
+
+@lru_cache(maxsize=32)  # once for each set of classes
+def _warn_of_unmet(spec: str, names: tuple[str, ...]) -> None:
+    """Say which class names the packaged photo CLIP never met in a picture."""
+    if spec != "photo":
+        return
+    from t2ipal.clip.photo_clip import unmet
+
+    if strange := unmet(names):
+        log.warning(
+            "--clip photo never saw a picture of %s; what it finds for such classes is a guess. "
+            "Use a common word for the class, or a larger CLIP.",
+            listed(strange),
+        )
 
 
 def class_words(vocabulary: Vocabulary, form: ClassNames = "readable") -> tuple[str, ...]:

@@ -28,7 +28,8 @@ from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 from t2ipal.clip.model_folder import read_config, refuse_pickles, tokenizer_of
 from t2ipal.errors import UserError, nearest
 
-_EXAMPLES = "'RN50:openai', 'ViT-B-16:openai', 'hf-hub:org/name', 'miniature' or a folder"
+_PACKAGED = ("photo", "miniature")
+_EXAMPLES = "'RN50:openai', 'ViT-B-16:openai', 'hf-hub:org/name', 'photo', 'miniature' or a folder"
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,9 @@ def find(spec: str) -> _Source:
 
     Args:
         spec: ``name:tag`` of open_clip (``RN50:openai``; the tag may be a file of weights),
-            ``hf-hub:org/name`` (``@revision`` may follow), a folder in open_clip's format, or
-            ``miniature``, the small CLIP of this package.
+            ``hf-hub:org/name`` (``@revision`` may follow), a folder in open_clip's format, or a
+            small CLIP of this package: ``photo``, which knows photos, or ``miniature``, which knows
+            icon scenes.
 
     Raises:
         UserError: no such model, tag or folder; its weights are not there and cannot be fetched; or
@@ -104,6 +106,10 @@ def find(spec: str) -> _Source:
         from t2ipal.miniature.weights import path
 
         return _folder(spec, Path(path("clip")))
+    if spec == "photo":
+        from t2ipal.clip import photo_clip
+
+        return _folder(spec, photo_clip.path())
     if spec.startswith("hf-hub:"):
         return _hub(spec)
     if spec.startswith("local-dir:"):
@@ -124,7 +130,7 @@ def why_not_here(spec: str) -> str | None:
             command = _download_command(repo, revision)
             found = try_to_load_from_cache(repo, HF_SAFE_WEIGHTS_NAME, revision=revision or None)
             here = isinstance(found, str)
-        elif spec == "miniature" or spec.startswith("local-dir:") or Path(spec).is_dir():
+        elif spec in _PACKAGED or spec.startswith("local-dir:") or Path(spec).is_dir():
             find(spec)
             return None
         else:
