@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tools.house import survey
 
 from t2ipal.cli import main
 
@@ -23,7 +24,8 @@ PAGES = [
 ]
 _VERBS = ("run", "label", "generate", "import", "pack", "embed", "train", "predict", "eval")
 _VERBS += ("compare", "benchmark", "doctor")
-_FOREIGN = {"--help", "--help-all", "--start", "--memory", "--resume"}  # scripts of tools/
+# Of every verb, and of scripts in tools/.
+_FOREIGN = frozenset({"--help", "--help-all", "--start", "--memory", "--resume"})
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`([^`\n]+)`")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
@@ -67,6 +69,17 @@ def test_files_that_are_named_exist(page: Path) -> None:
     ):
         found = [root / path for root in (ROOT, ROOT / "src" / "t2ipal", page.parent)]
         assert any(place.exists() for place in found), f"{_name(page)} names {path}"
+
+
+def test_the_table_of_rooms_is_what_the_source_imports() -> None:
+    rooms = survey().arrows
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w/]+)/` \| .* \| (.*)\|$", text, re.MULTILINE)
+    assert {room for room, _ in rows} == {room for room in survey().rooms if "." not in room}
+    for room, imports in rows:
+        if imports.strip() not in ("most", "all"):
+            between = {there for there in rooms.get(room, ()) if "." not in there}
+            assert set(_CODE.findall(imports)) == between, room
 
 
 def test_functions_of_the_equations_exist() -> None:
@@ -115,7 +128,7 @@ def test_commands_have_the_verbs_and_options_that_pages_name(
     text = page.read_text(encoding="utf-8")
     for verb, options in _commands(text):
         assert _options(verb), f"{_name(page)}: there is no verb {verb}"
-        missing = [option for option in options if option not in _options(verb)]
+        missing = [option for option in options if option not in _options(verb) | _FOREIGN]
         assert not missing, f"{_name(page)}: t2ipal {verb} has no {missing}"
     everything = frozenset().union(*map(_options, _VERBS), _FOREIGN)
     for code in _CODE.findall(_BLOCK.sub("", text)):
