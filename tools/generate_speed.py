@@ -145,7 +145,7 @@ class Stamp:
 
 
 def resume(count: int) -> None:
-    """Print how long a second start of a finished run takes, the whole process."""
+    """Print how long repeating a finished run takes, the whole process."""
     with tempfile.TemporaryDirectory() as folder:
         out, file = Path(folder) / "generated", Path(folder) / "captions.jsonl"
         rows = captions(count)
@@ -159,7 +159,7 @@ def resume(count: int) -> None:
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             seconds.append(time.perf_counter() - started)
         print(done.stdout.splitlines()[0].replace(folder, "..."))
-        print(f"a second start of a finished run of {count} images: {spread(seconds, '.2f')} s")
+        print(f"repeating a finished run of {count} images: {spread(seconds, '.2f')} s")
 
 
 def spread(values: list[float], form: str) -> str:
