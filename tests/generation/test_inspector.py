@@ -82,7 +82,7 @@ def test_a_run_with_inspection_retries_and_shows_it(tiny_run: TinyRun, tmp_path:
         data=None,
         real_data=None,
         max_retries=1,
-        patience=1,
+        patience=2,
         train=train,
     )
     said: list[str] = []
