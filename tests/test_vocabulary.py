@@ -154,7 +154,7 @@ def test_index_suggests_the_nearest() -> None:
         ("- {name: cow, name: dog}\n", r":1: the key 'name' is given twice"),
         ("- cow\n  - dog: [\n", r":\d+: is not YAML"),
         ("a: b: c\n", r":1: is not YAML"),
-        ("just words\n", r":1: 'classes' must be a list, not 'just words'"),
+        ("just words\n", r":1: expected a list of class names"),
         ("- cow\n---\n- dog\n", r"is not YAML"),
     ],
 )
@@ -182,8 +182,8 @@ def test_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         Vocabulary.load(tmp_path)
     binary = tmp_path / "image.yaml"
-    binary.write_bytes(b"\x89PNG\xff\xfe")
-    with pytest.raises(UserError, match="not UTF-8"):
+    binary.write_bytes(b"\x89PNG\r\n\0\xff\xfe")
+    with pytest.raises(UserError, match="is no text"):
         Vocabulary.load(binary)
 
 
@@ -198,3 +198,40 @@ def test_bare_names_are_checked() -> None:
         Vocabulary.of(["dog", 3])  # type: ignore[list-item]
     with pytest.raises(UserError, match="spaces at its ends"):
         Vocabulary.of([" dog"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("classes.txt", "dog\r\ncat\r\n\r\ndining table\r\n"),
+        ("coco.names", "\ufeffdog\ncat\ndining table\n"),
+        ("list.csv", "class,number\ndog,1\ncat,2\ndining table,3\n"),
+        ("data.yaml", "path: x\nnc: 3\nnames:\n  0: dog\n  1: cat\n  2: dining table\n"),
+        ("yolo.yaml", "train: x\nnames: [dog, cat, dining table]\n"),
+        ("names.json", '["dog", "cat", "dining table"]'),
+    ],
+)
+def test_lists_of_names_that_people_have(name: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8", newline="")
+    assert Vocabulary.load(path).names == ("dog", "cat", "dining table")
+
+
+def test_a_vocabulary_in_utf_16(tmp_path: Path) -> None:
+    path = tmp_path / "wide.yaml"
+    path.write_text("- dog\n- cat\n", encoding="utf-16")
+    assert Vocabulary.load(path).names == ("dog", "cat")
+
+
+def test_mistakes_in_lists_of_names(tmp_path: Path) -> None:
+    path = tmp_path / "classes.txt"
+    path.write_text("dog\ncat\nDog\n")
+    with pytest.raises(UserError, match=r"classes.txt:3: the class 'Dog' is on line 1 already"):
+        Vocabulary.load(path)
+    path.write_text("\n")
+    with pytest.raises(UserError, match="the file is empty"):
+        Vocabulary.load(path)
+    other = tmp_path / "one.yaml"
+    other.write_text("dog\ncat\n")
+    with pytest.raises(UserError, match=r"one.yaml:1: expected a list of class names"):
+        Vocabulary.load(other)

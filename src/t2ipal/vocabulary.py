@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,9 +21,14 @@ import yaml
 
 from t2ipal.errors import UserError, nearest
 from t2ipal.files import NO_OTHER_KEYS, Keys, check, read_yaml_texts, sha256_text, yaml_line
+from t2ipal.files.names import name_key
+from t2ipal.files.tables import text_lines
 
 UNKNOWN = -1
 """Target value of a class of which nothing is known: left out of every loss and metric."""
+
+_NAME_LISTS = (".txt", ".names", ".lst", ".csv", ".tsv")
+_NAME_HEADERS = ("class", "classes", "class name", "label", "labels", "name", "names")
 
 BUILT_IN = ("voc2007", "coco2014", "nuswide")
 
@@ -120,8 +126,10 @@ class Vocabulary:
     def load(cls, spec: str | Path | Vocabulary) -> Vocabulary:
         """A built-in vocabulary by name, one read from a YAML file, or ``spec`` itself.
 
-        The file is a plain list of class names, or a mapping ``{title, classes}`` whose classes
-        are names or mappings with the keys of :class:`ClassName`::
+        The file is a text with one name per line (``.txt``, ``.names``, the first column of a
+        ``.csv``), the ``data.yaml`` of a YOLO data set (``names``), or YAML or JSON: a plain list
+        of class names, or a mapping ``{title, classes}`` whose classes are names or mappings with
+        the keys of :class:`ClassName`::
 
             title: farm
             classes:
@@ -147,9 +155,19 @@ class Vocabulary:
                 f"no vocabulary {str(spec)!r}{nearest(str(spec), BUILT_IN)}; use one of "
                 f"{', '.join(BUILT_IN)} or the path of a YAML file."
             )
-        return _parse(
-            read_yaml_texts(path), path.stem, lambda keys: f"{path}:{yaml_line(path, keys) or 1}"
-        )
+        if path.suffix.lower() in _NAME_LISTS:
+            return cls(path.stem, _listed_names(path))
+        content = read_yaml_texts(path)
+        if isinstance(content, dict) and "names" in content and "classes" not in content:
+            names = content["names"]  # a YOLO data set's; by number or as a list
+            content = list(names.values()) if isinstance(names, dict) else names
+            return _parse(content, path.stem, lambda keys: f"{path}: names")
+        if isinstance(content, str):
+            raise UserError(
+                f"{path}:1: expected a list of class names, one per line behind '- ', found "
+                f"{content[:40]!r}; or call the file .txt and write one name per line."
+            )
+        return _parse(content, path.stem, lambda keys: f"{path}:{yaml_line(path, keys) or 1}")
 
     @classmethod
     def of(cls, names: Sequence[str], *, title: str = "classes") -> Vocabulary:
@@ -276,3 +294,28 @@ def _parse(content: object, title: str, place: Callable[[Keys], str]) -> Vocabul
                 f"{place((*within, other))} already; remove one."
             )
     return Vocabulary(file.title or title, classes)
+
+
+def _listed_names(path: Path) -> tuple[ClassName, ...]:
+    """The names of a text with one per line, or of the first column of a table."""
+    lines: dict[str, int] = {}
+    found: list[ClassName] = []
+    for number, line in text_lines(path):
+        name = line.strip()
+        if path.suffix.lower() in (".csv", ".tsv"):
+            name = re.split(r"[,;\t]", name)[0].strip().strip('"')
+        if not name or name.startswith("#") or (not found and name.casefold() in _NAME_HEADERS):
+            continue
+        key = name_key(name)
+        if key in lines:
+            raise UserError(
+                f"{path}:{number}: the class {name!r} is on line {lines[key]} already; remove one."
+            )
+        lines[key] = number
+        try:
+            found.append(ClassName(name))
+        except UserError as error:
+            raise UserError(f"{path}:{number}: {error}") from None
+    if not found:
+        raise UserError(f"{path}: the file is empty; write one class name per line.")
+    return tuple(found)

@@ -206,8 +206,10 @@ def test_joined_parts_cannot_be_confused() -> None:
     assert sha256_text("ab", "c") != sha256_text("a", "bc")
 
 
-def test_yaml_in_another_encoding_is_named_by_its_line(tmp_path: Path) -> None:
+def test_yaml_in_another_encoding_is_read_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "config.yaml"
     path.write_bytes("classes: voc2007\ncaptions: Zürich.txt\n".encode("latin-1"))
-    with pytest.raises(UserError, match=r"config\.yaml:2: not UTF-8"):
-        read_yaml(path)
+    assert read_yaml(path)["captions"] == "Zürich.txt"
+    assert "config.yaml: not UTF-8 text; read as Windows-1252" in caplog.text

@@ -68,6 +68,9 @@ class InputSettings(DeviceSettings):
 
     image_size: Annotated[Count, "PIXELS"] | None = None
     """input size of CLIP; if omitted its own, or the one a saved model was tuned with"""
+    resize_mode: ResizeMode | None = None
+    """how an image becomes a square: shortest (resize, cut the center out), squash (nothing is
+    cut) or longest (add borders); if omitted CLIP's own, or the saved model's"""
 
 
 @settings
@@ -76,8 +79,5 @@ class ClipSettings(InputSettings):
 
     clip: str = "miniature"
     """the frozen CLIP: open_clip's NAME:PRETRAINED, hf-hub:ORG/NAME, a folder, or miniature"""
-    resize_mode: ResizeMode | None = None
-    """how an image becomes a square: shortest (resize, cut the center out), squash (nothing is
-    cut) or longest (add borders); CLIP's own if omitted"""
     local_grid: Count | None = None
     """average the local features to N x N cells where they are finer; keep them all if omitted"""

@@ -268,8 +268,10 @@ def _load(path: str | Path, loader: Any) -> Any:
 
 
 def _compose(path: str | Path, loader: Any) -> tuple[Any, Any]:
+    from t2ipal.files.tables import text_lines
+
     try:
-        reader = loader("\n".join(line for _, line in read_lines(path)))
+        reader = loader("\n".join(line for _, line in text_lines(path)))
         return reader, reader.get_single_node()
     except yaml.YAMLError as error:
         raise _not_yaml(path, error) from None

@@ -301,7 +301,7 @@ def _with_labels(
 
     An image whose caption has another text now is left out, which a warning says.
     """
-    rows, changed = [], 0
+    rows, changed, relabelled = [], 0, 0
     for row in images:
         caption = captions.get(row.caption_id)
         if caption is None:
@@ -309,12 +309,18 @@ def _with_labels(
         if caption.caption != row.caption:
             changed += 1
             continue
+        relabelled += (row.labels, row.unknown) != (caption.labels, caption.unknown)
         missing = tuple(name for name in row.missing if name in caption.labels)
         added = tuple(name for name in row.added if name not in caption.labels)
         rows.append(
             replace(
                 row, labels=caption.labels, unknown=caption.unknown, missing=missing, added=added
             )
+        )
+    if relabelled:
+        log.warning(
+            "%d images have other labels in the captions now; those of the captions are used",
+            relabelled,
         )
     if changed:
         log.warning(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from t2ipal.clip.clip_settings import Precision
+from t2ipal.clip.clip_settings import Precision, ResizeMode
 from t2ipal.clip.features import FeatureCache, image_items
 from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError
@@ -24,6 +24,7 @@ def evaluate(
     device: str = "auto",
     precision: Precision = "auto",
     image_size: int | None = None,
+    resize_mode: ResizeMode | None = None,
     crops: int | None = None,
     progress: bool = True,
 ) -> Evaluation:
@@ -36,8 +37,8 @@ def evaluate(
             (:func:`t2ipal.datasets.read.read_labelled_images`).
         images: folder of the images of a COCO JSON, if it cannot be guessed.
         cache: folder of the feature cache; beside the model if omitted.
-        device, precision, image_size, crops: as :meth:`Tagger.from_pretrained` takes them, for
-            a model's folder.
+        device, precision, image_size, resize_mode, crops: as :meth:`Tagger.from_pretrained`
+            takes them, for a model's folder.
         progress: show progress bars.
 
     Returns:
@@ -50,7 +51,12 @@ def evaluate(
     tagger = model
     if not isinstance(tagger, Tagger):
         tagger = Tagger.from_pretrained(
-            tagger, device=device, precision=precision, image_size=image_size, crops=crops
+            tagger,
+            device=device,
+            precision=precision,
+            image_size=image_size,
+            resize_mode=resize_mode,
+            crops=crops,
         )
     if cache is None:
         beside = Path(model).parent if isinstance(model, (str, Path)) else Path(".")

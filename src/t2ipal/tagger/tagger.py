@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from t2ipal.clip.backbone import Backbone
-from t2ipal.clip.clip_settings import ClipSettings, Precision
+from t2ipal.clip.clip_settings import ClipSettings, Precision, ResizeMode
 from t2ipal.clip.crops import crop_boxes, cut
 from t2ipal.errors import UserError, read_settings
 from t2ipal.files import atomic_path, write_text
@@ -45,6 +45,7 @@ class Tagged:
         probabilities: [C], calibrated on held-out generated images; empty after an error.
         chosen: [C] bool, whether each class reaches its threshold; empty after an error.
         heatmaps: [h, w, C] weight of each place for each class; empty if not asked for.
+        seen: share of the image that CLIP saw; the rest was cut off.
     """
 
     names: tuple[str, ...]
@@ -53,6 +54,7 @@ class Tagged:
     probabilities: np.ndarray
     chosen: np.ndarray
     heatmaps: np.ndarray
+    seen: float = 1.0
 
     @property
     def tags(self) -> list[str]:
@@ -114,6 +116,7 @@ class Tagger:
         device: str = "auto",
         precision: Precision = "auto",
         image_size: int | None = None,
+        resize_mode: ResizeMode | None = None,
         crops: int | None = None,
     ) -> Tagger:
         """Load a model folder, or ``org/name`` from the Hugging Face hub; CLIP is found by name.
@@ -123,6 +126,7 @@ class Tagger:
             device: auto, cpu, cuda or mps.
             precision: auto, fp32, bf16 or fp16.
             image_size: input size of CLIP in pixels; if omitted, the one the model was tuned with.
+            resize_mode: how an image becomes a square; if omitted, as the model was tuned.
             crops: crops per side; if omitted, the number its thresholds were fitted with.
 
         Raises:
@@ -143,7 +147,7 @@ class Tagger:
             image_size = clip["image_size"] if image_size is None else image_size
             crops = config.get("crops", 0) if crops is None else crops
             pool_positions = clip.get("pool_positions", True)
-            resize_mode = clip.get("resize_mode")
+            resize_mode = clip.get("resize_mode") if resize_mode is None else resize_mode
             local_grid = clip.get("local_grid")
         except (KeyError, TypeError) as error:
             raise UserError(
@@ -293,13 +297,14 @@ class Tagger:
         none = np.zeros(0)
         source = iter(images)
         while batch := list(itertools.islice(source, batch_size)):
-            pixels, readable, failed = [], [], {}
+            pixels, readable, failed, sizes = [], [], {}, {}
             for i, image in enumerate(batch):
                 try:
                     opened = _open(image)
                     views = [opened, *(cut(opened, crop) for crop in self._crops)]
                     pixels.append(torch.stack([self.backbone.preprocess(view) for view in views]))
                     readable.append(i)
+                    sizes[i] = opened.size
                 except UserError as error:
                     failed[i] = str(error)
             if pixels:
@@ -312,7 +317,15 @@ class Tagger:
                     continue
                 row = place[i]
                 shown = maps[row] if heatmaps else none
-                yield Tagged(self.names, file, None, probabilities[row], chosen[row], shown)
+                yield Tagged(
+                    self.names, file, None, probabilities[row], chosen[row], shown,
+                    seen=self._share_seen(sizes[i]),
+                )  # fmt: skip
+
+    def _share_seen(self, size: tuple[int, int]) -> float:
+        if self.backbone.resize_mode != "shortest":
+            return 1.0
+        return min(size) / max(size)
 
     @torch.no_grad()
     def _score(
