@@ -287,3 +287,23 @@ def test_the_report_is_one_file_with_captions_scenes_and_the_table(tiny_run: Tin
     for text in ("t2i-pal", "tai-dpt", "city bus", "data:image/"):
         assert text in page
     assert "<script" not in page and 'src="http' not in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": "nope"}, "nope: no such folder or file"),
+        ({"real_data": "nope"}, "nope: no such folder or file"),
+        ({"clip": "ViT-B-16"}, "say which weights"),
+        ({"generator": "no/where/at/all"}, "no/where/at/all"),
+        ({"captions": "gone.txt", "compose": None}, "gone.txt: cannot be read"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_made(
+    tiny_run: TinyRun, tmp_path: Path, changes: dict[str, str], message: str
+) -> None:
+    assert isinstance(tiny_run.config, RunConfig)
+    out = tmp_path / "run"
+    with pytest.raises(UserError, match=message):
+        run(replace(tiny_run.config, **changes), out, progress=False)
+    assert not (out / "config.yaml").exists() and not (out / "images").exists()

@@ -79,6 +79,9 @@ class Comparison:
         }
 
 
+_GAP_ITEMS = 5  # fewer say nothing about how sets are told apart
+
+
 def compare(
     experiment: Experiment,
     configure: Callable[[str], MethodConfig],
@@ -112,9 +115,12 @@ def compare(
         "synthetic": bench.train_images,
         "real": experiment.test,
     }
-    gap = modality_gap(
-        {name: items.global_.numpy() for name, items in sets.items() if items is not None}
-    )
+    features = {
+        name: items.global_.numpy()
+        for name, items in sets.items()
+        if items is not None and len(items) >= _GAP_ITEMS
+    }
+    gap = modality_gap(features) if len(features) > 1 else ModalityGap(())
     return Comparison(tuple(rows), gap)
 
 

@@ -24,12 +24,15 @@ from t2ipal.captions.labelled import (
     LabelSummary,
     read_labelled,
 )
+from t2ipal.captions.sources import read_captions
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.clip_settings import ClipSettings
+from t2ipal.clip.load import find
 from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError, settings_of
 from t2ipal.files import write_jsonl, write_text
+from t2ipal.generation.diffusion.source import locate
 from t2ipal.generation.generate import generate
 from t2ipal.generation.inspector import ClipInspector
 from t2ipal.generation.store import read_manifest
@@ -85,7 +88,18 @@ def run(
     vocabulary = Vocabulary.load(config.classes)
     refuse_foreign(out, "config.yaml", "run", config.to_dict(), free=_FREE, beside={SCENES})
     # Before the folder belongs to these settings: a mistake among them can then be corrected.
+    # And before hours of generation: a mistake in what comes later is found first.
+    if config.captions is not None:
+        read_captions(config.captions, limit=1)
     photos = read_real_images(config, vocabulary, out / SCENES)
+    test = None
+    if config.data is not None:
+        test = _labelled(config, vocabulary, out, config.data, seed=0)
+    if config.real_data is not None:
+        _labelled(config, vocabulary, out, config.real_data, seed=1)
+    find(config.clip)
+    if config.generator is not None:
+        locate(config.generator, config.revision)
     config.write(out / "config.yaml")
     write_text(out / "vocabulary.yaml", vocabulary.to_yaml())
     say = logged(say, out / "log.txt")
@@ -94,8 +108,7 @@ def run(
     summary = generate_stage(config, vocabulary, captions, out, say, progress)
     bench = embed_stage(config, vocabulary, captions, out, say, progress)
     experiment = None
-    if config.data is not None:
-        test = _labelled(config, vocabulary, out, config.data, seed=0)
+    if test is not None:
         experiment = Experiment(bench, test, out, say=say)
     real = RealItems.of(bench, photos, experiment.test if experiment else None, say)
     tagger = _train_stage(config, bench, experiment, real, out, say)
