@@ -12,7 +12,7 @@ from PIL import Image
 
 from t2ipal.cli import main
 from t2ipal.datasets.read import read_labelled_images
-from t2ipal.datasets.voc2007 import CLASSES, read_voc2007
+from t2ipal.datasets.voc2007 import CLASSES, _parsed, read_voc2007
 from t2ipal.errors import UserError
 from t2ipal.vocabulary import Vocabulary
 
@@ -265,3 +265,27 @@ def test_doctor_counts_a_benchmark(voc: Path, capsys: pytest.CaptureFixture[str]
     assert data[2].startswith("MISSING") and "the official split has 4,952 images" in data[2]
     assert main(["doctor", "--data", f"voc2007:{voc / 'VOC2007' / 'JPEGImages'}"]) == 1
     assert "holds no VOC2007" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("declared", "codec"),
+    [("GB2312", "gb2312"), ("gbk", "gbk"), ("Shift_JIS", "shift_jis"), ("latin-1", "latin-1"),
+     ("UTF-16", "utf-16"), ("utf-8", "utf-8-sig")],
+)  # fmt: skip
+def test_annotations_in_the_encodings_of_other_tools(
+    declared: str, codec: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "1.xml"
+    name = "狗" if codec in ("gb2312", "gbk") else "犬" if codec == "shift_jis" else "dog"
+    text = (
+        f'<?xml version="1.0" encoding="{declared}"?>\n<annotation><name>{name}</name></annotation>'
+    )
+    path.write_bytes(text.encode(codec))
+    assert _parsed(path).findtext("name") == name
+
+
+def test_annotations_in_an_unknown_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "1.xml"
+    path.write_bytes(b'<?xml version="1.0" encoding="klingon"?><annotation/>')
+    with pytest.raises(UserError, match=r"1.xml: says that its encoding is 'klingon'"):
+        _parsed(path)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from t2ipal.datasets.labelled_images import LabelledImages, Labels
 from t2ipal.datasets.official import Columns, checked, wanted_file
 from t2ipal.errors import UserError
-from t2ipal.files import read_lines
+from t2ipal.files.tables import text_lines
 from t2ipal.vocabulary import Vocabulary
 
 OFFICIAL = {"test": 107_859, "train": 161_789}
@@ -70,13 +70,13 @@ def read_nuswide(
 
 def _names(path: Path) -> tuple[list[int], list[str]]:
     """The lines that are not blank: their numbers, and the image each names."""
-    listed = [(number, line.strip()) for number, line in read_lines(path) if line.strip()]
+    listed = [(number, line.strip()) for number, line in text_lines(path) if line.strip()]
     return [number for number, _ in listed], [name.replace("\\", "/") for _, name in listed]
 
 
 def _labels(path: Path, count: int) -> Labels:
     """Labels 1, 0 [N] of one concept."""
-    values = path.read_text(encoding="utf-8").split()
+    values = path.read_text(encoding="utf-8-sig").split()
     if len(values) != count:
         raise UserError(f"{path}: has {len(values)} labels for {count} images; unpack it again.")
     if odd := set(values) - {"0", "1"}:

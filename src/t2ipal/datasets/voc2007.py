@@ -10,6 +10,7 @@ The class lists are read where all twenty are there, the annotations otherwise; 
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 from t2ipal.datasets.labelled_images import LabelledImages, Labels
 from t2ipal.datasets.official import Columns, checked, wanted_file
 from t2ipal.errors import UserError
-from t2ipal.files import read_lines
+from t2ipal.files.tables import text_lines
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
 CLASSES = (
@@ -58,7 +59,7 @@ def read_voc2007(
     """
     folder = _find(folder)
     list_file = wanted_file(folder / "ImageSets" / "Main" / f"{split}.txt", _ARCHIVES)
-    listed = [(number, line.strip()) for number, line in read_lines(list_file) if line.strip()]
+    listed = [(number, line.strip()) for number, line in text_lines(list_file) if line.strip()]
     lines, ids = [number for number, _ in listed], [name for _, name in listed]
     if not ids:
         raise UserError(f"{list_file}: lists no image; {_ARCHIVES}.")
@@ -86,7 +87,7 @@ def _from_lists(list_file: Path, ids: list[str], classes: Sequence[str]) -> Labe
         return None
     marks = np.empty((len(ids), len(classes)), dtype=np.int8)
     for column, path in enumerate(paths):
-        rows = [(number, line.split()) for number, line in read_lines(path) if line.strip()]
+        rows = [(number, line.split()) for number, line in text_lines(path) if line.strip()]
         if len(rows) != len(ids):
             raise UserError(f"{path}: has {len(rows)} lines, {list_file.name} has {len(ids)}.")
         for row, (number, parts) in enumerate(rows):
@@ -110,13 +111,7 @@ def _from_annotations(
         path = folder / "Annotations" / f"{name}.xml"
         if not path.is_file():
             raise UserError(f"{list_file}:{line}: {path} is missing; {_ARCHIVES}.")
-        try:
-            objects = ElementTree.parse(path).getroot().findall("object")
-        except ElementTree.ParseError as error:
-            raise UserError(
-                f"{path}:{error.position[0]}: broken XML ({error}); unpack it again."
-            ) from None
-        for entry in objects:
+        for entry in _parsed(path).findall("object"):
             label = entry.findtext("name", "").strip()
             if label not in CLASSES:
                 raise UserError(f"{path}: shows {label!r}, which is no class of VOC2007.")
@@ -125,3 +120,29 @@ def _from_annotations(
                 column = classes.index(label)
                 marks[row, column] = max(marks[row, column], 0 if hard else 1)
     return marks
+
+
+def _parsed(path: Path) -> ElementTree.Element:
+    """The root of an XML file, in any encoding that Python knows.
+
+    The parser itself knows UTF-8, UTF-16 and single-byte ones; Chinese and Japanese tools write
+    others.
+    """
+    data = path.read_bytes()
+    declared = re.match(rb"""\s*<\?xml[^>]*encoding=["']([\w.-]+)["'][^>]*\?>""", data[:200])
+    try:
+        if declared and declared[1].lower() not in (b"utf-8", b"utf-16"):
+            text = data[declared.end() :].decode(declared[1].decode(), errors="replace")
+            return ElementTree.fromstring(text)
+        return ElementTree.fromstring(data)
+    except LookupError:
+        raise UserError(
+            f"{path}: says that its encoding is {declared[1].decode() if declared else ''!r}, "
+            "which is unknown; save it as UTF-8."
+        ) from None
+    except ElementTree.ParseError as error:
+        raise UserError(
+            f"{path}:{error.position[0]}: broken XML ({error}); unpack it again."
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be read as XML ({error}); unpack it again.") from None
