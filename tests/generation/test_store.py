@@ -13,6 +13,7 @@ from PIL import Image
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_file, to_json_line
 from t2ipal.generation.store import ImageRow, ImageStore, Rejected, image_id, read_manifest
+from t2ipal.parallel.sharding import Shard
 
 Tree = Callable[[Path], dict[str, bytes]]
 
@@ -180,3 +181,16 @@ def test_what_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
 def test_ids_are_stable_and_distinct() -> None:
     assert image_id("c0", 0) == "36476b1b2fdea3ad1f62"
     assert len({image_id(f"c{number}", copy) for number in range(50) for copy in range(4)}) == 200
+
+
+def test_the_last_shard_removes_what_a_killed_one_left_half_written(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path, Shard(0, 2))
+    store.begin()
+    row = make_row(store, 0)
+    left = (tmp_path / row.file).with_name(".left.123.partial.png")
+    left.touch()
+    ImageStore(tmp_path, Shard(1, 2)).begin()
+    assert left.exists()  # another process may be writing it
+    store.append(row)
+    store.finish([row])
+    assert not left.exists() and read_manifest(tmp_path) == [row]

@@ -194,9 +194,13 @@ class ImageStore:
         for pattern in (".images.*.partial.jsonl", ".failed.*.partial.jsonl"):
             for path in self.folder.glob(pattern):
                 path.unlink()
+        self._sweep_images()
+
+    def _sweep_images(self) -> None:
+        """Remove what killed processes left half-written; nobody may be writing images."""
         for pattern in ("images/??/.*.partial.png", "rejected/.*.partial.png"):
             for path in self.folder.glob(pattern):
-                path.unlink()
+                path.unlink(missing_ok=True)
 
     def discard(self, rows: Iterable[ImageRow]) -> None:
         """Remove the images of ``rows``; the manifest forgets them at ``finish``."""
@@ -257,6 +261,7 @@ class ImageStore:
             write_jsonl(self.manifest, (row for row in rows if not row.failed))
             for journal in self.journals():
                 journal.unlink(missing_ok=True)
+            self._sweep_images()  # all images are there, so no shard is writing one
 
     def _repair_journal(self) -> None:
         """Cut off a last line that a killed process did not finish."""
