@@ -206,6 +206,9 @@ def test_bare_names_are_checked() -> None:
         ("classes.txt", "dog\r\ncat\r\n\r\ndining table\r\n"),
         ("coco.names", "\ufeffdog\ncat\ndining table\n"),
         ("list.csv", "class,number\ndog,1\ncat,2\ndining table,3\n"),
+        ("row.csv", "dog,cat,dining table\n"),
+        ("numbered.csv", 'id;name\n1;dog\n2;"cat"\n3;dining table\n'),
+        ("one_column.csv", "dog\ncat\ndining table\n"),
         ("data.yaml", "path: x\nnc: 3\nnames:\n  0: dog\n  1: cat\n  2: dining table\n"),
         ("yolo.yaml", "train: x\nnames: [dog, cat, dining table]\n"),
         ("names.json", '["dog", "cat", "dining table"]'),
@@ -231,6 +234,10 @@ def test_mistakes_in_lists_of_names(tmp_path: Path) -> None:
     path.write_text("\n")
     with pytest.raises(UserError, match="the file is empty"):
         Vocabulary.load(path)
+    table = tmp_path / "classes.csv"
+    table.write_text("dog,1\ncat,2\n")
+    with pytest.raises(UserError, match=r"classes.csv:1: several columns and none called 'name'"):
+        Vocabulary.load(table)
     other = tmp_path / "one.yaml"
     other.write_text("dog\ncat\n")
     with pytest.raises(UserError, match=r"one.yaml:1: expected a list of class names"):

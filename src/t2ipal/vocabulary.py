@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +21,7 @@ import yaml
 from t2ipal.errors import UserError, nearest
 from t2ipal.files import NO_OTHER_KEYS, Keys, check, read_yaml_texts, sha256_text, yaml_line
 from t2ipal.files.names import name_key
-from t2ipal.files.tables import text_lines
+from t2ipal.files.tables import read_table, text_lines
 
 UNKNOWN = -1
 """Target value of a class of which nothing is known: left out of every loss and metric."""
@@ -126,10 +125,10 @@ class Vocabulary:
     def load(cls, spec: str | Path | Vocabulary) -> Vocabulary:
         """A built-in vocabulary by name, one read from a YAML file, or ``spec`` itself.
 
-        The file is a text with one name per line (``.txt``, ``.names``, the first column of a
-        ``.csv``), the ``data.yaml`` of a YOLO data set (``names``), or YAML or JSON: a plain list
-        of class names, or a mapping ``{title, classes}`` whose classes are names or mappings with
-        the keys of :class:`ClassName`::
+        The file is a text with one name per line (``.txt``, ``.names``), a table with a column of
+        names (``.csv``), the ``data.yaml`` of a YOLO data set (``names``), or YAML or JSON: a plain
+        list of class names, or a mapping ``{title, classes}`` whose classes are names or mappings
+        with the keys of :class:`ClassName`::
 
             title: farm
             classes:
@@ -297,15 +296,10 @@ def _parse(content: object, title: str, place: Callable[[Keys], str]) -> Vocabul
 
 
 def _listed_names(path: Path) -> tuple[ClassName, ...]:
-    """The names of a text with one per line, or of the first column of a table."""
+    """The names of a text with one per line, or of a table."""
     lines: dict[str, int] = {}
     found: list[ClassName] = []
-    for number, line in text_lines(path):
-        name = line.strip()
-        if path.suffix.lower() in (".csv", ".tsv"):
-            name = re.split(r"[,;\t]", name)[0].strip().strip('"')
-        if not name or name.startswith("#") or (not found and name.casefold() in _NAME_HEADERS):
-            continue
+    for number, name in _named_lines(path):
         key = name_key(name)
         if key in lines:
             raise UserError(
@@ -319,3 +313,25 @@ def _listed_names(path: Path) -> tuple[ClassName, ...]:
     if not found:
         raise UserError(f"{path}: the file is empty; write one class name per line.")
     return tuple(found)
+
+
+def _named_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(line number, name); of a table its column of names, or the cells of its only row."""
+    if path.suffix.lower() not in (".csv", ".tsv"):
+        lines = ((number, line.strip()) for number, line in text_lines(path))
+        yield from ((number, name) for number, name in lines if name and name[0] != "#")
+        return
+    rows = read_table(path, header=False).rows
+    keys = [name_key(cell) for cell in rows[0][1]]
+    column = next((keys.index(key) for key in _NAME_HEADERS if key in keys), None)
+    if column is None and len(rows) == 1:
+        yield from ((rows[0][0], cell.strip()) for cell in rows[0][1] if cell.strip())
+        return
+    if column is None and len(keys) > 1:
+        raise UserError(
+            f"{path}:{rows[0][0]}: several columns and none called 'name' or 'class'; write a "
+            "header that says which holds the class names."
+        )
+    for number, cells in rows if column is None else rows[1:]:
+        if name := cells[column or 0].strip():
+            yield number, name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -244,4 +243,4 @@ def test_pictures_by_their_first_bytes(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("words")
     assert not is_picture(tmp_path / "a.txt")
     assert not is_picture(tmp_path / "absent")
-    assert os.path.exists(tmp_path / "notes")
+    assert not is_picture(tmp_path / "notes")

@@ -43,6 +43,13 @@ def test_every_byte_is_read_in_some_way(tmp_path: Path) -> None:
     assert len(_read_text(path)) == 253
 
 
+@pytest.mark.parametrize("byte", [0x81, 0x8D, 0x8F, 0x90, 0x9D])
+def test_bytes_that_windows_1252_lacks(byte: int, tmp_path: Path) -> None:
+    path = tmp_path / "odd.txt"
+    path.write_bytes(bytes([byte]) + b" caf\xe9")
+    assert _read_text(path) == f"{chr(byte)} caf\u00e9"
+
+
 def test_gzip(tmp_path: Path) -> None:
     path = tmp_path / "captions.txt.gz"
     path.write_bytes(gzip.compress("a dog\na cat\n".encode("utf-16")))

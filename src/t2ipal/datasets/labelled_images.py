@@ -103,10 +103,10 @@ class ClassNames:
         """
         return self._own.get(name_key(name), index) == index
 
-    def complain(self, name: str, where: str, what: str = "class") -> UserError:
+    def complain(self, name: str, where: str) -> UserError:
         """The error of a name that means no class."""
         names = self._vocabulary.names
         return UserError(
-            f"{where}: unknown {what} {name!r}{nearest(name, names)}; use the names of the "
+            f"{where}: unknown class {name!r}{nearest(name, names)}; use the names of the "
             f"vocabulary {self._vocabulary.title!r}."
         )

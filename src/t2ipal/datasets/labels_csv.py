@@ -10,7 +10,6 @@ CSV or JSON lines is read too: its tags are the labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -146,7 +145,7 @@ class _Rows:
                 return [part.strip() for part in cell.split(mark) if part.strip()]
         return [cell.strip()] if cell.strip() and cell.strip() != "-" else []
 
-    def present(self, line: int, names: Iterator[str] | list[str]) -> Labels:
+    def present(self, line: int, names: list[str]) -> Labels:
         """Names of what is there -> int8 [C] of 1 and 0."""
         row = np.zeros(len(self.vocabulary), dtype=np.int8)
         for name in names:

@@ -46,7 +46,7 @@ _FORMATS = (
 )  # fmt: skip
 _HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif", ".heics", ".heifs"})
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"mif1", b"msf1"})
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\x00", b"MM\x00*", b"BM", b"qoif")
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\x00", b"MM\x00*", b"qoif")
 _RAW_SUFFIXES = frozenset(
     {".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".nef", ".nrw", ".orf", ".pef", ".raf",
      ".raw", ".rw2", ".srw", ".x3f"}
@@ -167,7 +167,7 @@ def _decode(path: str | Path, data: bytes | None, max_megapixels: float) -> Imag
         if image.size[0] * image.size[1] > max_megapixels * 1e6:
             raise UserError(
                 f"{path}: {width} x {height} pixels, more than {max_megapixels:g} megapixels; "
-                "reduce the picture, or raise the limit with --max-megapixels."
+                "reduce the picture, or save it as JPEG, which is read at any size."
             )
         image.load()
         return to_rgb(_reduced(image), str(path))

@@ -92,7 +92,7 @@ def _encoding(path: Path) -> str:
 
 def _all_defined(path: Path) -> bool:
     with _opened(path) as stream:
-        return not any(byte in stream.read() for byte in b"\x81\x8d\x8f\x90\x9d")
+        return not set(b"\x81\x8d\x8f\x90\x9d") & set(stream.read())
 
 
 def _wide(start: bytes) -> str | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -51,7 +50,7 @@ def import_images(
             continue
         old = known.get(id)
         if old is not None and old.caption == sample.caption and store.has(old):
-            rows[id] = replace(old, labels=labelled.labels, unknown=labelled.unknown)
+            rows[id] = old.relabelled(labelled.labels, labelled.unknown)
             continue
         if not store.journals():
             store.begin()

@@ -120,12 +120,6 @@ class Plan:
                 wanted[row.id] = replace(job, rejected=row.rejected)
             elif store.has(row):
                 caption = job.caption
-                known[row.id] = replace(
-                    row,
-                    labels=caption.labels,
-                    unknown=caption.unknown,
-                    missing=tuple(name for name in row.missing if name in caption.labels),
-                    added=tuple(name for name in row.added if name not in caption.labels),
-                )
+                known[row.id] = row.relabelled(caption.labels, caption.unknown)
         jobs = tuple(job for id, job in wanted.items() if id not in known)
         return cls(tuple(wanted), known, jobs, foreign)

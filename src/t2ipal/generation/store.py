@@ -22,7 +22,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,16 @@ class ImageRow:
     fingerprint: str
 
     __pydantic_config__ = NO_OTHER_KEYS
+
+    def relabelled(self, labels: tuple[str, ...], unknown: tuple[str, ...]) -> ImageRow:
+        """The row with other labels; what an inspector found is kept as far as it is about them."""
+        return replace(
+            self,
+            labels=labels,
+            unknown=unknown,
+            missing=tuple(name for name in self.missing if name in labels),
+            added=tuple(name for name in self.added if name not in labels),
+        )
 
     @property
     def failed(self) -> bool:

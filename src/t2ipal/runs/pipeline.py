@@ -92,11 +92,12 @@ def run(
     if config.captions is not None:
         read_captions(config.captions, limit=1)
     photos = read_real_images(config, vocabulary, out / SCENES)
-    test = None
+    test = ceiling = None
     if config.data is not None:
         test = _labelled(config, vocabulary, out, config.data, seed=0)
     if config.real_data is not None:
-        _labelled(config, vocabulary, out, config.real_data, seed=1)
+        # Another seed than the test images', so that the miniature renders other scenes.
+        ceiling = _labelled(config, vocabulary, out, config.real_data, seed=1)
     find(config.clip)
     if config.generator is not None:
         locate(config.generator, config.revision)
@@ -112,7 +113,7 @@ def run(
         experiment = Experiment(bench, test, out, say=say)
     real = RealItems.of(bench, photos, experiment.test if experiment else None, say)
     tagger = _train_stage(config, bench, experiment, real, out, say)
-    comparison = _compare_stage(config, experiment, real, out, say) if experiment else None
+    comparison = _compare_stage(config, experiment, real, ceiling, out, say) if experiment else None
     report = write_report(
         out,
         config=config,
@@ -264,14 +265,20 @@ def _train_stage(
 
 
 def _compare_stage(
-    config: RunConfig, experiment: Experiment, real: RealItems | None, out: Path, say: Say
+    config: RunConfig,
+    experiment: Experiment,
+    real: RealItems | None,
+    images: LabelledImages | None,
+    out: Path,
+    say: Say,
 ) -> Comparison:
-    """features/, test images -> measurements.jsonl, compare.json: the table of methods."""
-    bench, ceiling = experiment.bench, None
-    if config.real_data is not None:
-        # Another seed than the test images', so that the miniature renders other scenes.
-        images = _labelled(config, bench.vocabulary, out, config.real_data, seed=1)
-        ceiling = RealItems(bench.labelled(images), images.source)
+    """features/, test images -> measurements.jsonl, compare.json: the table of methods.
+
+    ``images`` are the labelled images of the ceiling row, if there is one.
+    """
+    ceiling = None
+    if images is not None:
+        ceiling = RealItems(experiment.bench.labelled(images), images.source)
     say(f"compare: every method, seeds {', '.join(map(str, config.seeds))}")
     comparison = compare(
         experiment,

@@ -310,13 +310,7 @@ def _with_labels(
             changed += 1
             continue
         relabelled += (row.labels, row.unknown) != (caption.labels, caption.unknown)
-        missing = tuple(name for name in row.missing if name in caption.labels)
-        added = tuple(name for name in row.added if name not in caption.labels)
-        rows.append(
-            replace(
-                row, labels=caption.labels, unknown=caption.unknown, missing=missing, added=added
-            )
-        )
+        rows.append(row.relabelled(caption.labels, caption.unknown))
     if relabelled:
         log.warning(
             "%d images have other labels in the captions now; those of the captions are used",
