@@ -9,16 +9,9 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import average_precision_score
 
+from t2ipal.datasets.voc2007 import COCO_NAMES
 from t2ipal.vocabulary import Vocabulary
 
-VOC_IN_COCO = {
-    "aeroplane": "airplane",
-    "diningtable": "dining table",
-    "motorbike": "motorcycle",
-    "pottedplant": "potted plant",
-    "sofa": "couch",
-    "tvmonitor": "tv",
-}
 LEAST = 5  # a class with fewer positive photos is left out
 
 
@@ -50,7 +43,7 @@ def read(names: list[str], instances: Path) -> Development:
     return Development(
         np.array(kept),
         np.array([[name in shown[names[i]] for name in coco] for i in kept]),
-        np.array([[VOC_IN_COCO.get(name, name) in shown[names[i]] for name in voc] for i in kept]),
+        np.array([[COCO_NAMES.get(name, name) in shown[names[i]] for name in voc] for i in kept]),
     )
 
 

@@ -28,7 +28,7 @@ CLASSES = (
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
     "tvmonitor",
 )  # fmt: skip
-_ELSEWHERE = {
+COCO_NAMES = {
     "aeroplane": "airplane",
     "diningtable": "dining table",
     "motorbike": "motorcycle",
@@ -63,7 +63,7 @@ def read_voc2007(
     lines, ids = [number for number, _ in listed], [name for _, name in listed]
     if not ids:
         raise UserError(f"{list_file}: lists no image; {_ARCHIVES}.")
-    columns = Columns(CLASSES, vocabulary, str(folder), _ELSEWHERE)
+    columns = Columns(CLASSES, vocabulary, str(folder), COCO_NAMES)
     marks = _from_lists(list_file, ids, columns.names)
     if marks is None:
         marks = _from_annotations(folder, list_file, listed, columns.names)
