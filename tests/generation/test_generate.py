@@ -252,7 +252,6 @@ def test_a_generator_without_usable_images_stops_early(
         (dict(generator=dict(revision="abd")), "revision 'abc', not 'abd'"),
         (dict(spec="other"), "generator 'noise', not 'other'"),
         (dict(caption="a wolf"), "caption 'a dog on the grass', not 'a wolf'"),
-        (dict(drop=True), "caption 'c0', copy 0, is not asked for"),
     ],
 )
 def test_images_of_another_job_are_not_mixed_in(
@@ -264,8 +263,6 @@ def test_images_of_another_job_are_not_mixed_in(
     generator.spec = change.get("spec", "noise")
     if "caption" in change:
         captions[0] = replace(captions[0], caption=change["caption"])
-    if "drop" in change:
-        del captions[0]
     seed = change.get("seed", 0)
     with pytest.raises(UserError, match=sentence) as caught:
         run(captions, generator, tmp_path / "a", seed=seed)
@@ -275,6 +272,30 @@ def test_images_of_another_job_are_not_mixed_in(
     run(captions, generator, tmp_path / "a", seed=seed, overwrite=True)
     run(captions, generator, tmp_path / "b", seed=seed)
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
+def test_images_that_are_not_asked_for_are_kept_until_they_are(
+    tmp_path: Path, captions: Any, noise: Any, tree: Tree
+) -> None:
+    run(captions, noise(), tmp_path / "all", images_per_caption=2)
+    before = tree(tmp_path / "all")
+    generator = noise()
+    summary = run(captions[2:], generator, tmp_path / "all")
+    assert summary.nothing_to_do and summary.unused == summary.reused + 4 and not generator.calls
+    after = tree(tmp_path / "all")
+    assert images(after) == images(before)
+    assert {row.caption_id for row in read_manifest(tmp_path / "all")} == {
+        c.id for c in captions[2:] if c.labels
+    }
+    run(captions[2:], noise(), tmp_path / "all")
+    assert tree(tmp_path / "all") == after
+    run(captions, generator, tmp_path / "all", images_per_caption=2)
+    assert not generator.calls and tree(tmp_path / "all") == before
+
+    run(captions[2:], noise(), tmp_path / "all")
+    run(captions[2:], noise(), tmp_path / "all", overwrite=True)
+    run(captions[2:], noise(), tmp_path / "part")
+    assert tree(tmp_path / "all") == tree(tmp_path / "part")
 
 
 def test_overwrite_keeps_what_belongs(tmp_path: Path, captions: Any, noise: Any) -> None:

@@ -115,11 +115,126 @@ def test_the_saved_model_is_a_row_of_the_table_and_not_fitted_twice(
     assert same["map"] == row["map"][::-1]
 
 
-def test_other_settings_in_the_same_folder_are_refused(tiny_run: TinyRun) -> None:
+def _start(config: RunConfig, out: Path, **given: Any) -> str:
+    """What a start says."""
+    said: list[str] = []
+    run(config, out, say=said.append, progress=False, **given)
+    return "\n".join(said)
+
+
+@pytest.fixture
+def small(tiny_run: TinyRun, tmp_path: Path) -> tuple[RunConfig, Path]:
+    """A copy of the finished run and its configuration, without what takes long."""
     assert isinstance(tiny_run.config, RunConfig)
-    for change in ({"seed": 5}, {"steps": 2}, {"compose": 31}):
-        with pytest.raises(UserError, match=f"another {next(iter(change))}"):
-            run(replace(tiny_run.config, **change), tiny_run.folder)  # type: ignore[arg-type]
+    out = tmp_path / "run"
+    shutil.copytree(tiny_run.folder, out)
+    return replace(tiny_run.config, data=None, real_data=None), out
+
+
+def _files(out: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in sorted(out.glob("images/*/*.png"))}
+
+
+def test_settings_that_would_replace_images_are_refused_unless_overwritten(
+    small: tuple[RunConfig, Path],
+) -> None:
+    config, out = small
+    before = _files(out)
+    for change in ({"seed": 5}, {"steps": 2}, {"inspect": True}):
+        with pytest.raises(UserError, match=f"another {next(iter(change))} .*--overwrite"):
+            run(replace(config, **change), out)  # type: ignore[arg-type]
+    assert _files(out) == before
+    assert RunConfig.read(out / "config.yaml").seed == 0
+    said = _start(replace(config, steps=2), out, overwrite=True)
+    assert "steps (1, now 2)" in said and "generated 30 images" in said
+    after = _files(out)
+    assert after.keys() == before.keys() and all(after[name] != before[name] for name in after)
+
+
+def test_other_settings_of_training_keep_the_images_and_the_features(
+    small: tuple[RunConfig, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, out = small
+    model = out / "model" / "model.safetensors"
+    before, weights = _files(out), _tensors(model.read_bytes())
+
+    def computed(*_: Any, **__: Any) -> None:
+        raise AssertionError("features are computed again")
+
+    monkeypatch.setattr(Backbone, "encode_image", computed)
+    said = _start(replace(config, train=replace(config.train, epochs=3)), out)
+    assert "changed since the last start" in said and "train.epochs (2, now 3)" in said
+    assert "nothing to generate" in said and "fitted anew" in said
+    assert _files(out) == before
+    assert not all(map(torch.equal, _tensors(model.read_bytes()), weights))
+    assert "fitted anew" in _start(config, out)
+    assert all(map(torch.equal, _tensors(model.read_bytes()), weights))
+    assert "model, done before" in _start(config, out)
+
+
+def test_a_start_with_more_or_fewer_captions_loses_no_image(
+    small: tuple[RunConfig, Path],
+) -> None:
+    config, out = small
+    before = _files(out)
+    said = _start(replace(config, compose=36), out)
+    assert "labelled anew" in said and "generated 6 images" in said and "30 reused" in said
+    more = _files(out)
+    assert before.items() <= more.items() and len(more) == 36
+    said = _start(config, out)
+    assert "6 images of captions that are not asked for now are kept" in said
+    assert _files(out) == more and len(read_manifest(out)) == 30
+    assert "nothing to generate" in _start(replace(config, compose=36), out)
+    assert _files(out) == more and not (out / "unused.jsonl").exists()
+
+
+def test_the_classes_count_and_not_the_name_of_their_file(
+    small: tuple[RunConfig, Path], tmp_path: Path
+) -> None:
+    """With the classes in another order every product has that order."""
+    config, out = small
+    lines = Path(config.classes).read_text().splitlines()
+    (tmp_path / "turned.yaml").write_text("\n".join(lines[::-1]) + "\n")
+    captions = tmp_path / "captions.txt"
+    captions.write_text(
+        "".join(f"{row.caption}\n" for row in read_labelled(out / "captions.jsonl"))
+    )
+    config = replace(config, compose=None, captions=str(captions), data="miniature:24")
+    out = tmp_path / "files"
+    _start(config, out)
+    (tmp_path / "same.yaml").write_text("\n".join(lines) + "\n")
+    said = _start(replace(config, classes=str(tmp_path / "same.yaml")), out)
+    assert "captions, done before" in said and "model, done before" in said
+    said = _start(replace(config, classes=str(tmp_path / "turned.yaml")), out)
+    assert "labelled anew" in said and "nothing to generate" in said and "fitted anew" in said
+    tagger = Tagger.from_pretrained(out / "model")
+    assert tagger.names == Vocabulary.load(tmp_path / "turned.yaml").names
+    fresh = tmp_path / "fresh"
+    _start(replace(config, classes=str(tmp_path / "turned.yaml")), fresh)
+    for name in ("captions.jsonl", "model/model.safetensors", "model/config.json"):
+        assert (out / name).read_bytes() == (fresh / name).read_bytes()
+    # a caption that has changed: its labels and its image, and no other
+    captions.write_text(
+        captions.read_text().replace(read_manifest(out)[0].caption, "a boat at sea")
+    )
+    said = _start(replace(config, classes=str(tmp_path / "turned.yaml")), out)
+    assert "generated 1 images" in said and "29 reused" in said
+
+
+def test_weak_classes_are_named(small: tuple[RunConfig, Path]) -> None:
+    """A random CLIP finds nothing, which the run, its card and its report say."""
+    config, out = small
+    said = _start(config, out)
+    assert "weak: " in said
+    about = json.loads((out / "model" / "config.json").read_text())["about"]["classes"]
+    tagger = Tagger.from_pretrained(out / "model")
+    assert tuple(about) == tagger.names
+    for name, found in about.items():
+        images = [row for row in read_manifest(out) if name in row.labels]
+        assert 0 <= found["found"] <= found["images"] <= len(images)
+    first = next(line for line in said.splitlines() if line.startswith("weak: "))
+    assert first[1:] in (out / "model" / "README.md").read_text()
+    assert first[1:20] in (out / "report.html").read_text()
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -240,7 +240,6 @@ def test_a_run_trains_and_compares_with_them(
     out = tmp_path / "run"
     shutil.copytree(tiny_run.folder, out, ignore=shutil.ignore_patterns("model", "measurements*"))
     few = replace(config, real_data=None, seeds=(0,), ablations=False)
-    few.write(out / "config.yaml")
     said: list[str] = []
     run(few, out, say=said.append, progress=False)
     assert [line for line in said if line.startswith("real images: ")]
@@ -249,8 +248,11 @@ def test_a_run_trains_and_compares_with_them(
         _method_names(ablations=False, real=True)
     )
     assert "Labelled real images were trained on too." in (out / "report.html").read_text()
-    with pytest.raises(UserError, match="another shots"):
-        run(replace(few, shots=3), out)
+    said.clear()
+    more = replace(few, shots=3, seeds=(0,))
+    run(more, out, say=said.append, progress=False)
+    text = "\n".join(said)
+    assert "shots (2, now 3)" in text and "nothing to generate" in text and "fitted anew" in text
 
 
 def test_the_miniature_draws_other_scenes_to_train_on_than_to_test_on(

@@ -8,6 +8,7 @@ meant is worded differently: a composed caption is labelled with exactly its cla
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +17,7 @@ from t2ipal.captions.nouns.living import is_animate, living_kind
 from t2ipal.captions.nouns.noun_filter import NounFilter
 from t2ipal.captions.sources import Caption
 from t2ipal.errors import UserError
+from t2ipal.files import sha256_text
 from t2ipal.vocabulary import Vocabulary
 
 SIZES = (1, 2, 3, 4)
@@ -89,15 +91,16 @@ class _Composed:
 def compose(vocabulary: Vocabulary, n: int, *, seed: int = 0) -> list[Caption]:
     """``n`` varied captions that name the classes evenly, one to four at a time.
 
-    The same vocabulary, ``n`` and seed give the same captions.
+    The same vocabulary and seed give the same captions, and with a larger ``n`` more of them. Ids
+    come from the text.
 
     Raises:
         UserError: ``n`` is less than 1, or a class's name cannot be written so that the noun filter
             reads it as the class.
 
     Examples:
-        >>> [caption.text for caption in compose(Vocabulary.of(["corgi", "espresso"]), 2)]
-        ['There are two espressos indoors.', 'A corgi seen in the shade.']
+        >>> [caption.text for caption in compose(Vocabulary.of(["corgi", "espresso"]), 2, seed=6)]
+        ['Three espressos in a market.', 'A close up of two white corgis.']
     """
     return [item.caption for item in _compose_with_classes(vocabulary, n, seed=seed)]
 
@@ -109,13 +112,15 @@ def _compose_with_classes(vocabulary: Vocabulary, n: int, *, seed: int = 0) -> l
     """
     if n < 1:
         raise UserError(f"the number of captions to compose must be at least 1, not {n}.")
-    rng = random.Random(f"compose {seed}")
-    writer = _Writer(vocabulary)
-    width = len(str(n))
+    dealt = _deal(len(vocabulary), n, random.Random(f"deal {seed}"))
+    writer, rng = _Writer(vocabulary), random.Random(f"write {seed}")
     out = []
-    for number, classes in enumerate(_deal(len(vocabulary), n, rng), start=1):
+    copies: Counter[str] = Counter()
+    for classes in dealt:
         text, named = writer.write(classes, rng)
-        out.append(_Composed(Caption(f"composed-{number:0{width}d}", text), named))
+        copies[text] += 1
+        copy = "" if copies[text] == 1 else f"-{copies[text]}"
+        out.append(_Composed(Caption(sha256_text("caption", text)[:12] + copy, text), named))
     return out
 
 

@@ -77,7 +77,7 @@ class Generate(GenerationSettings, ClipSettings, ClassSettings, _SharedWork, See
     out: Annotated[Path, "DIR"]
     """folder for images/ and images.jsonl"""
     overwrite: bool = False
-    """replace images in the folder that belong to another job"""
+    """replace images in the folder that were generated with other settings"""
 
     def run(self) -> int:
         from t2ipal.captions.labelled import read_labelled

@@ -35,11 +35,13 @@ class Run(RunConfig, ConfigFile):
     _: KW_ONLY
     out: Annotated[Path, "DIR"]
     """folder of the run"""
+    overwrite: bool = False
+    """replace images in the folder that were generated with other settings"""
 
     def run(self) -> int:
         from t2ipal.runs.pipeline import run
 
-        run(settings_of(RunConfig, self), self.out, say=say)
+        run(settings_of(RunConfig, self), self.out, overwrite=self.overwrite, say=say)
         return 0
 
 

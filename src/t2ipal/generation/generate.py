@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -74,8 +75,9 @@ def generate(
 
     Resumes where an earlier call stopped, however it ended, and ends with the same bytes. Images in
     ``out`` belong to the job if caption, seed, generator, revision and settings are the same; their
-    labels are brought up to date, and captions and copies may be added. Images that do not belong
-    stop the run, unless ``overwrite``: then they are removed, and those that belong are kept.
+    labels are brought up to date, and captions and copies may be added. If some are not asked for
+    any more, their images stay, listed in ``unused.jsonl``, until they are. Images that do not
+    belong stop the run. With ``overwrite`` they are removed, unused ones too.
 
     Black, flat and flagged images are rejected and retried with the seed of the next attempt, at
     most ``max_retries`` times. An image that fails in every attempt is listed in ``failed.jsonl``
@@ -104,7 +106,7 @@ def generate(
         revision: of a generator on the hub.
         max_retries: attempts per image beyond the first.
         inspector: looks at each image; see :mod:`t2ipal.generation.inspector`.
-        overwrite: remove images of other jobs from ``out``.
+        overwrite: remove unused images and those of other jobs from ``out``.
         shard: the part of the images to generate.
         cluster: a Ray cluster to generate on.
         progress: show a bar, if stderr is a terminal.
@@ -135,7 +137,11 @@ def generate(
     store = ImageStore(out, shard)
     found = store.rows()
     plan = Plan.of(labelled, images_per_caption, found.values(), store, identity, max_retries)
-    if plan.foreign and not overwrite:
+    unused = () if overwrite else tuple(plan.unused.values())
+    out_of_place = [row for row, _ in plan.foreign.values()]
+    if overwrite:
+        out_of_place += plan.unused.values()
+    elif plan.foreign:
         id, (_, why) = next(iter(plan.foreign.items()))
         raise UserError(
             f"{store.folder}: holds {len(plan.foreign)} images that are not of this job "
@@ -154,7 +160,7 @@ def generate(
                 texts = {job.caption.caption for job in jobs}
                 warn_of_cut_prompts(*loaded.cut_prompts(texts), of=len(texts), spec=loaded.spec)
         store.begin()
-        store.discard(row for row, _ in plan.foreign.values())
+        store.discard(out_of_place)
         with tqdm(
             total=len(known) + len(jobs),
             initial=len(known),
@@ -176,9 +182,11 @@ def generate(
     rows = [known[id] for id in plan.order if id in known]
     usable = [row for row in rows if not row.failed]
     failed = [row for row in rows if row.failed]
-    if not missing and (store.journals() or [*usable, *failed] != list(found.values())):
-        store.discard(row for row, _ in plan.foreign.values() if row.id not in known)
-        store.finish(rows)
+    lists = (usable, failed, unused)
+    changed = store.listed != [*map(len, lists)] or [*chain(*lists)] != list(found.values())
+    if not missing and (store.journals() or changed):
+        store.discard(row for row in out_of_place if row.id not in known)
+        store.finish(rows, unused)
     if not usable and not missing:
         raise _none_usable(store.folder, failed)
     return GenerateSummary.of(
@@ -187,6 +195,7 @@ def generate(
         generated=sum(not known[job.id].failed for job in jobs),
         reused=sum(not row.failed for row in plan.known.values()),
         unlabelled=len(captions) - len(labelled),
+        unused=len(unused),
         nothing_to_do=not jobs,
         missing=len(missing),
         seconds=time.monotonic() - started,

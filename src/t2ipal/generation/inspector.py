@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from t2ipal.clip.clip_settings import ClipSettings
+from t2ipal.errors import UserError
 from t2ipal.generation.screening import Finding
 from t2ipal.method.head_config import HeatmapConfig
 from t2ipal.vocabulary import Vocabulary
@@ -36,12 +37,23 @@ class ClipInspector:
     Attributes:
         clip: which CLIP, and how it sees an image.
         vocabulary: the C classes whose labels are checked.
-        patience: a label is found unless more than this many absent classes outscore it.
+        patience: a label is found unless more than this many absent classes outscore it, or half
+            of them if they are few.
+
+    Raises:
+        UserError: there is one class only, so nothing to compare it with.
     """
 
     clip: ClipSettings
     vocabulary: Vocabulary
     patience: int = 3
+
+    def __post_init__(self) -> None:
+        if len(self.vocabulary) < 2:
+            raise UserError(
+                "--inspect compares a class with others in the same image, and there is one class "
+                "only: leave --inspect out, or add classes."
+            )
 
     @property
     def asked(self) -> dict[str, Any]:

@@ -49,15 +49,14 @@ class Identity:
     def why_foreign(self, row: ImageRow, job: Job | None) -> str | None:
         """What makes a stored image one of another run; None if it is what ``job`` would generate.
 
-        Labels may differ, since they do not change the image. So may the device and, where it was
-        left to the device, the precision: a run begun on a GPU is finished, or used, without one.
+        Without a job the image is not asked for: then its own caption counts. Labels may differ,
+        since they do not change the image. So may the device and, where it was left to the device,
+        the precision: a run begun on a GPU is finished, or used, without one.
         """
-        if job is None:
-            return f"caption {row.caption_id!r}, copy {row.copy}, is not asked for"
         # a folder may have moved: its digest says whether it is the same generator
         same_place = row.generator == self.spec or row.revision.startswith("sha256:")
         compared = [
-            ("caption", row.caption, job.caption.caption),
+            ("caption", row.caption, row.caption if job is None else job.caption.caption),
             *((name, row.settings.get(name), value) for name, value in self.settings.items()),
             ("inspector", row.settings.get("inspector"), self.settings.get("inspector")),
             ("generator", row.generator, row.generator if same_place else self.spec),
@@ -75,13 +74,15 @@ class Plan:
     """What a run has to do: ``known`` images are done, ``jobs`` are not.
 
     ``order`` lists the ids of all wanted images in caption order. ``foreign`` images are in the
-    way: by id, the row and why it does not belong.
+    way: by id, the row and why it does not belong. ``unused`` ones would belong, but are not asked
+    for.
     """
 
     order: tuple[str, ...]
     known: dict[str, ImageRow]
     jobs: tuple[Job, ...]
     foreign: dict[str, tuple[ImageRow, str]]
+    unused: dict[str, ImageRow]
 
     @classmethod
     def of(
@@ -111,15 +112,18 @@ class Plan:
             raise UserError(f"the caption id {twice!r} occurs twice; ids must be unique.")
         known: dict[str, ImageRow] = {}
         foreign: dict[str, tuple[ImageRow, str]] = {}
+        unused: dict[str, ImageRow] = {}
         for row in found:
             job = wanted.get(row.id)
             why = identity.why_foreign(row, job)
-            if job is None or why is not None:
-                foreign[row.id] = (row, str(why))
+            if why is not None:
+                foreign[row.id] = (row, why)
+            elif job is None:
+                unused[row.id] = row
             elif row.failed and len(row.rejected) <= max_retries:
                 wanted[row.id] = replace(job, rejected=row.rejected)
             elif store.has(row):
                 caption = job.caption
                 known[row.id] = row.relabelled(caption.labels, caption.unknown)
         jobs = tuple(job for id, job in wanted.items() if id not in known)
-        return cls(tuple(wanted), known, jobs, foreign)
+        return cls(tuple(wanted), known, jobs, foreign, unused)

@@ -4,6 +4,7 @@
     DIR/rejected/ab12...-0.png  rejected because no label was found, kept to be looked at
     DIR/images.jsonl            the manifest: one row per image, in caption order
     DIR/failed.jsonl            the same rows, without file, for images that failed in every attempt
+    DIR/unused.jsonl            the same rows for images whose caption is not asked for any more
     DIR/images.partial.jsonl    the journal of an unfinished run: rows in order of arrival
     DIR/images.partial.0-of-4.jsonl  the same of one of several processes that share the run
     DIR/images.partial.ray-*.jsonl   the same of a worker of a Ray cluster
@@ -166,14 +167,18 @@ class ImageStore:
         self.shard = shard
         self.manifest = self.folder / "images.jsonl"
         self.failures = self.folder / "failed.jsonl"
+        self.unused = self.folder / "unused.jsonl"
         part = "" if shard is None else f".{shard.index}-of-{shard.count}"
         part = part if worker is None else f".ray-{worker}"
         self.journal = self.folder / f"images.partial{part}.jsonl"
+        self.listed: list[int] = []  # how many rows each of the three had when they were read
         self._lock = threading.Lock()
 
     def rows(self) -> dict[str, ImageRow]:
-        """Every known image by id, failed ones too: manifest first, then what journals add."""
-        found = [row for path in (self.manifest, self.failures) for row in _read_rows(path)]
+        """Every known image by id, failed and unused ones too: manifest first, journals last."""
+        lists = [_read_rows(path) for path in (self.manifest, self.failures, self.unused)]
+        self.listed = [len(rows) for rows in lists]
+        found = [row for rows in lists for row in rows]
         self._repair_journal()
         for journal in self.journals():
             found += _read_journal(journal)
@@ -201,8 +206,8 @@ class ImageStore:
             self.journal.touch()
         if self.shard is not None:
             return  # what looks left behind may be another process's work
-        for pattern in (".images.*.partial.jsonl", ".failed.*.partial.jsonl"):
-            for path in self.folder.glob(pattern):
+        for listed in (self.manifest, self.failures, self.unused):
+            for path in self.folder.glob(f".{listed.stem}.*.partial.jsonl"):
                 path.unlink()
         self._sweep_images()
 
@@ -259,15 +264,18 @@ class ImageStore:
                 stream.truncate(before)
                 raise
 
-    def finish(self, rows: Iterable[ImageRow]) -> None:
-        """Write the manifest and the list of failures in the order given; drop the journal."""
+    def finish(self, rows: Iterable[ImageRow], unused: Iterable[ImageRow] = ()) -> None:
+        """Write the manifest and the lists of failed and unused images; drop the journal."""
         rows = list(rows)
-        failed = [row for row in rows if row.failed]
         with _writing(self.folder):
-            if failed:
-                write_jsonl(self.failures, failed)
-            else:
-                self.failures.unlink(missing_ok=True)
+            for path, listed in (
+                (self.failures, [row for row in rows if row.failed]),
+                (self.unused, list(unused)),
+            ):
+                if listed:
+                    write_jsonl(path, listed)
+                else:
+                    path.unlink(missing_ok=True)
             write_jsonl(self.manifest, (row for row in rows if not row.failed))
             for journal in self.journals():
                 journal.unlink(missing_ok=True)

@@ -44,6 +44,7 @@ class GenerateSummary:
         failed: images that failed in every attempt.
         rejected: reason -> images rejected by the whole job, earlier calls included.
         unlabelled: captions that were left out because they have no label.
+        unused: images in the folder that are kept but not asked for.
         nothing_to_do: the job, or its shard, was finished before the call.
         missing: images that other shards have yet to generate.
         seconds: the call took.
@@ -59,6 +60,7 @@ class GenerateSummary:
     failed: int
     rejected: dict[str, int]
     unlabelled: int
+    unused: int
     nothing_to_do: bool
     missing: int
     seconds: float
@@ -121,6 +123,11 @@ class GenerateSummary:
             lines.append(f"{self.failed} images failed in every attempt, see {failures}")
         if self.unlabelled:
             lines.append(f"{self.unlabelled} captions without a label were left out")
+        if self.unused:
+            lines.append(
+                f"{self.unused} images of captions that are not asked for now are kept, see "
+                f"{self.folder / 'unused.jsonl'}"
+            )
         if self.near:
             lines.append(f"{self.near} images nearly repeat an earlier one; they are kept")
         if self.inspected or self.near:

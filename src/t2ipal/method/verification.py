@@ -47,11 +47,13 @@ def _outscored_by(targets: Tensor, scores: Tensor) -> Tensor:
 def doubtful(targets: Tensor, scores: Tensor, patience: int) -> tuple[Tensor, Tensor]:
     """Which labels are not seen, and which absent classes are: bool [N, C] each.
 
-    A label is not seen where more than ``patience`` absent classes outscore it; an absent class is
-    seen where it outscores every label of the image. Unknown labels play no part.
+    A label is not seen where more than ``patience`` absent classes outscore it, or half of them if
+    they are few (at most (a - 1) / 2 of a absent classes may); an absent class is seen where it
+    outscores every label of the image. Unknown labels play no part.
     """
     present, absent = targets == 1, targets == 0
-    missing = present & (_outscored_by(targets, scores) > patience)
+    few = ((absent.sum(dim=1, keepdim=True) - 1) // 2).clamp(0, patience)  # [N, 1]
+    missing = present & (_outscored_by(targets, scores) > few)
     best = scores.masked_fill(~present, -torch.inf).amax(dim=1, keepdim=True)
     added = absent & present.any(dim=1, keepdim=True) & (scores > best)
     return missing, added

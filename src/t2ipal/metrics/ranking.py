@@ -91,6 +91,19 @@ class Ranking:
         return float(np.mean(best))
 
 
+def chance_level(targets: np.ndarray) -> float:
+    """The AP that 95 of 100 random orders stay below. targets [N] in {1, 0, -1}; nan without a 1.
+
+    Random orders are drawn with a fixed seed. Of few images, or many positives, it is high.
+    """
+    known, positives = int((targets >= 0).sum()), int((targets == 1).sum())
+    if not positives:
+        return math.nan
+    orders = np.random.default_rng(0).random((200, known)).argsort(axis=1)
+    ranks = np.sort(orders[:, :positives], axis=1) + 1  # of the positives
+    return float(np.quantile((np.arange(1, positives + 1) / ranks).mean(axis=1), 0.95))
+
+
 def average_precision(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Average precision per class. scores [N, C], targets [N, C] in {1, 0, -1} -> [C] float64.
 

@@ -1,4 +1,4 @@
-"""A run's folder: whose it is, and its log."""
+"""A run's folder: whose it is, what its products were made from, and its log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from t2ipal.errors import UserError
-from t2ipal.files import read_yaml
+from t2ipal.files import read_yaml, write_text
+
+MADE_FROM = "made_from.json"
 
 
 def refuse_foreign(
@@ -37,14 +39,35 @@ def refuse_foreign(
         return
     if identity is None:
         return
-    old, new = _flat(read_yaml(out / file)), _flat(json.loads(json.dumps(identity)))
-    for key in {**new, **old}:
-        before, now = old.get(key), new.get(key)
-        if key not in free and before != now:
+    for key, change in changes(out / file, identity).items():
+        if key not in free:
             raise UserError(
-                f"{out}: holds a {kind} with another {key} ({_short(before)}, now {_short(now)}); "
-                "choose another --out, or delete the folder to start anew."
+                f"{out}: holds a {kind} with another {key} ({change}); choose another --out, or "
+                "delete the folder to start anew."
             )
+
+
+def changes(path: Path, settings: Mapping[str, Any]) -> dict[str, str]:
+    """What differs between the settings in a YAML or JSON file and these: key -> in words."""
+    old, new = _flat(read_yaml(path)), _flat(json.loads(json.dumps(settings)))
+    return {
+        key: f"{_short(old.get(key))}, now {_short(new.get(key))}"
+        for key in {**new, **old}
+        if old.get(key) != new.get(key)
+    }
+
+
+def made_from(out: Path) -> dict[str, str]:
+    """Product -> digest of all that it was made from; one that was interrupted is not there."""
+    path = out / MADE_FROM
+    return dict(read_yaml(path)) if path.exists() else {}
+
+
+def note_made(out: Path, product: str, digest: str | None) -> None:
+    """Note what a product was made from, or with None that it is about to be made anew."""
+    noted = made_from(out) | {product: digest}
+    kept = {key: value for key, value in noted.items() if value is not None}
+    write_text(out / MADE_FROM, json.dumps(kept, indent=1) + "\n")
 
 
 def logged(say: Callable[[str], None], path: Path) -> Callable[[str], None]:

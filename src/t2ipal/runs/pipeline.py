@@ -7,7 +7,9 @@
     compare   features/, test images -> measurements.jsonl compare.json
     report    all of it -> report.html images.png
 
-config.yaml says whose the folder is, vocabulary.yaml has the classes, log.txt what was said.
+config.yaml has the settings, vocabulary.yaml the classes, made_from.json what each product was
+made from, log.txt what was said. With other settings only what depends on them is made anew; images
+of another generator are not replaced unasked.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from t2ipal.captions.labelled import (
@@ -31,37 +33,32 @@ from t2ipal.clip.load import find
 from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError, settings_of
-from t2ipal.files import write_jsonl, write_text
+from t2ipal.files import sha256_file, sha256_text, write_jsonl, write_text
+from t2ipal.generation.diffusion.settings import Settings
 from t2ipal.generation.diffusion.source import locate
 from t2ipal.generation.generate import generate
 from t2ipal.generation.inspector import ClipInspector
-from t2ipal.generation.store import read_manifest
+from t2ipal.generation.store import ImageStore, read_manifest
 from t2ipal.generation.summary import GenerateSummary
 from t2ipal.runs.compare import Comparison, compare
-from t2ipal.runs.config import RunConfig
-from t2ipal.runs.fitting import RealItems, Say, fit_tagger, methods_of
-from t2ipal.runs.folder import logged, refuse_foreign
+from t2ipal.runs.config import CaptionSettings, RunConfig
+from t2ipal.runs.fitting import RealItems, Say, class_figures, fit_tagger, methods_of
+from t2ipal.runs.folder import changes, logged, made_from, note_made, refuse_foreign
 from t2ipal.runs.labelling import composed_for_missing, labelled_captions
 from t2ipal.runs.measure import Experiment
 from t2ipal.runs.real_images import SCENES, read_real_images
 from t2ipal.runs.run_report import write_report
 from t2ipal.runs.workbench import Workbench
+from t2ipal.tagger.card import weak_classes
 from t2ipal.tagger.tagger import CONFIG, Tagger
 from t2ipal.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 
-# Settings that change no stored result, so that a finished run may be started with others.
-_FREE = {
-    "batch_size",
-    "device",
-    "data",
-    "data_folder",
-    "real_data",
-    "real_folder",
-    "seeds",
-    "ablations",
-}
+# Settings that decide what generated images show, and those that do if CLIP inspects them.
+_OF_IMAGES = {field.name for field in fields(Settings)} - {"device"}
+_OF_IMAGES |= {"generator", "revision", "seed", "inspect"}
+_INSPECTED = {"patience", "clip", "image_size", "resize_mode"}
 
 
 @dataclass(frozen=True)
@@ -75,18 +72,29 @@ class RunResult:
 
 
 def run(
-    config: RunConfig, out: str | Path, *, say: Say = log.info, progress: bool = True
+    config: RunConfig,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    say: Say = log.info,
+    progress: bool = True,
 ) -> RunResult:
     """Label, generate, embed, train, compare and report in one folder; resumes.
 
+    Started again with other settings, or with classes or captions that have changed, it makes
+    anew what depends on them and keeps the rest.
+
+    Args:
+        overwrite: replace images that were generated with other settings.
+
     Raises:
-        UserError: bad input, or ``out`` holds a run with other settings.
+        UserError: bad input, or ``out`` holds images generated with other settings.
     """
     config = config.with_preset()
     config.require()
     out = Path(out)
     vocabulary = Vocabulary.load(config.classes)
-    refuse_foreign(out, "config.yaml", "run", config.to_dict(), free=_FREE, beside={SCENES})
+    changed = _changed(config, out, overwrite)
     # Before the folder belongs to these settings: a mistake among them can then be corrected.
     # And before hours of generation: a mistake in what comes later is found first.
     if config.captions is not None:
@@ -104,9 +112,11 @@ def run(
     config.write(out / "config.yaml")
     write_text(out / "vocabulary.yaml", vocabulary.to_yaml())
     say = logged(say, out / "log.txt")
+    if changed:
+        say("changed since the last start: " + "; ".join(changed))
 
     captions = label_stage(config, vocabulary, out, say)
-    summary = generate_stage(config, vocabulary, captions, out, say, progress)
+    summary = generate_stage(config, vocabulary, captions, out, say, progress, overwrite)
     bench = embed_stage(config, vocabulary, captions, out, say, progress)
     experiment = None
     if test is not None:
@@ -124,9 +134,31 @@ def run(
         comparison=comparison,
         summary=summary,
     )
+    for line in weak_classes(tagger.about):
+        say(line)
     say(f"model   {out / 'model'}")
     say(f"report  {report}")
     return RunResult(out / "model", report, comparison, experiment.computed if experiment else 0)
+
+
+def _changed(config: RunConfig, out: Path, overwrite: bool) -> list[str]:
+    """The settings that differ from those of the folder's last start, in words.
+
+    Raises:
+        UserError: ``out`` holds something else, or images that other settings would replace.
+    """
+    refuse_foreign(out, "config.yaml", "run", None, beside={SCENES})
+    if not (out / "config.yaml").exists():
+        return []
+    changed = changes(out / "config.yaml", config.to_dict())
+    store = ImageStore(out)
+    if not overwrite and (store.manifest.exists() or store.journals()):
+        for key in changed.keys() & (_OF_IMAGES | (_INSPECTED if config.inspect else set())):
+            raise UserError(
+                f"{out}: its images were generated with another {key} ({changed[key]}); choose "
+                "another --out, or give --overwrite to generate them anew."
+            )
+    return [f"{key} ({change})" for key, change in changed.items()]
 
 
 def label_stage(
@@ -134,10 +166,17 @@ def label_stage(
 ) -> list[LabelledCaption]:
     """Captions file or composed captions -> captions.jsonl, with the labels of each."""
     path = out / "captions.jsonl"
+    given = asdict(settings_of(CaptionSettings, config)) | {"complete": config.complete}
+    given["classes"] = vocabulary.digest
+    if config.captions is not None:
+        given["captions"] = sha256_file(config.captions)
+    digest = sha256_text(json.dumps(given))
     if path.exists():
-        rows = read_labelled(path)
-        say(f"label: {len(rows)} captions, done before")
-        return rows
+        if made_from(out).get(path.name) == digest:
+            rows = read_labelled(path)
+            say(f"label: {len(rows)} captions, done before")
+            return rows
+        say("label: classes or captions have changed, so captions are labelled anew")
     rows = labelled_captions(config, vocabulary)
     summary = LabelSummary.of(rows, vocabulary)
     for line in summary.lines():
@@ -149,6 +188,7 @@ def label_stage(
         )
     rows += composed_for_missing(rows, vocabulary, config, say)
     write_jsonl(path, rows)
+    note_made(out, path.name, digest)
     return rows
 
 
@@ -159,6 +199,7 @@ def generate_stage(
     out: Path,
     say: Say,
     progress: bool,
+    overwrite: bool = False,
 ) -> GenerateSummary:
     """captions.jsonl -> images/ and images.jsonl, a row per generated image."""
     started = time.monotonic()
@@ -177,6 +218,7 @@ def generate_stage(
         revision=config.revision,
         max_retries=config.max_retries,
         inspector=inspector,
+        overwrite=overwrite,
         progress=progress,
     )
     for line in summary.lines():
@@ -235,10 +277,16 @@ def _train_stage(
     saved model in it, and does not fit it again.
     """
     folder, method = out / "model", methods_of(config)("t2i-pal")
-    if (folder / CONFIG).exists():
+    items = real.items if real is not None else None
+    digest = sha256_text(bench.digest(items), method.identity, str(config.seed), str(config.crops))
+    there = (folder / CONFIG).exists()
+    if there and made_from(out).get(folder.name) == digest:
         say("train: model, done before")
         tagger = Tagger.from_pretrained(folder, device=config.device, precision=config.precision)
     else:
+        if there:
+            say("train: features, labels or settings have changed, so the model is fitted anew")
+            note_made(out, folder.name, None)
         tagger = fit_tagger(bench, method, config.seed, real=real, metrics=out / "metrics.jsonl")
         tagger.about.update(
             captions=Path(config.captions).name
@@ -246,8 +294,10 @@ def _train_stage(
             else f"{config.compose} composed",
             generator=config.generator,
             generated_images=0 if bench.train_images is None else len(bench.train_images),
+            classes=class_figures(bench, tagger.head, config.patience),
         )
         tagger.save_pretrained(folder)
+        note_made(out, folder.name, digest)
         say(
             f"train: t2i-pal, mAP {tagger.about['held_out_map']} on held-out generated images, "
             f"kept epoch {tagger.about['epoch']}"

@@ -30,7 +30,7 @@ from t2ipal.report.inspected import write_inspected
 from t2ipal.report.page import build_report
 from t2ipal.runs.compare import Comparison
 from t2ipal.runs.config import RunConfig
-from t2ipal.tagger.card import photos_used
+from t2ipal.tagger.card import photos_used, weak_classes
 from t2ipal.tagger.tagger import Tagged, Tagger
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
@@ -109,7 +109,10 @@ def write_report(
         ),
         scenes=_scenes(tagger, test),
         gap=comparison.gap if comparison else None,
-        warnings=tuple(_warnings(summary, [n for n in vocabulary.names if not named[n]])),
+        warnings=(
+            *_warnings(summary, [n for n in vocabulary.names if not named[n]]),
+            *(f"{line[0].upper()}{line[1:]}." for line in weak_classes(tagger.about)),
+        ),
         settings=tuple(_changed(config.to_dict(), RunConfig().to_dict())),
         config="config.yaml",
         made=_made(tagger),

@@ -34,12 +34,12 @@ from t2ipal.files import sha256_text
 from t2ipal.generation.store import ImageRow
 from t2ipal.method.build import build_head
 from t2ipal.method.head import T2IPALHead
-from t2ipal.method.head_config import ClassNames
+from t2ipal.method.head_config import ClassNames, HeatmapConfig
 from t2ipal.method.items import ItemSet
 from t2ipal.method.methods import MethodConfig
 from t2ipal.method.prompts import ClassTokens
 from t2ipal.method.training import FitResult, fit
-from t2ipal.method.verification import evidence, verified
+from t2ipal.method.verification import doubtful, evidence, verified
 from t2ipal.tagger.thresholds import Thresholds, fit_thresholds
 from t2ipal.vocabulary import Vocabulary
 
@@ -224,6 +224,16 @@ class Workbench:
         temperature = method.head.heatmap.image_temperature
         scores = evidence(self.train_images, self._ensemble, temperature)
         return verified(self.train_images, scores, method.train.verify)
+
+    def found(self, patience: int) -> tuple[list[int], list[int]]:
+        """Per class: in how many of its generated images CLIP finds it, and how many there are."""
+        if self.train_images is None:
+            return [0] * len(self.vocabulary), [0] * len(self.vocabulary)
+        targets = self.train_images.targets
+        scores = evidence(self.train_images, self._ensemble, HeatmapConfig().image_temperature)
+        missing, _ = doubtful(targets, scores, patience)
+        shown = targets == 1
+        return (shown & ~missing).sum(dim=0).tolist(), shown.sum(dim=0).tolist()
 
     def thresholds(self, head: T2IPALHead) -> Thresholds:
         """Thresholds and calibration fitted on the held-out items."""

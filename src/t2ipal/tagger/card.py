@@ -22,6 +22,25 @@ def photos_used(about: dict[str, Any]) -> str:
     return "No annotated photo was used."
 
 
+def weak_classes(about: dict[str, Any]) -> list[str]:
+    """A sentence per class that the model hardly knows, as far as generated images can tell."""
+    lines = []
+    for name, found in about.get("classes", {}).items():
+        if found["AP"] is None:
+            lines.append(f"weak: {name}: no held-out image shows it, so it was not measured")
+        elif found["AP"] <= found["chance"]:
+            lines.append(
+                f"weak: {name}: AP {100 * found['AP']:.1f} on held-out images, which a random "
+                f"order reaches as well ({100 * found['chance']:.1f}); more captions may help"
+            )
+        if 2 * found["found"] < found["images"]:
+            lines.append(
+                f"weak: {name}: CLIP finds it in {found['found']} of the {found['images']} images "
+                "generated for it: either does not know it, or not by this name"
+            )
+    return lines
+
+
 def model_card(tagger: Tagger) -> str:
     """The card as Markdown, with the metadata that the Hugging Face hub reads at its head.
 
@@ -69,9 +88,10 @@ def model_card(tagger: Tagger) -> str:
         made={
             _READABLE.get(key, key.replace("_", " ")): value
             for key, value in about.items()
-            if key not in ("scores", "versions") and value not in (None, "")
+            if key not in ("scores", "versions", "classes") and value not in (None, "")
         },
         versions=about.get("versions", {}),
         photos=photos_used(about),
+        weak=weak_classes(about),
     )
     return str(card)

@@ -74,7 +74,8 @@ class GenerationSettings(Settings):
     """let CLIP look at each image while it is generated: labels that it does not find become
     unknown, so do classes that it finds unasked, and an image without any label left is rejected"""
     patience: Whole = 3
-    """with --inspect, a label is found unless more than N absent classes look likelier"""
+    """with --inspect, a label is found unless more than N absent classes look likelier (or half of
+    them, if they are few)"""
     max_retries: Whole = 3
     """further attempts at an image that is rejected: black, flat, flagged, or without its labels"""
 
