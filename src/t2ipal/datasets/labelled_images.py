@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from t2ipal.captions.nouns.lexicon import noun_forms
 from t2ipal.errors import UserError, nearest
+from t2ipal.files.broken import Broken
 from t2ipal.files.names import name_key
 from t2ipal.vocabulary import Vocabulary
 
@@ -54,6 +55,18 @@ class LabelledImages:
         """The images at ``indices``, in that order."""
         files = tuple(self.files[i] for i in indices)
         return replace(self, files=files, targets=self.targets[np.asarray(indices)])
+
+    def readable(self, broken: Broken | None = None) -> LabelledImages:
+        """The images whose headers can be read (:meth:`Broken.check`); seconds for thousands.
+
+        Args:
+            broken: told of the others; they are an error if omitted.
+
+        Raises:
+            UserError: one sentence about all that cannot be read, unless ``broken`` skips them.
+        """
+        kept = (Broken() if broken is None else broken).check(self.files, self.source)
+        return self if len(kept) == len(self) else self.take(kept)
 
 
 class ClassNames:

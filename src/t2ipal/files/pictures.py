@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -89,6 +92,19 @@ def load_image(
         raise UserError(f"{path}: {_why(path, data, error)}") from None
 
 
+def why_unreadable(
+    files: Sequence[Path], *, max_megapixels: float = MAX_MEGAPIXELS
+) -> dict[int, str]:
+    """Which files are no pictures as far as their headers tell: position -> why.
+
+    Nothing is decoded, so a file that is cut off goes unnoticed.
+    """
+    _register_heif()
+    with ThreadPoolExecutor(8) as pool:
+        found = pool.map(lambda path: _header_fault(path, max_megapixels), files, chunksize=64)
+        return {row: why for row, why in enumerate(found) if why is not None}
+
+
 def to_rgb(image: Image.Image, name: str = "an image") -> Image.Image:
     """An opened PIL image as upright RGB, 8 bits a channel; the current frame of an animation.
 
@@ -126,6 +142,20 @@ def why_left_out(path: Path) -> str | None:
     return None
 
 
+def _header_fault(path: Path, max_megapixels: float) -> str | None:
+    try:
+        _refuse_special(path)
+        with _open(path) as image:
+            _prepare(path, image, max_megapixels)
+    except UserError as error:
+        return str(error).removeprefix(f"{path}: ")
+    except FileNotFoundError:
+        return "image not found; check the path."
+    except Exception as error:  # see load_image
+        return _why(path, None, error)
+    return None
+
+
 # --- reading ------------------------------------------------------------------------------------
 
 
@@ -154,23 +184,35 @@ def _load(path: str | Path, data: bytes | None, max_megapixels: float) -> Image.
 
 
 def _decode(path: str | Path, data: bytes | None, max_megapixels: float) -> Image.Image:
+    if data is None:
+        _refuse_special(path)
     with _open(path if data is None else io.BytesIO(data)) as image:
-        width, height = image.size
-        if max(width, height) > MAX_ASPECT * min(width, height):
-            raise UserError(
-                f"{path}: {width} x {height} pixels, too narrow to show anything; leave it out."
-            )
-        if image.format in ("JPEG", "MPO") and width * height > _LARGE:
-            # The decoder can halve a JPEG up to three times, at a fraction of time and memory.
-            shrink = _REDUCED_SIDE / min(width, height)
-            image.draft("RGB", (round(width * shrink), round(height * shrink)))
-        if image.size[0] * image.size[1] > max_megapixels * 1e6:
-            raise UserError(
-                f"{path}: {width} x {height} pixels, more than {max_megapixels:g} megapixels; "
-                "reduce the picture, or save it as JPEG, which is read at any size."
-            )
+        _prepare(path, image, max_megapixels)
         image.load()
         return to_rgb(_reduced(image), str(path))
+
+
+def _refuse_special(path: str | Path) -> None:
+    """Refuse what would never end: pipes, sockets and devices."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise UserError(f"{path}: is a pipe, socket or device, not a file; name a file.")
+
+
+def _prepare(path: str | Path, image: Image.Image, max_megapixels: float) -> None:
+    """Have a large JPEG decoded at reduced size; refuse what is too narrow or too large."""
+    width, height = image.size
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise UserError(f"{path}: {width} x {height} pixels, too narrow to show anything; crop it.")
+    if image.format in ("JPEG", "MPO") and width * height > _LARGE:
+        # The decoder can halve a JPEG up to three times, at a fraction of time and memory.
+        shrink = _REDUCED_SIDE / min(width, height)
+        image.draft("RGB", (round(width * shrink), round(height * shrink)))
+    if image.size[0] * image.size[1] > max_megapixels * 1e6:
+        raise UserError(
+            f"{path}: {width} x {height} pixels, more than {max_megapixels:g} megapixels; "
+            "reduce the picture, or save it as JPEG, which is read at any size."
+        )
 
 
 _opening = threading.Lock()

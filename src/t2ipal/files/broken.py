@@ -1,0 +1,84 @@
+"""Broken samples: refused with a sentence that names ``--skip-broken``, or left out and listed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from t2ipal.errors import UserError, listed, settings
+from t2ipal.files import write_jsonl
+from t2ipal.files.pictures import why_unreadable
+
+BROKEN_FILE = "broken.jsonl"
+_REMEDY = "leave out what is broken with --skip-broken"
+
+
+@settings
+class BrokenSettings:
+    """What to do about images that cannot be read."""
+
+    skip_broken: bool = False
+    """leave out images that cannot be read, list them in broken.jsonl, and go on"""
+
+
+class Broken:
+    """Samples that cannot be read.
+
+    Args:
+        skip: leave them out and go on; if not, the first one is an error.
+
+    Attributes:
+        reasons: what was left out, by the name of its file -> why.
+    """
+
+    def __init__(self, skip: bool = False) -> None:
+        self.skip = skip
+        self.reasons: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self.reasons)
+
+    def add(self, name: str | Path, error: UserError) -> None:
+        """Leave a sample out, or raise the error with a word about ``--skip-broken``."""
+        if not self.skip:
+            raise UserError(f"{str(error).rstrip('.')}, or {_REMEDY}.") from None
+        self.reasons[str(name)] = str(error).removeprefix(f"{name}: ")
+
+    def check(self, files: Sequence[Path], source: str) -> list[int]:
+        """Positions of the files that are pictures as far as their headers tell.
+
+        Nothing is decoded: ten thousand files take seconds. What is missing, empty, a folder, a
+        pipe, no picture, or too large is found; a file that is cut off shows when it is decoded.
+
+        Args:
+            source: what the message calls the files together.
+
+        Raises:
+            UserError: one message for all of the broken files, unless they are skipped; or all are
+                broken.
+        """
+        found = why_unreadable(files)
+        first = next(iter(found), None)
+        if first is not None and (not self.skip or len(found) == len(files)):
+            names = listed([str(files[row]) for row in found], most=3)
+            which, them = ("", "it") if len(found) == 1 else ("the first ", "them")
+            reason = found[first].partition(";")[0].rstrip(".")
+            remedy = "check the data" if self.skip else f"repair or remove {them}, or {_REMEDY}"
+            raise UserError(
+                f"{source}: {len(found)} of {len(files)} images cannot be read: {names} "
+                f"({which}{reason}); {remedy}."
+            )
+        for row, why in found.items():
+            self.reasons[str(files[row])] = why
+        return [row for row in range(len(files)) if row not in found]
+
+    def write(self, folder: Path) -> list[str]:
+        """List what was left out in ``broken.jsonl`` there; what to say of it, a line or none."""
+        path = folder / BROKEN_FILE
+        if not self.reasons:
+            if self.skip:
+                path.unlink(missing_ok=True)
+            return []
+        write_jsonl(path, ({"file": name, "reason": why} for name, why in self.reasons.items()))
+        images = f"{len(self)} image{'s' * (len(self) != 1)}"
+        return [f"left out: {images} that cannot be read, listed in {path}"]
