@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from conftest import TinyRun
 from t2ipal.cli import main
@@ -75,6 +77,58 @@ def test_a_disk_that_is_too_small_is_missing_something(
     assert isinstance(tiny_run.config, RunConfig)
     found = texts(tiny_run.config, tmp_path)
     assert "MISSING" in found["disk"][1] and "999 bytes are free" in found["disk"][1]
+
+
+def test_labelled_images_of_any_kind_are_looked_at(tiny_run: TinyRun, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        Image.new("RGB", (40, 30), "red").save(photos / name)
+    labels = photos / "labels.csv"
+    assert isinstance(tiny_run.config, RunConfig)
+    config = replace(tiny_run.config, data=str(photos), real_images=str(photos))
+
+    labels.write_text("image,labels\na.png,dog\nb.png,person;cat\nc.png,\n")
+    found = texts(config, tmp_path / "out")
+    for topic in ("data", "real-images"):
+        assert "3 images, 3 labels present" in found[topic][0]
+        assert "no image shows 'bus', 'car', 'boat'" in found[topic][1]
+    assert not any("MISSING" in line for line in found["data"])
+    assert "rendered when a run needs it" in found["real-data"][0]
+
+    (photos / "b.png").write_bytes(b"")
+    for text, reason in (
+        (labels.read_text(), "1 of 3 images cannot be read"),
+        ("image,labels\na.png,dgo\n", "unknown class 'dgo'"),
+    ):
+        labels.write_text(text)
+        line = texts(config, tmp_path / "out")["data"][0]
+        assert "MISSING" in line and reason in line
+
+
+def test_what_a_run_would_do_with_a_folder_is_said(tiny_run: TinyRun) -> None:
+    assert isinstance(tiny_run.config, RunConfig)
+    config = replace(tiny_run.config, train=replace(tiny_run.config.train, epochs=9))
+    assert "train.epochs (2, now 9)" in texts(config, tiny_run.folder)["folder"][0]
+    lines = texts(replace(tiny_run.config, steps=2), tiny_run.folder)["folder"]
+    assert "MISSING" in lines[0] and "another steps" in lines[0]
+
+
+def test_classes_without_a_caption_and_one_class_alone_are_said(
+    tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    assert isinstance(tiny_run.config, RunConfig)
+    captions = tmp_path / "captions.txt"
+    captions.write_text("a dog runs\na man and a cat\n")
+    config = replace(tiny_run.config, compose=None, captions=str(captions))
+    line = texts(config, tmp_path)["captions"][0]
+    assert "'bus', 'car', 'boat': 4 are composed for each" in line and "MISSING" not in line
+    assert "MISSING" in texts(replace(config, complete=0), tmp_path)["captions"][0]
+    captions.write_text("nothing here\n")
+    assert "MISSING" in texts(config, tmp_path)["captions"][0]
+    (tmp_path / "one.yaml").write_text("- dog\n")
+    found = texts(replace(tiny_run.config, classes=str(tmp_path / "one.yaml")), tmp_path)
+    assert "'dog' is the only class" in found["classes"][0]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from conftest import TinyRun
 from t2ipal.captions.labelled import read_labelled
@@ -412,12 +413,23 @@ def test_the_report_is_one_file_with_captions_scenes_and_the_table(tiny_run: Tin
         ({"clip": "ViT-B-16"}, "say which weights"),
         ({"generator": "no/where/at/all"}, "no/where/at/all"),
         ({"captions": "gone.txt", "compose": None}, "gone.txt: cannot be read"),
+        ({"data": "photos"}, "1 of 2 images cannot be read: 'photos/dog/empty.png'"),
+        ({"classes": "one.yaml"}, "'dog' is the only class"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_made(
-    tiny_run: TinyRun, tmp_path: Path, changes: dict[str, str], message: str
+    tiny_run: TinyRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, str],
+    message: str,
 ) -> None:
     assert isinstance(tiny_run.config, RunConfig)
+    monkeypatch.chdir(tmp_path)
+    Path("one.yaml").write_text("- dog\n")
+    Path("photos/dog").mkdir(parents=True)
+    Path("photos/dog/empty.png").touch()
+    Image.new("RGB", (30, 20)).save("photos/dog/whole.png")
     out = tmp_path / "run"
     with pytest.raises(UserError, match=message):
         run(replace(tiny_run.config, **changes), out, progress=False)

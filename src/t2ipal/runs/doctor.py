@@ -17,9 +17,10 @@ from typing import Any
 
 from t2ipal.clip.backbone import Backbone
 from t2ipal.datasets.read import parse_layout, read_labelled_images
-from t2ipal.errors import UserError
+from t2ipal.errors import UserError, listed
 from t2ipal.runs.config import RunConfig
-from t2ipal.runs.fitting import versions
+from t2ipal.runs.fitting import refuse_one_class, versions
+from t2ipal.runs.folder import changed_settings
 from t2ipal.runs.labelling import labelled_captions
 from t2ipal.vocabulary import Vocabulary
 
@@ -54,8 +55,9 @@ def examine(config: RunConfig, out: Path, *, measure: bool = False) -> Iterator[
     clip, generator = _clip(config), _generator(config)
     yield clip
     yield generator
-    if config.data is not None:
-        yield from _data(config)
+    for key in ("data", "real_data", "real_images"):
+        if getattr(config, key) is not None:
+            yield from _data(config, key)
     yield from _run(config, out, measure, usable=not clip.missing and not generator.missing)
 
 
@@ -122,28 +124,35 @@ def _generator(config: RunConfig) -> _Finding:
     return _Finding("generator", f"{config.generator} is here, {source.revision}")
 
 
-def _data(config: RunConfig) -> Iterator[_Finding]:
-    """Whether the test images of a benchmark are all there."""
-    assert config.data is not None
-    name = config.data.partition(":")[0]
-    try:
-        found = parse_layout(config.data)
-        if found is None:
-            yield _Finding("data", f"{config.data} is no benchmark's folder, such as voc2007:DIR")
-            return
-        layout, _, options = found
-        vocabulary = Vocabulary.load(config.classes or name)
-        images = read_labelled_images(config.data, vocabulary)
-    except UserError as error:
-        yield _Finding("data", str(error), True)
+def _data(config: RunConfig, key: str) -> Iterator[_Finding]:
+    """Whether labelled images are all there, and can be read as far as their headers tell."""
+    spec, topic = getattr(config, key), key.replace("_", "-")
+    folder = config.real_folder if key == "real_images" else config.data_folder
+    name = spec.partition(":")[0]
+    if name == "miniature":
+        yield _Finding(topic, f"{spec} is rendered when a run needs it")
         return
-    expected = layout.official[options.get("split", layout.split)]
-    present, unknown = (images.targets == 1).sum(), (images.targets < 0).sum()
-    yield _Finding("data", f"{images.source}: {len(images):,} images, {present:,} labels present")
+    try:
+        layout = parse_layout(spec)
+        if layout is None and not config.classes:
+            raise UserError(f"{spec}: name the classes that it is read for with --classes.")
+        vocabulary = Vocabulary.load(config.classes or name)
+        images = read_labelled_images(spec, vocabulary, images=folder).readable()
+    except UserError as error:
+        yield _Finding(topic, str(error), True)
+        return
+    present, unknown = (images.targets == 1).sum(axis=0), (images.targets < 0).sum()
+    yield _Finding(
+        topic, f"{images.source}: {len(images):,} images, {present.sum():,} labels present"
+    )
     if unknown:
-        yield _Finding("data", f"{unknown:,} labels are unknown and count nowhere")
-    if len(images) != expected and options.get("images", "all") == "all":
-        yield _Finding("data", f"the official split has {expected:,} images", True)
+        yield _Finding(topic, f"{unknown:,} labels are unknown and count nowhere")
+    if nowhere := [vocabulary.names[c] for c in (present == 0).nonzero()[0]]:
+        yield _Finding(topic, f"no image shows {listed(nowhere, most=8)}: no figure for these")
+    if layout is not None:
+        expected = layout[0].official[layout[2].get("split", layout[0].split)]
+        if len(images) != expected and layout[2].get("images", "all") == "all":
+            yield _Finding(topic, f"the official split has {expected:,} images", True)
 
 
 def _run(config: RunConfig, out: Path, measure: bool, usable: bool) -> Iterator[_Finding]:
@@ -152,7 +161,28 @@ def _run(config: RunConfig, out: Path, measure: bool, usable: bool) -> Iterator[
         return
     config.require()
     vocabulary = Vocabulary.load(config.classes)
+    try:
+        refuse_one_class(vocabulary)
+    except UserError as error:
+        yield _Finding("classes", str(error), True)
     captions = [row for row in labelled_captions(config, vocabulary) if row.labels]
+    if not captions:
+        yield _Finding("captions", "no caption names a class: add synonyms, or others", True)
+        return
+    named = {name for row in captions for name in row.labels}
+    if missing := [name for name in vocabulary.names if name not in named]:
+        done = f"{config.complete} are composed for each" if config.complete else "training stops"
+        text = f"no caption names {listed(missing, most=8)}: {done}"
+        yield _Finding("captions", text, not config.complete)
+    try:
+        if (out / "config.yaml").exists():
+            changed = changed_settings(config, out)
+            text = f"{out} holds a run" + (f"; changed since: {'; '.join(changed)}" * bool(changed))
+            yield _Finding("folder", text)
+        elif not os.access(_existing(out), os.W_OK):
+            yield _Finding("folder", f"{out}: cannot be written; choose another --out", True)
+    except UserError as error:
+        yield _Finding("folder", str(error), True)
     images = len(captions) * config.images_per_caption
     yield _Finding("run", f"{len(captions)} captions name a class: {images} images to generate")
     if not usable:

@@ -80,6 +80,19 @@ class RealItems:
         return cls(items, real.summary)
 
 
+def refuse_one_class(vocabulary: Vocabulary) -> None:
+    """Training orders the classes of an image, which takes two.
+
+    Raises:
+        UserError: there is one.
+    """
+    if len(vocabulary) == 1:
+        raise UserError(
+            f"{vocabulary.names[0]!r} is the only class, and training tells classes from each "
+            "other: add one or more that it is easily confused with, or that stand beside it."
+        )
+
+
 def fit_tagger(
     bench: Workbench,
     method: MethodConfig,
@@ -169,6 +182,7 @@ def train(
     """
     config = config or RunConfig()
     vocabulary = Vocabulary.load(classes)
+    refuse_one_class(vocabulary)
     chosen = methods_of(config)(method)
     if chosen.train is None and config.real_images is not None:
         raise UserError(

@@ -5,13 +5,22 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from t2ipal.errors import UserError
 from t2ipal.files import read_yaml, write_text
+from t2ipal.generation.diffusion.settings import Settings
+from t2ipal.generation.store import ImageStore
+from t2ipal.runs.config import RunConfig
+from t2ipal.runs.real_images import SCENES
 
 MADE_FROM = "made_from.json"
+# Settings that decide what generated images show, and those that do if CLIP inspects them.
+_OF_IMAGES = {field.name for field in fields(Settings)} - {"device"}
+_OF_IMAGES |= {"generator", "revision", "seed", "inspect"}
+_INSPECTED = {"patience", "clip", "image_size", "resize_mode"}
 
 
 def refuse_foreign(
@@ -39,7 +48,7 @@ def refuse_foreign(
         return
     if identity is None:
         return
-    for key, change in changes(out / file, identity).items():
+    for key, change in _changes(out / file, identity).items():
         if key not in free:
             raise UserError(
                 f"{out}: holds a {kind} with another {key} ({change}); choose another --out, or "
@@ -47,7 +56,28 @@ def refuse_foreign(
             )
 
 
-def changes(path: Path, settings: Mapping[str, Any]) -> dict[str, str]:
+def changed_settings(config: RunConfig, out: Path, *, overwrite: bool = False) -> list[str]:
+    """The settings that differ from those of a run folder's last start, in words.
+
+    Raises:
+        UserError: ``out`` holds something else, or images that other settings would replace, which
+            ``overwrite`` allows.
+    """
+    refuse_foreign(out, "config.yaml", "run", None, beside={SCENES})
+    if not (out / "config.yaml").exists():
+        return []
+    changed = _changes(out / "config.yaml", config.to_dict())
+    store = ImageStore(out)
+    if not overwrite and (store.manifest.exists() or store.journals()):
+        for key in changed.keys() & (_OF_IMAGES | (_INSPECTED if config.inspect else set())):
+            raise UserError(
+                f"{out}: its images were generated with another {key} ({changed[key]}); choose "
+                "another --out, or give --overwrite to generate them anew."
+            )
+    return [f"{key} ({change})" for key, change in changed.items()]
+
+
+def _changes(path: Path, settings: Mapping[str, Any]) -> dict[str, str]:
     """What differs between the settings in a YAML or JSON file and these: key -> in words."""
     old, new = _flat(read_yaml(path)), _flat(json.loads(json.dumps(settings)))
     return {

@@ -18,7 +18,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from t2ipal.captions.labelled import (
@@ -34,16 +34,22 @@ from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError, settings_of
 from t2ipal.files import sha256_file, sha256_text, write_jsonl, write_text
-from t2ipal.generation.diffusion.settings import Settings
 from t2ipal.generation.diffusion.source import locate
 from t2ipal.generation.generate import generate
 from t2ipal.generation.inspector import ClipInspector
-from t2ipal.generation.store import ImageStore, read_manifest
+from t2ipal.generation.store import read_manifest
 from t2ipal.generation.summary import GenerateSummary
 from t2ipal.runs.compare import Comparison, compare
 from t2ipal.runs.config import CaptionSettings, RunConfig
-from t2ipal.runs.fitting import RealItems, Say, class_figures, fit_tagger, methods_of
-from t2ipal.runs.folder import changes, logged, made_from, note_made, refuse_foreign
+from t2ipal.runs.fitting import (
+    RealItems,
+    Say,
+    class_figures,
+    fit_tagger,
+    methods_of,
+    refuse_one_class,
+)
+from t2ipal.runs.folder import changed_settings, logged, made_from, note_made
 from t2ipal.runs.labelling import composed_for_missing, labelled_captions
 from t2ipal.runs.measure import Experiment
 from t2ipal.runs.real_images import SCENES, read_real_images
@@ -54,11 +60,6 @@ from t2ipal.tagger.tagger import CONFIG, Tagger
 from t2ipal.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
-
-# Settings that decide what generated images show, and those that do if CLIP inspects them.
-_OF_IMAGES = {field.name for field in fields(Settings)} - {"device"}
-_OF_IMAGES |= {"generator", "revision", "seed", "inspect"}
-_INSPECTED = {"patience", "clip", "image_size", "resize_mode"}
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,15 @@ def run(
     config.require()
     out = Path(out)
     vocabulary = Vocabulary.load(config.classes)
-    changed = _changed(config, out, overwrite)
+    refuse_one_class(vocabulary)
+    changed = changed_settings(config, out, overwrite=overwrite)
     # Before the folder belongs to these settings: a mistake among them can then be corrected.
     # And before hours of generation: a mistake in what comes later is found first.
     if config.captions is not None:
         read_captions(config.captions, limit=1)
     photos = read_real_images(config, vocabulary, out / SCENES)
+    if photos is not None:
+        photos.images.readable()
     test = ceiling = None
     if config.data is not None:
         test = _labelled(config, vocabulary, out, config.data, seed=0)
@@ -139,26 +143,6 @@ def run(
     say(f"model   {out / 'model'}")
     say(f"report  {report}")
     return RunResult(out / "model", report, comparison, experiment.computed if experiment else 0)
-
-
-def _changed(config: RunConfig, out: Path, overwrite: bool) -> list[str]:
-    """The settings that differ from those of the folder's last start, in words.
-
-    Raises:
-        UserError: ``out`` holds something else, or images that other settings would replace.
-    """
-    refuse_foreign(out, "config.yaml", "run", None, beside={SCENES})
-    if not (out / "config.yaml").exists():
-        return []
-    changed = changes(out / "config.yaml", config.to_dict())
-    store = ImageStore(out)
-    if not overwrite and (store.manifest.exists() or store.journals()):
-        for key in changed.keys() & (_OF_IMAGES | (_INSPECTED if config.inspect else set())):
-            raise UserError(
-                f"{out}: its images were generated with another {key} ({changed[key]}); choose "
-                "another --out, or give --overwrite to generate them anew."
-            )
-    return [f"{key} ({change})" for key, change in changed.items()]
 
 
 def label_stage(
@@ -351,4 +335,4 @@ def _labelled(
 ) -> LabelledImages:
     return read_labelled_images(
         spec, vocabulary, images=config.data_folder, cache=out / SCENES, seed=seed
-    )
+    ).readable()
