@@ -73,7 +73,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
         steps=1,
         resize_mode="squash",
         data="miniature:24",
-        real_data="miniature:30",
+        real_data="miniature:known:60",
         seeds=(0, 1),
         head=HeadConfig(prompts=PromptConfig(context_tokens=14)),
         train=TrainConfig(epochs=2, batch_size=16),

@@ -363,8 +363,8 @@ def test_real_scenes_show_what_is_asked_for_under_the_names_of_the_vocabulary(tm
             ClassName("quark", "quark"),
         ),
     )
-    read = read_labelled_images("miniature:16", vocabulary, cache=tmp_path)
-    assert len(read) == 16 and read.source == "16 miniature scenes, held-out style"
+    read = read_labelled_images("miniature:64", vocabulary, cache=tmp_path)
+    assert len(read) == 64 and read.source == "64 miniature scenes, cluttered"
     airplane, apple, duck, quark = read.targets.T.tolist()
     assert set(airplane) == set(apple) == {0, 1}
     assert set(duck) == {0, -1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -10,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from t2ipal.miniature import icons
+from t2ipal.miniature import icons, scenes
 from t2ipal.miniature.scenes import (
     COARSE,
     EMPTY,
     Plan,
     _draw_scene,
     _layout,
-    _plan_hard_scene,
+    _plan_cluttered_scene,
     random_scene,
     scene_rng,
     visible,
@@ -88,18 +89,39 @@ def test_plain_things_fill_different_quarters(count: int) -> None:
     assert seen == {(0, 0), (0, 32), (32, 0), (32, 32)}
 
 
-def test_hard_scenes_show_more_and_smaller_things_and_some_classes_rarely() -> None:
-    plans = [_plan_hard_scene(scene_rng("hard", 0, n)) for n in range(400)]
+def test_cluttered_scenes_show_more_and_smaller_things_and_some_classes_rarely() -> None:
+    plans = [_plan_cluttered_scene(scene_rng("hard", 0, n)) for n in range(400)]
     assert {len(set(plan.names)) for plan in plans} == {3, 4, 5, 6}
     counts = Counter(name for plan in plans for name in plan.names)
     shares = sorted((counts[thing.name] for thing in VOC), reverse=True)
     assert shares[0] > 10 * shares[-1] > 0
-    layouts = {split: _layout(4, scene_rng(split, 0, 1), split) for split in ("hard", "test")}
+    splits = ("test", "dev", "hard", "style")
+    layouts = {split: _layout(4, scene_rng(split, 0, 1), split) for split in splits}
     sizes = {split: max(size for _, _, size in spots) for split, spots in layouts.items()}
-    assert sizes["hard"] < 22 < 28 >= sizes["test"]
+    assert max(sizes[split] for split in splits[:3]) < 22 < 28 >= sizes["style"]
 
 
-@pytest.mark.parametrize("split", ["test", "hard", "known"])
+def test_one_icon_in_five_of_a_test_scene_has_a_style_that_no_model_saw(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[str] = []
+    icon = scenes._icon
+
+    def noted(name: str, style: str, rng: random.Random) -> Image.Image:
+        drawn.append(style)
+        return icon(name, style, rng)
+
+    monkeypatch.setattr(scenes, "_icon", noted)
+    for number in range(60):
+        random_scene(scene_rng("test", 0, number), split="test")
+    assert set(drawn) == set(icons.STYLES)
+    assert 0.1 < drawn.count(icons.HELD_OUT_STYLE) / len(drawn) < 0.3
+    drawn.clear()
+    random_scene(scene_rng("style", 0, 0), split="style")
+    assert set(drawn) == {icons.HELD_OUT_STYLE}
+
+
+@pytest.mark.parametrize("split", ["test", "style", "hard", "known"])
 def test_a_written_set_is_reproducible_and_labels_what_is_visible(
     tmp_path: Path, split: str
 ) -> None:

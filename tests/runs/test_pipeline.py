@@ -222,6 +222,29 @@ def test_the_classes_count_and_not_the_name_of_their_file(
     assert "generated 1 images" in said and "29 reused" in said
 
 
+def test_further_test_images_have_columns_of_their_own(small: tuple[RunConfig, Path]) -> None:
+    config, out = small
+    config = replace(config, data="miniature:24", ablations=False, seeds=(0,))
+    with pytest.raises(UserError, match="name the first with --data"):
+        run(replace(config, data=None, also=("miniature:dev:12",)), out)
+    alone = _start(config, out)
+    said = _start(replace(config, also=("miniature:dev:12", "miniature:style:10")), out)
+    table = json.loads((out / "compare.json").read_text())
+    assert table["also"][1] == "10 miniature scenes, held-out style (10 images)"
+    rows = {row["name"]: row for row in table["methods"]}
+    found = evaluate(out / "model", "miniature:style:10", cache=out / "scenes", progress=False)
+    assert rows["t2i-pal"]["also"][1][0] == pytest.approx(found.mean_average_precision, abs=1e-6)
+    for name, row in rows.items():
+        assert f"{100 * row['map'][0]:5.1f}" in next(
+            line for line in alone.splitlines() if line.startswith(name + " ")
+        )
+        line = next(line for line in said.splitlines() if line.startswith(name + " "))
+        assert all(f"{100 * values[0]:5.1f}" in line for values in row["also"])
+    assert "mAP 3: on 10 miniature scenes" in said
+    page = (out / "report.html").read_text()
+    assert '<th scope="col">mAP 3</th>' in page and "mAP 2 is on 12 miniature scenes" in page
+
+
 def test_weak_classes_are_named(small: tuple[RunConfig, Path]) -> None:
     """A random CLIP finds nothing, which the run, its card and its report say."""
     config, out = small

@@ -162,7 +162,7 @@ def check_clip(clip: str, work: Path, *, scenes: int = 1000, seed: int = 5) -> d
     vocabulary = Vocabulary.load("voc2007")
     classes = class_ensemble(backbone, vocabulary)
     figures = {}
-    for split in ("known", "test"):
+    for split in ("known", "style"):
         data = read_labelled_images(
             f"miniature:{split}:{scenes}", vocabulary, cache=work / "check", seed=seed
         )

@@ -15,8 +15,8 @@ from t2ipal.runs.config import CompareSettings, RunConfig
 # What people choose in a run. The rest is fine tuning, which --help-all shows.
 _COMMON = """
     out config classes captions compose per_class preset generator images_per_caption steps inspect
-    exact batch_size clip image_size crops train.train_on train.epochs data data_folder real_images
-    shots label_fraction real_data seeds ablations seed device precision
+    exact batch_size clip image_size crops train.train_on train.epochs data data_folder also
+    real_images shots label_fraction real_data seeds ablations seed device precision
 """
 
 

@@ -23,8 +23,10 @@ from t2ipal.vocabulary import UNKNOWN, Vocabulary
 MINIATURE = "miniature"
 MINIATURE_IMAGES = 1000
 MINIATURE_SPLITS = {
-    "test": "held-out style",
-    "hard": "held-out style, hard",
+    "test": "cluttered",
+    "dev": "cluttered, for development",
+    "style": "held-out style",
+    "hard": "held-out style, cluttered",
     "known": "known style",
 }
 
@@ -77,8 +79,8 @@ def read_labelled_images(
         spec: a folder with ``labels.csv``, the path of such a file, a COCO-format JSON, a folder of
             folders of images named by class (``DIR?others=unknown``:
             :mod:`t2ipal.datasets.image_folder`), or
-            ``miniature[:test|hard|known][:N]``, N scenes of the miniature's world (default: 1000 of
-            the held-out style); or ``voc2007:DIR``, ``coco2014:DIR``, ``nuswide:DIR``, a benchmark
+            ``miniature[:test|dev|style|hard|known][:N]``, N scenes of the miniature (1000 of
+            ``test`` if omitted); or ``voc2007:DIR``, ``coco2014:DIR``, ``nuswide:DIR``, a benchmark
             in its authors' layout, with options behind it: ``voc2007:DIR?split=trainval``.
         images: folder of the images of a COCO JSON, if it is neither beside the file nor near it.
         cache: folder in which the miniature's scenes are kept.

@@ -19,7 +19,9 @@ STYLES = (*KNOWN_STYLES, HELD_OUT_STYLE)
 STYLES_OF = {
     "known": KNOWN_STYLES,
     "plain": ("noto",),
-    "test": (HELD_OUT_STYLE,),
+    "test": STYLES,
+    "dev": STYLES,
+    "style": (HELD_OUT_STYLE,),
     "hard": (HELD_OUT_STYLE,),
 }
 CELL = 64  # pixels per icon

@@ -121,7 +121,7 @@ def _pictures(vocabulary: Vocabulary, split: str) -> list[_Pictured]:
         names = list(dict.fromkeys(names))
         place = rng.choice(tuple(PLACES))
         plan = scenes.Plan(tuple(names), place, describe(names, place, rng))
-        scene = scenes.random_scene(rng, split="test", plan=plan)
+        scene = scenes.random_scene(rng, split="style", plan=plan)
         pictures.append(_pictured(scene, named))
     shown = {label for labels in named.values() for label in labels}
     rng = random.Random(f"marked {vocabulary.title} {split}")

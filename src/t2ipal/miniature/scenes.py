@@ -1,12 +1,13 @@
 """Icon scenes: the world the miniature CLIP and generator were pretrained on, and its test photos.
 
-A scene is one to four icons on a background, 64 x 64. Scenes of the ``test`` split use an icon
-style, backgrounds and layouts that no model of the miniature has ever seen; those of the ``hard``
-split have the same style and backgrounds, but three to six things, all small, whatever with
-whatever, and some classes far more often than others. Scenes of the ``known`` split use the
-pretraining styles. Scenes of the ``plain`` split are what the generator learns to draw: one of the
-known styles, upright, one large or up to four small in the quarters of the scene, before smooth
-backgrounds, as stock pictures are tidier than snapshots.
+A scene is one to six icons on a background, 64 x 64. Scenes of the ``test`` and ``dev`` splits
+stand for photos: cluttered, three to six small things, whatever with whatever, some classes far
+more often than others, each icon in any style, of which one in five is of a style that no model of
+the miniature has seen. Scenes of the ``style`` split stand for another domain: that style alone, in
+backgrounds and layouts that nobody has seen; those of ``hard`` are cluttered too. Scenes of the
+``known`` split use the pretraining styles. Scenes of the ``plain`` split are what the generator
+learns to draw: one of the known styles, upright, one large or up to four small in the quarters of
+the scene, before smooth backgrounds, as stock pictures are tidier than snapshots.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from t2ipal.miniature.world import CIRCLES, INDEX, PLACES, THINGS, VOC
 SIZE = 64
 COARSE = 16  # side of the map that says which class is seen where
 EMPTY = 255
-HELD_OUT_SPLITS = ("test", "hard")
+HELD_OUT_SPLITS = ("style", "hard")
+CLUTTERED_SPLITS = ("test", "dev", "hard")
 GRID = 16  # pixels: horizons in plain scenes are multiples of it
 
 Colour = tuple[int, int, int]
@@ -77,7 +79,7 @@ def plan_scene(rng: random.Random, *, most: int = 4, unmentioned: float = 0.12) 
     return Plan(tuple(names), place, captions.describe(told, place, rng))
 
 
-def _plan_hard_scene(rng: random.Random) -> Plan:
+def _plan_cluttered_scene(rng: random.Random) -> Plan:
     """Three to six classes that need not go together; the n-th in a fixed order comes as 1 / n."""
     order = list(INDEX)
     random.Random("rare").shuffle(order)
@@ -193,11 +195,11 @@ def _layout(count: int, rng: random.Random, split: str) -> list[tuple[float, flo
     """Centre x, centre y and size in pixels of each icon; every split has layouts of its own."""
     if split == "plain":
         return _quarters(count, rng)
-    if split == "hard":
+    if split in CLUTTERED_SPLITS:
         return _scatter([rng.uniform(12, 22) for _ in range(count)], rng, overhang=2)
     scale = {1: (26, 50), 2: (22, 38), 3: (19, 32), 4: (18, 28)}[count]
     sizes = [rng.uniform(*scale) for _ in range(count)]
-    if split == "test":
+    if split == "style":
         if count == 1:
             spots = [(rng.uniform(18, 46), rng.uniform(18, 46))]
         elif rng.random() < 0.5:  # around a ring
@@ -252,14 +254,16 @@ def _icon(name: str, style: str, rng: random.Random) -> Image.Image:
     return rng.choice(found)
 
 
-def _draw_scene(plan: Plan, rng: random.Random, *, style: str, split: str = "known") -> Scene:
-    """Draw a plan in one icon style."""
+def _draw_scene(
+    plan: Plan, rng: random.Random, *, style: str | None, split: str = "known"
+) -> Scene:
+    """Draw a plan in one icon style, or each icon in any of the split's."""
     image = _background(plan.place, rng, split=split)
     seen = np.full((COARSE, COARSE), EMPTY, np.uint8)
     names = list(plan.names)
     rng.shuffle(names)
     for name, (x, y, size) in zip(names, _layout(len(names), rng, split), strict=True):
-        icon = _icon(name, style, rng)
+        icon = _icon(name, style or rng.choice(icons.STYLES_OF[split]), rng)
         if split != "plain" and rng.random() < 0.5:
             icon = icon.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         side = max(8, round(size))
@@ -280,13 +284,15 @@ def _draw_scene(plan: Plan, rng: random.Random, *, style: str, split: str = "kno
 
 
 def random_scene(rng: random.Random, *, split: str, plan: Plan | None = None) -> Scene:
-    """A scene of ``known``, ``plain`` (both of pretraining styles), ``test`` or ``hard``."""
+    """A scene of a split, which is a key of ``icons.STYLES_OF``."""
     plan = plan or _plan_of(split, rng)
-    return _draw_scene(plan, rng, style=rng.choice(icons.STYLES_OF[split]), split=split)
+    mixed = split in ("test", "dev")
+    style = None if mixed else rng.choice(icons.STYLES_OF[split])
+    return _draw_scene(plan, rng, style=style, split=split)
 
 
 def _plan_of(split: str, rng: random.Random) -> Plan:
-    return _plan_hard_scene(rng) if split == "hard" else plan_scene(rng)
+    return _plan_cluttered_scene(rng) if split in CLUTTERED_SPLITS else plan_scene(rng)
 
 
 def scene_rng(split: str, seed: int, number: int) -> random.Random:
@@ -309,7 +315,7 @@ def write_test_set(
     written last.
 
     Args:
-        split: ``test`` (held-out style, backgrounds and layouts), ``hard`` or ``known``.
+        split: ``test``, ``dev``, ``style``, ``hard`` or ``known``.
         names: the classes to label; the twenty VOC classes where empty.
 
     Returns:

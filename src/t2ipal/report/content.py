@@ -27,6 +27,7 @@ class MethodResult:
         class_ap: AP per class of the report, mean over seeds, nan where undefined; may be empty.
         note: what distinguishes it, in a few words.
         group: where it stands in the table.
+        others: mAP on each of the further test sets, one figure per seed.
     """
 
     name: str
@@ -36,6 +37,7 @@ class MethodResult:
     class_ap: tuple[float, ...] = ()
     note: str = ""
     group: Group = "method"
+    others: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.mean_ap:
@@ -51,6 +53,7 @@ class MethodResult:
         *,
         note: str = "",
         group: Group = "method",
+        others: Sequence[Sequence[Evaluation]] = (),
     ) -> MethodResult:
         """The row of one evaluation per seed, all of the same images and classes."""
         class_ap = np.array([evaluation.average_precision for evaluation in evaluations])  # [S, C]
@@ -62,6 +65,7 @@ class MethodResult:
             class_ap=tuple(class_ap.mean(axis=0).tolist()),
             note=note,
             group=group,
+            others=tuple(tuple(one.mean_average_precision for one in found) for found in others),
         )
 
 
@@ -138,6 +142,7 @@ class ReportContent:
         methods: rows of the table.
         focus: name of the method that the page is about; default the last of group "method".
         tested_on: the test images, in a few words.
+        also: the further test images, likewise; the methods' ``others`` are about them.
         facts: a few (figure, what it is) pairs for the head of the page.
         next_steps: (what it does, shell or Python lines) pairs for the reader to copy.
         thresholds: per class the probability from which it is a tag; C of them, or none.
@@ -153,6 +158,7 @@ class ReportContent:
     methods: tuple[MethodResult, ...] = ()
     focus: str = ""
     tested_on: str = ""
+    also: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     next_steps: tuple[tuple[str, str], ...] = ()
     thresholds: tuple[float, ...] = ()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.method.methods import MethodConfig
 from t2ipal.metrics.gap import ModalityGap, modality_gap
 from t2ipal.report.content import Group, MethodResult, mean, spread
@@ -46,26 +47,30 @@ class Comparison:
     Attributes:
         rows: one per method, in the order of the table.
         gap: distances between captions, generated images (if there are any) and test images.
+        also: the further test images, in words.
     """
 
     rows: tuple[MethodResult, ...]
     gap: ModalityGap
+    also: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """The table for the terminal: mean and sample deviation over the seeds, in per cent."""
         width = max(len(row.name) for row in self.rows)
-        lines = [f"{'method':<{width}}   mAP            CF1@3  OF1@3"]
+        columns = "".join(f"   mAP {i}      " for i in range(2, 2 + len(self.also)))
+        lines = [f"{'method':<{width}}   mAP         {columns}   CF1@3  OF1@3"]
         group = "method"
         for row in self.rows:
             if row.group != group:
                 lines.append("")
                 group = row.group
-            deviation = spread(row.mean_ap)
-            error = f"+-{100 * deviation:4.1f}" if deviation == deviation else "      "
+            figures = "".join(f"  {_figure(values)}" for values in (row.mean_ap, *row.others))
             lines.append(
-                f"{row.name:<{width}}  {100 * mean(row.mean_ap):5.1f} {error}   "
+                f"{row.name:<{width}}{figures}   "
                 f"{100 * mean(row.cf1):5.1f}  {100 * mean(row.of1):5.1f}   {row.note}"
             )
+        for number, source in enumerate(self.also, start=2):
+            lines.append(f"mAP {number}: on {source}")
         return lines
 
     def to_json(self) -> dict[str, Any]:
@@ -73,10 +78,19 @@ class Comparison:
         return {
             "methods": [
                 {"name": row.name, "group": row.group, "map": list(row.mean_ap), "note": row.note}
+                | ({"also": [list(values) for values in row.others]} if self.also else {})
                 for row in self.rows
             ],
+            **({"also": list(self.also)} if self.also else {}),
             "modality_gap": [asdict(pair) for pair in self.gap.pairs],
         }
+
+
+def _figure(values: Sequence[float]) -> str:
+    """Mean and sample deviation in per cent, 12 characters."""
+    deviation = spread(values)
+    error = f"+-{100 * deviation:4.1f}" if deviation == deviation else "      "
+    return f"{100 * mean(values):5.1f} {error}"
 
 
 _GAP_ITEMS = 5  # fewer say nothing about how sets are told apart
@@ -121,7 +135,7 @@ def compare(
         if items is not None and len(items) >= _GAP_ITEMS
     }
     gap = modality_gap(features) if len(features) > 1 else ModalityGap(())
-    return Comparison(tuple(rows), gap)
+    return Comparison(tuple(rows), gap, tuple(_described(more) for more in experiment.also))
 
 
 def _method_names(*, ablations: bool, real: bool) -> tuple[str, ...]:
@@ -137,4 +151,9 @@ def _method_names(*, ablations: bool, real: bool) -> tuple[str, ...]:
 def _row(name: str, group: Group, found: Sequence[Measurement]) -> MethodResult:
     note = _NOTES.get(name, name.rpartition("/")[2].replace("no-", "without "))
     evaluations = [one.evaluation for one in found]
-    return MethodResult.of(name, evaluations, note=note, group=group)
+    others = list(zip(*(one.others for one in found), strict=True))
+    return MethodResult.of(name, evaluations, note=note, group=group, others=others)
+
+
+def _described(images: LabelledImages) -> str:
+    return f"{images.source} ({len(images)} images)"

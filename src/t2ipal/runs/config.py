@@ -85,7 +85,7 @@ class EvaluationSettings:
     data: Annotated[str, "DATA"] | None = None
     """labelled test images: a folder with labels.csv or of folders named by class, a COCO-format
     JSON, voc2007:DIR, coco2014:DIR, nuswide:DIR (with ?split=NAME and the like), or
-    miniature[:test|hard|known][:N]"""
+    miniature[:test|dev|style|hard|known][:N]"""
     data_folder: Annotated[str, "DIR"] | None = None
     """folder of the images of a COCO JSON in --data, where it cannot be guessed"""
 
@@ -138,6 +138,8 @@ class CompareSettings(EvaluationSettings):
 
     real_data: Annotated[str, "DATA"] | None = None
     """labelled real training images for the ceiling row, written as for --data"""
+    also: Annotated[tuple[str, ...], "DATA"] = ()
+    """further labelled test images, written as for --data; each gets a column of its own"""
     seeds: Seeds = (0, 1, 2)
     """seeds of the compared methods"""
     ablations: bool = True
@@ -154,7 +156,7 @@ class RunConfig(TrainingSettings, CompareSettings, GenerationSettings, CaptionSe
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested mapping for YAML; :func:`t2ipal.errors.read_settings` reads it back."""
-        return {**dataclasses.asdict(self), "seeds": list(self.seeds)}
+        return {**dataclasses.asdict(self), "seeds": list(self.seeds), "also": list(self.also)}
 
     @classmethod
     def read(cls, path: str | Path) -> RunConfig:

@@ -17,6 +17,7 @@ from pydantic.dataclasses import dataclass
 from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.files import append_jsonl, read_jsonl, sha256_text
 from t2ipal.method.head import T2IPALHead
+from t2ipal.method.items import ItemSet
 from t2ipal.method.methods import MethodConfig
 from t2ipal.metrics.evaluation import Evaluation, evaluate
 from t2ipal.runs.fitting import RealItems, Say, fit_tagger
@@ -36,6 +37,7 @@ class Measurement:
         epoch: that was kept, or None if nothing was trained.
         held_out_map: of that epoch on the held-out items, in per cent.
         real_images: which labelled images it was trained on, in words; empty for none.
+        others: evaluations on further test images.
     """
 
     method: str
@@ -45,6 +47,7 @@ class Measurement:
     epoch: int | None
     held_out_map: float | None
     real_images: str
+    others: tuple[Evaluation, ...] = ()
 
 
 _ADAPTER = TypeAdapter(Measurement)
@@ -59,6 +62,7 @@ class Experiment:
     Args:
         bench: features to fit on.
         images: labelled test images; nothing is chosen on them.
+        also: further ones, on which every method is evaluated too.
         folder: where the journal is kept.
         say: told the figure of each new measurement.
         replicates: samples of the bootstrap for mAP's interval; 0 for none.
@@ -67,6 +71,7 @@ class Experiment:
 
     Attributes:
         images, test: the test images, and their features.
+        also, others: the further ones, and theirs.
         computed: number of measurements made now rather than read back.
     """
 
@@ -77,12 +82,15 @@ class Experiment:
         folder: Path,
         *,
         say: Say,
+        also: Sequence[LabelledImages] = (),
         replicates: int = 0,
         transfer: Callable[[T2IPALHead], T2IPALHead] | None = None,
         timed: Callable[[str], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self.bench, self.images, self.computed = bench, images, 0
         self.test = bench.labelled(images, test=True)
+        self.also = also
+        self.others = [bench.labelled(more, test=True) for more in also]
         self._journal, self._say, self._timed = folder / JOURNAL, say, timed
         self._replicates, self._transfer = replicates, transfer
         rows = read_jsonl(self._journal) if self._journal.exists() else ()
@@ -117,7 +125,8 @@ class Experiment:
             model: folder to save a tagger in that was fitted now.
         """
         name = name or method.name
-        digest = self.bench.digest(real.items if real is not None else None, self.test)
+        items = real.items if real is not None else None
+        digest = self.bench.digest(items, self.test, *self.others)
         key = sha256_text(digest, name, point, str(seed), method.identity)
         if key in self._known:
             return self._known[key]
@@ -129,10 +138,14 @@ class Experiment:
                 if model is not None:
                     tagger.save_pretrained(model)
         with self._timed("eval"):
-            evaluation = self._evaluate(tagger)
+            evaluation, *others = (
+                self._evaluate(tagger, items) for items in (self.test, *self.others)
+            )
         epoch, held_out = (tagger.about.get(key) for key in ("epoch", "held_out_map"))
         words = tagger.about.get("real_images") if method.train is not None else None
-        found = Measurement(name, point, seed, evaluation, epoch, held_out, words or "")
+        found = Measurement(
+            name, point, seed, evaluation, epoch, held_out, words or "", tuple(others)
+        )
         append_jsonl(
             self._journal, {"key": key, **_ADAPTER.dump_python(found, mode="json", by_alias=True)}
         )
@@ -142,13 +155,13 @@ class Experiment:
         self._say(f"  {name}, {point + ', ' if point else ''}seed {seed}: mAP {value:.1f}")
         return found
 
-    def _evaluate(self, tagger: Tagger) -> Evaluation:
+    def _evaluate(self, tagger: Tagger, test: ItemSet) -> Evaluation:
         head = tagger.head if self._transfer is None else self._transfer(tagger.head)
-        scores = head.score_items(self.test).cpu().numpy()
+        scores = head.score_items(test).cpu().numpy()
         calibrated = tagger.thresholds if self._transfer is None else None
         return evaluate(
             scores,
-            self.test.targets.numpy(),
+            test.targets.numpy(),
             head.names,
             thresholds=np.array(calibrated.thresholds) if calibrated else None,
             probabilities=calibrated.probabilities(scores) if calibrated else None,

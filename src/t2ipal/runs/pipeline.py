@@ -105,6 +105,9 @@ def run(
     if photos is not None:
         photos.images.readable()
     test = ceiling = None
+    if config.also and config.data is None:
+        raise UserError("--also names further test images: name the first with --data.")
+    also = [_labelled(config, vocabulary, out, spec, seed=0) for spec in config.also]
     if config.data is not None:
         test = _labelled(config, vocabulary, out, config.data, seed=0)
     if config.real_data is not None:
@@ -124,7 +127,7 @@ def run(
     bench = embed_stage(config, vocabulary, captions, out, say, progress)
     experiment = None
     if test is not None:
-        experiment = Experiment(bench, test, out, say=say)
+        experiment = Experiment(bench, test, out, also=also, say=say)
     real = RealItems.of(bench, photos, experiment.test if experiment else None, say)
     tagger = _train_stage(config, bench, experiment, real, out, say)
     comparison = _compare_stage(config, experiment, real, ceiling, out, say) if experiment else None

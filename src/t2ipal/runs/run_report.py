@@ -93,6 +93,7 @@ def write_report(
         methods=comparison.rows if comparison else (),
         focus=METHOD if comparison else "",
         tested_on="" if test is None else f"{test.source} ({len(test)} images)",
+        also=comparison.also if comparison else (),
         facts=_facts(tagger, captions, images, comparison),
         next_steps=_next_steps(out / "model"),
         thresholds=tuple(tagger.thresholds.as_probabilities().tolist()),
