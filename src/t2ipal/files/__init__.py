@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 import yaml
 
 from t2ipal.errors import UserError, nearest
+from t2ipal.files.tables import parse_json, text_lines
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
@@ -64,47 +65,17 @@ def write_jsonl(path: str | Path, rows: Iterable[object]) -> None:
         stream.writelines(map(to_json_line, rows))
 
 
-def read_lines(path: str | Path, *, ended: bool = False) -> Iterator[tuple[int, str]]:
-    """Yield (line number from 1, line without its newline).
-
-    ``ended`` leaves out a last line without newline: of a file that is being written, say.
-
-    Raises:
-        UserError: the file is missing, a folder, or not UTF-8.
-    """
-    path = Path(path)
-    try:
-        with path.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
-                if ended and not line.endswith(b"\n"):
-                    return
-                try:
-                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError:
-                    raise UserError(
-                        f"{path}:{number}: not UTF-8 text; save the file as UTF-8."
-                    ) from None
-                yield number, text.rstrip("\r\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path.") from None
-
-
 def read_jsonl(path: str | Path, *, ended: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number, object) for each non-blank line; ``ended`` as in :func:`read_lines`.
+    """Yield (line number, object) for each line that is not blank; ``ended`` as in
+    :func:`t2ipal.files.tables.text_lines`.
 
     Raises:
         UserError: the file cannot be read, or a line is not a JSON object.
     """
-    for number, line in read_lines(path, ended=ended):
+    for number, line in text_lines(path, ended=ended):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(
-                f"{path}:{number}: broken JSON ({error.msg}, column {error.colno}); "
-                "repair or remove the line."
-            ) from None
+        row = parse_json(line, path, number)
         if not isinstance(row, dict):
             raise UserError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}.")
         yield number, row
@@ -113,7 +84,8 @@ def read_jsonl(path: str | Path, *, ended: bool = False) -> Iterator[tuple[int, 
 def read_rows(
     path: str | Path, kind: type[Row], *, ended: bool = False
 ) -> Iterator[tuple[int, Row]]:
-    """Yield (line number, ``kind``) for each non-blank line; ``ended`` as in :func:`read_lines`.
+    """Yield (line number, ``kind``) for each line that is not blank; ``ended`` as in
+    :func:`t2ipal.files.tables.text_lines`.
 
     Args:
         kind: a dataclass that :func:`to_json_line` wrote. Values must be of exactly its types
@@ -125,7 +97,7 @@ def read_rows(
     from pydantic import ValidationError
 
     validate = _adapter(kind).validate_json  # type: ignore[arg-type]  # a class is hashable
-    for number, line in read_lines(path, ended=ended):
+    for number, line in text_lines(path, ended=ended):
         if not line.strip():
             continue
         try:
@@ -268,8 +240,6 @@ def _load(path: str | Path, loader: Any) -> Any:
 
 
 def _compose(path: str | Path, loader: Any) -> tuple[Any, Any]:
-    from t2ipal.files.tables import text_lines
-
     try:
         reader = loader("\n".join(line for _, line in text_lines(path)))
         return reader, reader.get_single_node()
