@@ -76,14 +76,14 @@ class ClassName:
         words = (self.name, self.readable, *self.synonyms, *self.excluding, *self.verbs)
         context = (word for words in self.ambiguous.values() for word in words)
         for word in (*words, *self.ambiguous, *context):
-            if not any(character.isalnum() for character in word):
-                raise UserError(
-                    f"class {self.name!r}: the name {word!r} has no letter; give it one."
-                )
+            named = f"class {_short(self.name)}: the name {_short(word)}"
+            if not _is_word(word):
+                raise UserError(f"{named} has no letter; give it one.")
+            if len(word) > _LONGEST:
+                raise UserError(f"{named} has {len(word)} characters; is this a list of classes?")
             if word != word.strip() or _CONTROL.search(word):
                 raise UserError(
-                    f"class {self.name!r}: the name {word!r} holds spaces at its ends or control "
-                    "characters; remove them."
+                    f"{named} holds spaces at its ends or control characters; remove them."
                 )
         if "|" in self.name:
             raise UserError(
@@ -319,6 +319,7 @@ def plain(name: str) -> str:
 
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_LONGEST = 300
 _ID = re.compile(r"/[a-z]/\w+|n\d{8}|Q\d+")  # of Freebase (Open Images), WordNet and Wikidata
 _CAMEL = re.compile(r"[A-Z]?[a-z]+(?:[A-Z][a-z]+)+")
 _OUTSIDE = r"(?![^(\[]*[)\]])"  # what follows does not stand in brackets
@@ -326,6 +327,10 @@ _LIST_MARK = re.compile(rf"\s*[,;](?!\d)\s*{_OUTSIDE}")
 _SLASH = re.compile(rf"\s*/\s*{_OUTSIDE}")
 _BRACKETS = re.compile(r"\s*(?:\([^()]*\)|\[[^\[\]]*\])\s*")
 _PLURAL_MARK = re.compile(r"\((?:s|es|ies)\)")  # box(es)
+
+
+def _short(name: str) -> str:
+    return repr(name if len(name) <= 60 else name[:57] + "...")
 
 
 def is_id(name: str) -> bool:
@@ -442,7 +447,11 @@ def _named_lines(path: Path) -> Iterator[tuple[int, str]]:
     """(line number, name); of a table its column of names, or the cells of its only row."""
     if path.suffix.lower() not in (".csv", ".tsv"):
         lines = ((number, line.strip()) for number, line in text_lines(path))
-        yield from ((number, name) for number, name in lines if name and name[0] != "#")
+        for number, name in lines:
+            if name[:2] in ("{", '{"', "[", '["', "[{"):
+                raise UserError(f"{path}:{number}: is JSON, it seems; call the file .json.")
+            if name and name[0] != "#":
+                yield number, name
         return
     rows = read_table(path, header=False).rows
     keys = [name_key(cell) for cell in rows[0][1]]

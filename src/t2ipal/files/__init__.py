@@ -237,6 +237,10 @@ def _load(path: str | Path, loader: Any) -> Any:
         return reader.construct_document(node)
     except yaml.YAMLError as error:
         raise _not_yaml(path, error) from None
+    except (ValueError, TypeError, RecursionError) as error:  # of numbers, dates and nested aliases
+        raise UserError(
+            f"{path}: holds a value that YAML cannot make ({error}); mend it."
+        ) from None
 
 
 def _compose(path: str | Path, loader: Any) -> tuple[Any, Any]:
@@ -250,7 +254,7 @@ def _compose(path: str | Path, loader: Any) -> tuple[Any, Any]:
 def _not_yaml(path: str | Path, error: yaml.YAMLError) -> UserError:
     mark = getattr(error, "problem_mark", None)
     where = f"{path}:{mark.line + 1}" if mark else str(path)
-    problem = getattr(error, "problem", None) or str(error)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
     return UserError(f"{where}: is not YAML ({problem}); repair it.")
 
 

@@ -211,7 +211,15 @@ def read_table(path: str | Path, delimiter: str | None = None, *, header: bool =
 
 def _header_delimiter(header: str) -> str:
     """The separator that splits a header into most columns; the comma if none does."""
-    return max(DELIMITERS, key=lambda mark: len(next(csv.reader([header], delimiter=mark))))
+    return max(DELIMITERS, key=lambda mark: len(_cells(header, mark)))
+
+
+def _cells(line: str, mark: str) -> list[str]:
+    """The cells of one line; the whole of it if it cannot be split (a cell of 100,000 signs)."""
+    try:
+        return next(csv.reader([line], delimiter=mark), [line])
+    except csv.Error:
+        return [line]
 
 
 def looks_like_table(lines: Sequence[str], header: Sequence[str] = ()) -> str | None:
@@ -226,7 +234,7 @@ def looks_like_table(lines: Sequence[str], header: Sequence[str] = ()) -> str | 
         return None
     known = set(header)
     for mark in DELIMITERS:
-        cells = [cell.strip().casefold() for cell in next(csv.reader([lines[0]], delimiter=mark))]
+        cells = [cell.strip().casefold() for cell in _cells(lines[0], mark)]
         if len(cells) > 1 and known & set(cells) and all(len(cell) < 40 for cell in cells):
             return mark
     for mark in ("\t", "|"):
