@@ -232,7 +232,7 @@ def _load(path: str | Path, loader: Any) -> Any:
     reader, node = _compose(path, loader)
     if node is None:
         return None
-    _refuse_doubles(path, node)
+    _check_node(path, node, {})
     try:
         return reader.construct_document(node)
     except yaml.YAMLError as error:
@@ -258,19 +258,34 @@ def _not_yaml(path: str | Path, error: yaml.YAMLError) -> UserError:
     return UserError(f"{where}: is not YAML ({problem}); repair it.")
 
 
-def _refuse_doubles(path: str | Path, node: yaml.Node) -> None:
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+def _check_node(path: str | Path, node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Refuse keys given twice and aliases that unfold without end; the values the node unfolds to.
+
+    Args:
+        sizes: those of the nodes that were looked at; 0 while they are.
+    """
+    if isinstance(node, yaml.ScalarNode) or sizes.get(id(node)):
+        return sizes.get(id(node), 1)
+    line = node.start_mark.line + 1
+    if id(node) in sizes:
+        raise UserError(f"{path}:{line}: an alias stands within what it names; remove it.")
+    sizes[id(node)], seen, size = 0, set(), 1
+    for value in node.value:
+        if isinstance(node, yaml.MappingNode):
+            key, value = value
+            name = key.value if isinstance(key, yaml.ScalarNode) else id(key)
+            if name in seen:
                 line = key.start_mark.line + 1
-                raise UserError(f"{path}:{line}: the key {key.value!r} is given twice.")
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
-            _refuse_doubles(path, value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            if not isinstance(value, yaml.ScalarNode):
-                _refuse_doubles(path, value)
+                raise UserError(f"{path}:{line}: the key {name!r} is given twice.")
+            seen.add(name)
+        size += 1 if isinstance(value, yaml.ScalarNode) else _check_node(path, value, sizes)
+    if size > _MOST_VALUES:
+        raise UserError(f"{path}:{line}: unfolds to more than {_MOST_VALUES:,} values; shorten it.")
+    sizes[id(node)] = size
+    return size
+
+
+_MOST_VALUES = 10_000_000
 
 
 def append_jsonl(path: Path, row: object) -> None:

@@ -292,9 +292,9 @@ def _notes(vocabulary: Vocabulary, meanings: dict[str, _Meaning]) -> Iterator[st
     foreign = [item.name for item in vocabulary.classes if _is_foreign(fold(item.readable))]
     if foreign:
         yield (
-            f"the noun filter reads English; of {listed(foreign)} it finds the very word, between "
-            "blanks, and leaves the class unknown where it is part of a longer one: give other "
-            "forms of the word as synonyms"
+            f"the noun filter reads English; {listed(foreign)} is found as it stands, between "
+            "blanks, and unknown as part of a longer word: give other forms as synonyms, and put "
+            "blanks between the words of captions in scripts without"
         )
 
 
