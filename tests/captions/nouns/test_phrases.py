@@ -142,8 +142,8 @@ def test_notes_name_what_cannot_be_found_and_what_is_shared() -> None:
         "words that may name several classes, or part of one, leave these unknown",
         "read as several names each",
         "'cat', 'cats' have the same words, so every caption names all or none; keep one",
-        "the noun filter reads English; '\u72d7' is found as it stands, between blanks, and unknown "
-        "as part of a longer word",
+        "the noun filter reads English; '\u72d7' is found as it stands, between blanks, and "
+        "unknown as part of a longer word",
     ]
     assert "'bow' (bow_(weapon), bow_(ribbons))" in notes[1]
     summary = LabelSummary.of(label_captions(["a bow"], vocabulary), vocabulary)
