@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t2ipal.errors import UserError
+from t2ipal.files.names import name_key
 from t2ipal.vocabulary import BUILT_IN, UNKNOWN, ClassName, Vocabulary
 
 VOC_DEVKIT = """
@@ -64,7 +65,7 @@ _word = st.text(
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(_word, min_size=1, max_size=5, unique_by=str.casefold), st.lists(_word, max_size=3))
+@given(st.lists(_word, min_size=1, max_size=5, unique_by=name_key), st.lists(_word, max_size=3))
 def test_any_names_survive_yaml(tmp_path_factory, names: list[str], words: list[str]) -> None:
     classes = tuple(ClassName(name, name, tuple(dict.fromkeys(words))) for name in names)
     path = tmp_path_factory.mktemp("yaml") / "v.yaml"
@@ -242,3 +243,46 @@ def test_mistakes_in_lists_of_names(tmp_path: Path) -> None:
     other.write_text("dog\ncat\n")
     with pytest.raises(UserError, match=r"one.yaml:1: expected a list of class names"):
         Vocabulary.load(other)
+
+
+@pytest.mark.parametrize(
+    ("name", "readable"),
+    [
+        ("bow_(weapon)", "bow (weapon)"),
+        ("tench, Tinca tinca", "tench"),
+        ("person;individual", "person"),
+        ("cat/cats", "cat"),
+        ("Picture/Frame", "Picture or Frame"),
+        ("Cutting/chopping Board", "Cutting or chopping Board"),
+        ("TrafficLight", "traffic light"),
+        ("glass(es)", "glass"),
+        ("iPhone", "iPhone"),
+        ("AC/DC", "AC or DC"),
+        ("24/7", "24/7"),
+        ("/m/0abc", "/m/0abc"),
+        ("1,000 islands", "1,000 islands"),
+        ("bow (weapon, for archery)", "bow (weapon, for archery)"),
+        ("salt & pepper", "salt & pepper"),
+    ],
+)
+def test_what_prompts_call_a_class(name: str, readable: str) -> None:
+    item = ClassName(name)
+    assert item.readable == readable
+    again = Vocabulary.from_dict(Vocabulary("t", (item,)).as_dict(), "x")
+    assert again.classes == (item,) and "readable" not in item.as_dict()
+
+
+@pytest.mark.parametrize("other", ["Bow_(weapon)", "bow-(weapon)", "\uff42ow (weapon)"])
+def test_one_name_in_two_spellings_is_one_class(other: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"twice \('bow \(weapon\)' is the same name\)"):
+        Vocabulary.of(["bow (weapon)", other])
+    path = tmp_path / "classes.yaml"
+    path.write_text(f"- bow (weapon)\n- '{other}'\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r":2: the class .* stands at .*:1 already"):
+        Vocabulary.load(path)
+
+
+@pytest.mark.parametrize("name", ["a\u009bb", "a\ud800b", "a\u2028b", "a\x00b"])
+def test_names_without_control_characters(name: str) -> None:
+    with pytest.raises(UserError, match="control characters"):
+        Vocabulary.of([name])

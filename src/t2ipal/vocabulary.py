@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,7 +28,16 @@ UNKNOWN = -1
 """Target value of a class of which nothing is known: left out of every loss and metric."""
 
 _NAME_LISTS = (".txt", ".names", ".lst", ".csv", ".tsv")
-_NAME_HEADERS = ("class", "classes", "class name", "label", "labels", "name", "names")
+_NAME_HEADERS = (
+    "class",
+    "classes",
+    "class name",
+    "label",
+    "labels",
+    "name",
+    "names",
+    "displayname",
+)
 
 BUILT_IN = ("voc2007", "coco2014", "nuswide")
 
@@ -38,7 +48,9 @@ class ClassName:
 
     Attributes:
         name: the key, as the benchmark writes it (``diningtable``).
-        readable: the name in plain English, for prompts (``dining table``); the key if omitted.
+        readable: the name in plain English, for prompts (``dining table``); if omitted the key,
+            its underscores and capitals as blanks (``TrafficLight``), of synonyms in a list the
+            first (``tench, Tinca tinca``), alternatives joined by "or" (``cabinet/shelf``).
         synonyms: further words that name the class. Plurals need not be listed.
         ambiguous: word -> context words: the word names the class only in a caption that also
             holds one of the context words; anywhere else it leaves the class unknown.
@@ -60,18 +72,18 @@ class ClassName:
 
     def __post_init__(self) -> None:
         if not self.readable:
-            object.__setattr__(self, "readable", plain(self.name))
+            object.__setattr__(self, "readable", _readable(self.name))
         words = (self.name, self.readable, *self.synonyms, *self.excluding, *self.verbs)
         context = (word for words in self.ambiguous.values() for word in words)
         for word in (*words, *self.ambiguous, *context):
-            if not any(character.isalnum() for character in word):
+            named = f"class {_short(self.name)}: the name {_short(word)}"
+            if not _is_word(word):
+                raise UserError(f"{named} has no letter; give it one.")
+            if len(word) > _LONGEST:
+                raise UserError(f"{named} has {len(word)} characters; is this a list of classes?")
+            if word != word.strip() or _CONTROL.search(word):
                 raise UserError(
-                    f"class {self.name!r}: the name {word!r} has no letter; give it one."
-                )
-            if word != word.strip() or any(ord(character) < 32 for character in word):
-                raise UserError(
-                    f"class {self.name!r}: the name {word!r} holds spaces at its ends or control "
-                    "characters; remove them."
+                    f"{named} holds spaces at its ends or control characters; remove them."
                 )
         if "|" in self.name:
             raise UserError(
@@ -81,14 +93,36 @@ class ClassName:
 
     @property
     def phrases(self) -> tuple[str, ...]:
-        """The words that name the class: readable name, key and synonyms less the ambiguous."""
-        words = dict.fromkeys((self.readable, plain(self.name), *self.synonyms))
+        """The words that surely name the class: its names and synonyms less the ambiguous."""
+        names = (*self._given, plain(self.name), _uncamel(self.name))
+        words = dict.fromkeys((*names, *self.synonyms))
         return tuple(word for word in words if word not in self.ambiguous)
+
+    @property
+    def _given(self) -> tuple[str, ...]:
+        """The readable name, if it is not made from the key."""
+        return (self.readable,) if self.readable != _readable(self.name) else ()
+
+    @cached_property
+    def parts(self) -> dict[str, str]:
+        """Shorter words in the names, each with how it names the class.
+
+        An "alternative" stands in a list or beside a slash; it names the class if it names no
+        other. So does a "bare" word, which a remark in brackets explains (``bow (weapon)``), unless
+        it stands behind another noun. A "fragment" leaves the class unknown (the "stop" of
+        ``stop/yield sign``).
+        """
+        found: dict[str, str] = {}
+        for name in (plain(self.name), *self._given):
+            for word, kind in _parts(name):
+                if word not in (*self.phrases, *self.ambiguous):
+                    found.setdefault(word, kind)
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """The mapping that the YAML form holds; defaults are left out."""
         row = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
-        if self.readable == plain(self.name):
+        if self.readable == _readable(self.name):
             del row["readable"]
         return {key: value for key, value in row.items() if value}
 
@@ -114,10 +148,12 @@ class Vocabulary:
             raise UserError(f"vocabulary {self.title!r} has no classes; name at least one.")
         seen: dict[str, str] = {}
         for item in self.classes:
-            key = item.name.casefold()
+            key = name_key(item.name)
             if key in seen:
+                twice = "" if seen[key] == item.name else f" ({seen[key]!r} is the same name)"
                 raise UserError(
-                    f"vocabulary {self.title!r} names the class {item.name!r} twice; remove one."
+                    f"vocabulary {self.title!r} names the class {item.name!r} twice{twice}; "
+                    "remove one."
                 )
             seen[key] = item.name
 
@@ -197,6 +233,25 @@ class Vocabulary:
         return tuple(item.readable for item in self.classes)
 
     @cached_property
+    def own_parts(self) -> tuple[tuple[str, ...], ...]:
+        """Of each class the :attr:`ClassName.parts` that can name it in a list of labels.
+
+        They are no fragments, and name no other class.
+        """
+        claims: dict[str, set[int]] = {}
+        for position, item in enumerate(self.classes):
+            for word in (*item.phrases, *item.ambiguous, *item.parts):
+                claims.setdefault(name_key(word), set()).add(position)
+        return tuple(
+            tuple(
+                word
+                for word, kind in item.parts.items()
+                if kind != "fragment" and len(claims[name_key(word)]) == 1
+            )
+            for item in self.classes
+        )
+
+    @cached_property
     def _positions(self) -> dict[str, int]:
         return {name: position for position, name in enumerate(self.names)}
 
@@ -263,6 +318,79 @@ def plain(name: str) -> str:
     return " ".join(name.replace("_", " ").split()) if "_" in name else name
 
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_LONGEST = 300
+_ID = re.compile(r"/[a-z]/\w+|n\d{8}|Q\d+")  # of Freebase (Open Images), WordNet and Wikidata
+_CAMEL = re.compile(r"[A-Z]?[a-z]+(?:[A-Z][a-z]+)+")
+_OUTSIDE = r"(?![^(\[]*[)\]])"  # what follows does not stand in brackets
+_LIST_MARK = re.compile(rf"\s*[,;](?!\d)\s*{_OUTSIDE}")
+_SLASH = re.compile(rf"\s*/\s*{_OUTSIDE}")
+_BRACKETS = re.compile(r"\s*(?:\([^()]*\)|\[[^\[\]]*\])\s*")
+_PLURAL_MARK = re.compile(r"\((?:s|es|ies)\)")  # box(es)
+
+
+def _short(name: str) -> str:
+    return repr(name if len(name) <= 60 else name[:57] + "...")
+
+
+def is_id(name: str) -> bool:
+    """Whether a name is an identifier that no caption holds, such as ``/m/0abc``."""
+    return _ID.fullmatch(name) is not None
+
+
+def _uncamel(name: str) -> str:
+    """``TrafficLight`` as words; another name as :func:`plain` writes it."""
+    if not _CAMEL.fullmatch(name) or name[1:2].isupper():  # iPhone
+        return plain(name)
+    return re.sub("(?<=[a-z])(?=[A-Z])", " ", name).lower()
+
+
+def _readable(name: str) -> str:
+    if is_id(name):
+        return name
+    first = next(filter(_is_word, _LIST_MARK.split(_PLURAL_MARK.sub("", plain(name)))), name)
+    if not any(_beside_slashes(first)):
+        return _uncamel(name) if first == name else first
+    short, *others = _SLASH.split(first)
+    different = [word for word in others if word not in (short + "s", short + "es")]
+    return " or ".join([short, *different])
+
+
+def _is_word(text: str) -> bool:
+    return any(character.isalnum() for character in text)
+
+
+def _parts(name: str) -> Iterator[tuple[str, str]]:
+    """The shorter words in a name, each with its kind; see :attr:`ClassName.parts`."""
+    if is_id(name):
+        return
+    single = _PLURAL_MARK.sub("", name)
+    listed = [part.strip() for part in _LIST_MARK.split(single) if _is_word(part)]
+    if listed != [name]:
+        yield from ((word, "alternative") for word in listed)
+    for part in listed:
+        beside = list(_beside_slashes(part))
+        yield from beside
+        for word in [word for word, _ in beside] or [part]:
+            bare = " ".join(_BRACKETS.sub(" ", word).split())
+            if bare != word and _is_word(bare):
+                yield bare, "bare"
+
+
+def _beside_slashes(name: str) -> Iterator[tuple[str, str]]:
+    """``cutting/chopping board``: "cutting board" and "chopping board"; "cutting" is a fragment."""
+    words = [part.strip() for part in _SLASH.split(name)]
+    letters = [sum(character.isalpha() for character in word) for word in words]
+    if len(words) < 2 or min(letters) < 2:
+        return
+    *_, last = words
+    for word in words:
+        fewer = len(word.split()) < len(last.split())
+        if fewer:
+            yield " ".join([word, *last.split()[len(word.split()) :]]), "alternative"
+        yield word, "fragment" if fewer else "alternative"
+
+
 @dataclass(frozen=True)
 class _File:
     classes: list[Any]
@@ -287,7 +415,7 @@ def _parse(content: object, title: str, place: Callable[[Keys], str]) -> Vocabul
         raise UserError(f"{place(within)}: the list of classes is empty; name at least one.")
     first: dict[str, int] = {}
     for number, item in enumerate(classes):
-        if (other := first.setdefault(item.name.casefold(), number)) != number:
+        if (other := first.setdefault(name_key(item.name), number)) != number:
             raise UserError(
                 f"{place((*within, number))}: the class {item.name!r} stands at "
                 f"{place((*within, other))} already; remove one."
@@ -319,7 +447,11 @@ def _named_lines(path: Path) -> Iterator[tuple[int, str]]:
     """(line number, name); of a table its column of names, or the cells of its only row."""
     if path.suffix.lower() not in (".csv", ".tsv"):
         lines = ((number, line.strip()) for number, line in text_lines(path))
-        yield from ((number, name) for number, name in lines if name and name[0] != "#")
+        for number, name in lines:
+            if name[:2] in ("{", '{"', "[", '["', "[{"):
+                raise UserError(f"{path}:{number}: is JSON, it seems; call the file .json.")
+            if name and name[0] != "#":
+                yield number, name
         return
     rows = read_table(path, header=False).rows
     keys = [name_key(cell) for cell in rows[0][1]]

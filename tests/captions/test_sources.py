@@ -197,7 +197,15 @@ def test_json_lines_keep_any_text(tmp_path_factory, texts: list[str]) -> None:
         ("c.csv", "id,caption\n1,a\n,b\n", r":3: the id is empty"),
         ("c.csv", "id,caption\n1,a\n1,b\n", r":3: the id '1' is on line 2 already"),
         ("c.txt", b"A dog\n\0\xff\xfe\n", "is no text"),
-        ("c.jsonl", b'{"caption": "\xff"}\n', r":1: not UTF-8"),
+        (
+            "c.jsonl",
+            b'{"caption": "\xff"}\n{"caption": "\xc3\xa9"}\n',
+            r":1: not UTF-8 text, though",
+        ),
+        ("c.jsonl", '{"caption": "a"}\n' + "[" * 100000, r":2: .*nested too deeply"),
+        ("c.jsonl", '{"caption": "a", "id": ' + "1" * 5000 + "}", r":1: .*thousands of digits"),
+        ("c.json", '[{"caption": "a", "id": ' + "1" * 5000 + "}]", "thousands of digits"),
+        ("c.json", b'["a", "\x00"]', "zero bytes"),
     ],
 )
 def test_broken_files(name: str, text: str | bytes, message: str, tmp_path: Path) -> None:

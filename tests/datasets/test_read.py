@@ -94,7 +94,7 @@ def test_a_bad_labels_file_is_named_with_its_line(folder, text, line, message):
 
 def test_a_labels_file_that_is_no_text(folder):
     (folder / "labels.csv").write_bytes(b"image,labels\na.png,\0\xff\xfe\n")
-    with pytest.raises(UserError, match=r"labels.csv: is no text"):
+    with pytest.raises(UserError, match=r"labels.csv:2: is no text"):
         read_labelled_images(folder, PETS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,6 @@ from t2ipal.files import (
     atomic_path,
     check,
     read_jsonl,
-    read_lines,
     read_rows,
     read_yaml,
     read_yaml_texts,
@@ -23,6 +23,7 @@ from t2ipal.files import (
     write_text,
     yaml_line,
 )
+from t2ipal.files.tables import text_lines
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -179,7 +180,10 @@ def test_what_is_wrong_in_yaml_is_told_with_its_line(
     [
         (b'{"a": 1}\n{"b": \n', ":2:", "broken JSON"),
         (b'{"a": 1}\n[2]\n', ":2:", "expected a JSON object"),
-        (b'{"a": 1}\n\n{"a": "\xff"}\n', ":3:", "not UTF-8"),
+        ('{"a": "é"}\n\n'.encode() + b'{"a": "\xff"}\n', ":3:", "not UTF-8 text, though line 1 is"),
+        (b'{"a": 1}\n{"a": "\0"}\n', ":2:", "zero bytes"),
+        (b'{"a": 1}\n' + b"[" * 200_000, ":2:", "nested too deeply"),
+        (b'{"a": 1}\n{"a": ' + b"1" * 5000 + b"}", ":2:", "thousands of digits"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, content: bytes, where: str, what: str) -> None:
@@ -190,16 +194,32 @@ def test_a_bad_line_is_named(tmp_path: Path, content: bytes, where: str, what: s
     assert f"{path}{where}" in str(error.value)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+def test_rows_in_the_encodings_of_any_text(tmp_path: Path, encoding: str, name: str) -> None:
+    path = tmp_path / name
+    content = '{"name": "one", "number": 1}\r\n{"name": "Zürich", "number": 2}'.encode(encoding)
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    assert [row["name"] for _, row in read_jsonl(path)] == ["one", "Zürich"]
+    assert list(read_rows(path, _Row)) == [(1, _Row("one", 1)), (2, _Row("Zürich", 2))]
+
+
+def test_a_last_line_that_is_being_written_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes('{"a": "ü"}\n{"a": "ü'.encode()[:-1])
+    assert list(read_jsonl(path, ended=True)) == [(1, {"a": "ü"})]
+
+
 def test_a_missing_file_and_a_folder_are_user_errors(tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises(UserError, match="cannot be read"):
-            list(read_lines(path))
+            list(text_lines(path))
 
 
 def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"\xef\xbb\xbfone\r\ntwo")
-    assert list(read_lines(path)) == [(1, "one"), (2, "two")]
+    assert list(text_lines(path)) == [(1, "one"), (2, "two")]
 
 
 def test_joined_parts_cannot_be_confused() -> None:

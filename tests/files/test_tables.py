@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,45 @@ def test_windows_1252_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     with caplog.at_level(logging.WARNING):
         assert _read_text(path) == "caf\u00e9"
     assert "old.txt: not UTF-8 text; read as Windows-1252" in caplog.text
+
+
+def test_text_in_two_encodings_is_refused_with_both_lines(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "mixed.txt"
+    utf_8, other = "caf\u00e9".encode(), "caf\u00e9".encode("cp1252")
+    for lines, sentence in (
+        ([b"a", utf_8, b"b", other], "mixed.txt:4: not UTF-8 text, though line 2 is"),
+        ([b"a", other, b"b", utf_8], "mixed.txt:2: not UTF-8 text, though line 4 is"),
+    ):
+        path.write_bytes(b"\n".join(lines))
+        with pytest.raises(UserError, match=sentence):
+            _read_text(path)
+    caplog.clear()
+    path = tmp_path / "old.txt"
+    path.write_bytes(b"\n".join([other] * 3))
+    for _ in range(2):
+        assert _read_text(path) == "\n".join(["caf\u00e9"] * 3)
+    assert len(caplog.records) == 1
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(UserError, match=r"pipe\.txt: is a pipe or a device"):
+        _read_text(tmp_path / "pipe.txt")
+
+
+def test_damage_is_told_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt.gz"
+    whole = gzip.compress("".join(f"line {n} of many\n" for n in range(20_000)).encode())
+    for damaged in (whole[:-20], whole[:2000] + b"\xff" * 50 + whole[2050:]):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"a\.txt\.gz:\d+: cannot be read"):
+            _read_text(path)
+    wide = tmp_path / "a.txt"
+    wide.write_bytes("one\ntwo\n".encode("utf-16") + b"\x00")
+    with pytest.raises(UserError, match=r"a\.txt: broken UTF-16"):
+        _read_text(wide)
 
 
 def test_every_byte_is_read_in_some_way(tmp_path: Path) -> None:

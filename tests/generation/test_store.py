@@ -94,7 +94,7 @@ def test_captions_with_any_line_break_of_unicode_come_back(tmp_path: Path) -> No
 
 def test_a_journal_that_is_no_list_of_rows_is_named(tmp_path: Path) -> None:
     store = ImageStore(tmp_path)
-    for content, sentence in ((b"[1]\n", "JSON object"), (b"\xff\n", "UTF-8")):
+    for content, sentence in ((b"[1]\n", "JSON object"), (b"\xff\n", "broken JSON")):
         store.journal.write_bytes(content)
         with pytest.raises(UserError, match=rf"images\.partial\.jsonl:1: .*{sentence}"):
             store.rows()

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from t2ipal.captions.nouns.lexicon import GERUND, NOUN, noun_forms, readings, verb_forms, word_lists
-from t2ipal.captions.nouns.living import is_animate, living_kind
+from t2ipal.captions.nouns.living import head_of, is_animate, living_kind
 from t2ipal.captions.nouns.noun_filter import NounFilter
 from t2ipal.captions.sources import Caption
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_text
-from t2ipal.vocabulary import Vocabulary
+from t2ipal.vocabulary import ClassName, Vocabulary
 
 SIZES = (1, 2, 3, 4)
 SIZE_WEIGHTS = (30, 35, 22, 13)
@@ -192,10 +192,12 @@ class _Writer:
         for attempt in range(ATTEMPTS + 1):
             plain = attempt == ATTEMPTS
             phrases = [self._phrase(position, rng, plain) for position in classes]
-            named = {name for phrase in phrases for name in self.filter.label(phrase).labels}
+            read = [self.filter.label(phrase) for phrase in phrases]
+            named = {name for found in read for name in found.labels}
+            doubtful = {name for found in read for name in found.unknown}
             text = self._sentence(phrases, rng, plain)
             found = self.filter.label(text)
-            if not found.unknown and set(found.labels) == named:
+            if doubtful.issuperset(found.unknown) and set(found.labels) == named:
                 return text, found.labels
         names = ", ".join(repr(self.vocabulary.names[position]) for position in classes)
         raise UserError(
@@ -265,12 +267,14 @@ class _Writer:
     def _nouns(self, position: int) -> list[_Noun]:
         item = self.vocabulary.classes[position]
         kept: list[_Noun] = []
+        shared: list[_Noun] = []
         spelled: set[str] = set()
-        for phrase in dict.fromkeys((item.readable, *item.synonyms[:SYNONYMS])):
+        names = _names(item)
+        for phrase in dict.fromkeys((*names, *item.synonyms[:SYNONYMS])):
             known = all(readings[word] for word in phrase.lower().split())
-            last = phrase.split()[-1].lower()
+            last = head_of(phrase).lower()
             deed = bool(readings[last] & GERUND) and (bool(item.verbs) or not readings[last] & NOUN)
-            if phrase != item.readable and (deed or not known):
+            if phrase not in names and (deed or not known):
                 continue  # "skiing" for skis; misspellings
             if phrase.replace(" ", "") in spelled:
                 continue  # "key board" beside "keyboard"
@@ -282,6 +286,8 @@ class _Writer:
             if not options or options[0].kind == "one":
                 options += [_Noun(form, "many", phrase == item.readable) for form in plural]
             kept += [noun for noun in options if self._names(noun.phrase, position)]
+            shared += [noun for noun in options if self._names(noun.phrase, position, shared=True)]
+        kept = kept or shared  # a word that leaves a class of the same word unknown
         if item.verbs:
             kept = [noun for noun in kept if not _is_gerund(noun.form)]
         return kept
@@ -289,16 +295,23 @@ class _Writer:
     def _adjectives(self, form: str) -> list[str]:
         fitting: tuple[str, ...] = _OF_THINGS
         if is_animate(form):
-            fitting = _OF_PEOPLE if living_kind(form.split()[-1]) == "person" else _OF_ANIMALS
+            fitting = _OF_PEOPLE if living_kind(head_of(form)) == "person" else _OF_ANIMALS
         return [word for word in fitting if word in self.silent_adjectives]
 
-    def _names(self, phrase: str, position: int) -> bool:
+    def _names(self, phrase: str, position: int, *, shared: bool = False) -> bool:
         found = self.filter.label(phrase)
-        return self.vocabulary.names[position] in found.labels and not found.unknown
+        return self.vocabulary.names[position] in found.labels and (shared or not found.unknown)
 
     def _silent(self, phrase: str) -> bool:
         found = self.filter.label(phrase)
         return not found.labels and not found.unknown
+
+
+def _names(item: ClassName) -> list[str]:
+    """The readable name, or the alternatives that it joins by "or"."""
+    alternatives = [word for word, kind in item.parts.items() if kind == "alternative"]
+    joined = [item.readable] if item.readable not in alternatives else []
+    return alternatives if " or " in item.readable and alternatives else [*joined, *alternatives]
 
 
 def _with_article(noun: str) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated
 from annotated_types import MinLen
 
 from t2ipal.captions.nouns.noun_filter import NounFilter
+from t2ipal.captions.nouns.phrases import phrase_table
 from t2ipal.captions.sources import Caption
 from t2ipal.errors import UserError
 from t2ipal.files import NO_OTHER_KEYS, read_rows
@@ -118,6 +119,7 @@ class LabelSummary:
         unknown: class -> captions that leave it unknown.
         words: class -> the words that named it, most frequent first.
         examples: a few labelled captions that show different classes.
+        notes: what there is to say of the names of the classes, in sentences.
     """
 
     captions: int
@@ -127,6 +129,7 @@ class LabelSummary:
     unknown: dict[str, int]
     words: dict[str, tuple[str, ...]]
     examples: tuple[LabelledCaption, ...]
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, rows: Sequence[LabelledCaption], vocabulary: Vocabulary) -> LabelSummary:
@@ -154,6 +157,7 @@ class LabelSummary:
                 for name, found in words.items()
             },
             examples=_examples(rows),
+            notes=phrase_table(vocabulary).notes,
         )
 
     @property
@@ -178,12 +182,13 @@ class LabelSummary:
         for row in self.examples:
             unknown = f"; unknown: {', '.join(row.unknown)}" if row.unknown else ""
             out.append(f"  {_short(row.caption)} -> {', '.join(row.labels)}{unknown}")
+        out += [f"note: {note}" for note in self.notes]
         missing = self.without_caption
         if missing:
             one = len(missing) == 1
             out.append(
                 f"warning: no caption names {len(missing)} of {len(self.counts)} classes: "
-                f"{', '.join(missing)}; add captions or synonyms for {'it' if one else 'them'}"
+                f"{_few(missing)}; add captions or synonyms for {'it' if one else 'them'}"
             )
         return out
 
@@ -201,6 +206,11 @@ def _examples(rows: Sequence[LabelledCaption]) -> tuple[LabelledCaption, ...]:
             chosen.append(position)
             shown.update(fresh)
     return tuple(rows[position] for position in chosen)
+
+
+def _few(names: Sequence[str], most: int = 30) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _short(text: str, width: int = 90) -> str:

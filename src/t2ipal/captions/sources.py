@@ -124,7 +124,7 @@ def _read(path: Path) -> Iterator[_Row]:
 def _json_kind(start: str, suffix: str) -> str | None:
     """ "lines" or "document" by the first line that is not blank; None for other text."""
     if start[:1] not in ("{", "["):
-        return None
+        return "lines" if suffix in (".jsonl", ".ndjson") else None
     try:
         first = json.loads(start)
     except (ValueError, RecursionError):

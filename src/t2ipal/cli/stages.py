@@ -41,6 +41,8 @@ class Label(CaptionSettings, Verb):
         from t2ipal.vocabulary import Vocabulary
 
         self.require()
+        if self.out.is_dir():
+            raise UserError(f"{self.out}: is a folder; name a file to write.")
         vocabulary = Vocabulary.load(self.classes)
         rows = labelled_captions(self, vocabulary)
         write_jsonl(self.out, rows)

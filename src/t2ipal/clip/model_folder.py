@@ -57,7 +57,7 @@ def read_config(path: Path) -> dict[str, Any]:
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError(
             f"{path}: not an open_clip configuration (a JSON object with 'model_cfg'); "
             "restore the file."

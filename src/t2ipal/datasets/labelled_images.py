@@ -81,9 +81,11 @@ class ClassNames:
         self._vocabulary = vocabulary
         self._found: dict[str, list[int]] = {}
         self._own: dict[str, int] = {}
-        for own in ("name", "readable"):
-            for index, entry in enumerate(vocabulary.classes):
-                self._own.setdefault(name_key(getattr(entry, own)), index)
+        for index, entry in enumerate(vocabulary.classes):
+            self._own.setdefault(name_key(entry.name), index)
+        for index, entry in enumerate(vocabulary.classes):
+            if entry.readable in (*entry.phrases, *vocabulary.own_parts[index]):
+                self._own.setdefault(name_key(entry.readable), index)
         for key, index in list(self._own.items()):
             for form, _, _ in noun_forms(key):
                 self._own.setdefault(name_key(form), index)
@@ -92,7 +94,7 @@ class ClassNames:
         words = [
             (word, index)
             for index, entry in enumerate(vocabulary.classes)
-            for word in (*entry.phrases, *entry.synonyms, *dict(entry.ambiguous))
+            for word in (*entry.phrases, *entry.ambiguous, *vocabulary.own_parts[index])
         ]
         for word, index in words:
             self._add(name_key(word), index)

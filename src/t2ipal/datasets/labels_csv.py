@@ -75,7 +75,7 @@ class _Rows:
         if not images or len(header) < 2:
             raise UserError(
                 f"{self.path}:1: expected the header 'image,labels' or 'image,<class>,...', "
-                f"found {','.join(header)!r}."
+                f"found {','.join(header)[:80]!r}."
             )
         self.image = images[0]
         self.labels = next((keys.index(key) for key in _LABEL_KEYS if key in keys), None)

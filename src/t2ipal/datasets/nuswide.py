@@ -76,12 +76,12 @@ def _names(path: Path) -> tuple[list[int], list[str]]:
 
 def _labels(path: Path, count: int) -> Labels:
     """Labels 1, 0 [N] of one concept."""
-    values = path.read_text(encoding="utf-8-sig").split()
+    found = [(number, value) for number, line in text_lines(path) for value in line.split()]
+    values = [value for _, value in found]
+    if odd := [place for place in found if place[1] not in ("0", "1")]:
+        raise UserError(f"{path}:{odd[0][0]}: expected 1 or 0, found {odd[0][1][:20]!r}.")
     if len(values) != count:
         raise UserError(f"{path}: has {len(values)} labels for {count} images; unpack it again.")
-    if odd := set(values) - {"0", "1"}:
-        line = next(number for number, value in enumerate(values, start=1) if value in odd)
-        raise UserError(f"{path}:{line}: expected 1 or 0, found {values[line - 1]!r}.")
     return np.array(values, dtype=np.int8)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 import yaml
 
 from t2ipal.errors import UserError, nearest
+from t2ipal.files.tables import parse_json, text_lines
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
@@ -64,47 +65,17 @@ def write_jsonl(path: str | Path, rows: Iterable[object]) -> None:
         stream.writelines(map(to_json_line, rows))
 
 
-def read_lines(path: str | Path, *, ended: bool = False) -> Iterator[tuple[int, str]]:
-    """Yield (line number from 1, line without its newline).
-
-    ``ended`` leaves out a last line without newline: of a file that is being written, say.
-
-    Raises:
-        UserError: the file is missing, a folder, or not UTF-8.
-    """
-    path = Path(path)
-    try:
-        with path.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
-                if ended and not line.endswith(b"\n"):
-                    return
-                try:
-                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError:
-                    raise UserError(
-                        f"{path}:{number}: not UTF-8 text; save the file as UTF-8."
-                    ) from None
-                yield number, text.rstrip("\r\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path.") from None
-
-
 def read_jsonl(path: str | Path, *, ended: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number, object) for each non-blank line; ``ended`` as in :func:`read_lines`.
+    """Yield (line number, object) for each line that is not blank; ``ended`` as in
+    :func:`t2ipal.files.tables.text_lines`.
 
     Raises:
         UserError: the file cannot be read, or a line is not a JSON object.
     """
-    for number, line in read_lines(path, ended=ended):
+    for number, line in text_lines(path, ended=ended):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(
-                f"{path}:{number}: broken JSON ({error.msg}, column {error.colno}); "
-                "repair or remove the line."
-            ) from None
+        row = parse_json(line, path, number)
         if not isinstance(row, dict):
             raise UserError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}.")
         yield number, row
@@ -113,7 +84,8 @@ def read_jsonl(path: str | Path, *, ended: bool = False) -> Iterator[tuple[int, 
 def read_rows(
     path: str | Path, kind: type[Row], *, ended: bool = False
 ) -> Iterator[tuple[int, Row]]:
-    """Yield (line number, ``kind``) for each non-blank line; ``ended`` as in :func:`read_lines`.
+    """Yield (line number, ``kind``) for each line that is not blank; ``ended`` as in
+    :func:`t2ipal.files.tables.text_lines`.
 
     Args:
         kind: a dataclass that :func:`to_json_line` wrote. Values must be of exactly its types
@@ -125,7 +97,7 @@ def read_rows(
     from pydantic import ValidationError
 
     validate = _adapter(kind).validate_json  # type: ignore[arg-type]  # a class is hashable
-    for number, line in read_lines(path, ended=ended):
+    for number, line in text_lines(path, ended=ended):
         if not line.strip():
             continue
         try:
@@ -260,16 +232,18 @@ def _load(path: str | Path, loader: Any) -> Any:
     reader, node = _compose(path, loader)
     if node is None:
         return None
-    _refuse_doubles(path, node)
+    _check_node(path, node, {})
     try:
         return reader.construct_document(node)
     except yaml.YAMLError as error:
         raise _not_yaml(path, error) from None
+    except (ValueError, TypeError, RecursionError) as error:  # of numbers, dates and nested aliases
+        raise UserError(
+            f"{path}: holds a value that YAML cannot make ({error}); mend it."
+        ) from None
 
 
 def _compose(path: str | Path, loader: Any) -> tuple[Any, Any]:
-    from t2ipal.files.tables import text_lines
-
     try:
         reader = loader("\n".join(line for _, line in text_lines(path)))
         return reader, reader.get_single_node()
@@ -280,23 +254,38 @@ def _compose(path: str | Path, loader: Any) -> tuple[Any, Any]:
 def _not_yaml(path: str | Path, error: yaml.YAMLError) -> UserError:
     mark = getattr(error, "problem_mark", None)
     where = f"{path}:{mark.line + 1}" if mark else str(path)
-    problem = getattr(error, "problem", None) or str(error)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
     return UserError(f"{where}: is not YAML ({problem}); repair it.")
 
 
-def _refuse_doubles(path: str | Path, node: yaml.Node) -> None:
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+def _check_node(path: str | Path, node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Refuse keys given twice and aliases that unfold without end; the values the node unfolds to.
+
+    Args:
+        sizes: those of the nodes that were looked at; 0 while they are.
+    """
+    if isinstance(node, yaml.ScalarNode) or sizes.get(id(node)):
+        return sizes.get(id(node), 1)
+    line = node.start_mark.line + 1
+    if id(node) in sizes:
+        raise UserError(f"{path}:{line}: an alias stands within what it names; remove it.")
+    sizes[id(node)], seen, size = 0, set(), 1
+    for value in node.value:
+        if isinstance(node, yaml.MappingNode):
+            key, value = value
+            name = key.value if isinstance(key, yaml.ScalarNode) else id(key)
+            if name in seen:
                 line = key.start_mark.line + 1
-                raise UserError(f"{path}:{line}: the key {key.value!r} is given twice.")
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
-            _refuse_doubles(path, value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            if not isinstance(value, yaml.ScalarNode):
-                _refuse_doubles(path, value)
+                raise UserError(f"{path}:{line}: the key {name!r} is given twice.")
+            seen.add(name)
+        size += 1 if isinstance(value, yaml.ScalarNode) else _check_node(path, value, sizes)
+    if size > _MOST_VALUES:
+        raise UserError(f"{path}:{line}: unfolds to more than {_MOST_VALUES:,} values; shorten it.")
+    sizes[id(node)] = size
+    return size
+
+
+_MOST_VALUES = 10_000_000
 
 
 def append_jsonl(path: Path, row: object) -> None:

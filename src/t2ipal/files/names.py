@@ -7,20 +7,39 @@ import unicodedata
 from pathlib import PurePosixPath, PureWindowsPath
 
 _JOINTS = re.compile(r"[\s_\-\u2010-\u2015]+")
+_PLAIN_MARKS = str.maketrans(
+    "\u2018\u2019\u02bc\u2032\u00b4\uff07\u201c\u201d\u2033", "''''''\"\"\""
+)
+
+
+def fold(text: str) -> str:
+    """The text in the one spelling of its characters.
+
+    Unicode is normalised (NFKC: composed letters, full width folded), letter case folded, soft
+    hyphens and zero-width signs dropped, typographic apostrophes and quotation marks made plain.
+    """
+    if text.isascii():
+        return text.lower()
+    text = unicodedata.normalize("NFKC", text.translate(_PLAIN_MARKS)).casefold()
+    text = "".join(sign for sign in text if unicodedata.category(sign) != "Cf")
+    return unicodedata.normalize("NFC", text)
+
+
+def without_accents(text: str) -> str:
+    """Latin letters without their accents: "cafe" for "café"; other scripts as they are."""
+    if text.isascii() or not all(unicodedata.normalize("NFD", c)[0] < "\u0250" for c in text):
+        return text
+    parts = unicodedata.normalize("NFD", text)
+    return "".join(sign for sign in parts if not unicodedata.combining(sign))
 
 
 def name_key(name: str) -> str:
-    """The form in which names are compared.
-
-    Unicode is normalised (NFKC: composed letters, full width folded), letter case folded, soft
-    hyphens and zero-width signs dropped; underscores, hyphens and blanks count as one blank.
+    """The form in which names are compared: folded, and ``_``, ``-`` and blanks are one blank.
 
     >>> name_key("Dining_Table") == name_key("dining-table ") == "dining table"
     True
     """
-    text = unicodedata.normalize("NFKC", name).casefold()
-    text = "".join(sign for sign in text if unicodedata.category(sign) != "Cf")
-    return unicodedata.normalize("NFC", _JOINTS.sub(" ", text)).strip()
+    return _JOINTS.sub(" ", fold(name)).strip()
 
 
 def portable_path(text: str) -> PurePosixPath:

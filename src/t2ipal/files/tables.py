@@ -8,10 +8,13 @@ import gzip
 import io
 import json
 import logging
+import re
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, cast
 
 from t2ipal.errors import UserError
 
@@ -24,28 +27,82 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_CHUNK = 2**20
+_NOT_UTF_8 = re.compile("[\udc80-\udcff]")  # what "surrogateescape" makes of such bytes
 DELIMITERS = (",", ";", "\t", "|")
 
 
-def text_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+def text_lines(path: str | Path, *, ended: bool = False) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, line without its line break) of a text file.
 
     UTF-8 with or without byte order mark, UTF-16 and UTF-32; what is none of them is read as
-    Windows-1252, with a warning. Lines end with LF, CRLF or CR. A ``.gz`` file is unpacked.
+    Windows-1252, with one warning. Lines end with LF, CRLF or CR. A ``.gz`` file is unpacked.
+
+    Args:
+        ended: leave out a last line without a line break: of a file that is being written, say.
 
     Raises:
-        UserError: the file cannot be read, or holds no text.
+        UserError: the file cannot be read, holds no text, or holds both UTF-8 and other text; the
+            line is named.
     """
-    path = Path(path)
-    encoding = _encoding(path)
-    with _opened(path) as binary, io.TextIOWrapper(binary, encoding, newline=None) as stream:
-        number = 0
-        try:
-            for number, line in enumerate(stream, start=1):
-                yield number, line.rstrip("\n")
-        except (UnicodeDecodeError, EOFError, OSError) as error:
-            raise UserError(f"{path}:{number + 1}: cannot be read ({error}).") from None
+    path, number = Path(path), 0
+    try:
+        with _opened(path) as binary:
+            encoding = _encoding(binary.peek(4096)[:4096])
+            errors = "surrogateescape" if encoding.startswith("utf-8") else "strict"
+            with io.TextIOWrapper(binary, encoding, errors) as stream:
+                decoded = _Decoder(path)
+                for number, line in enumerate(stream, start=1):
+                    if ended and not line.endswith("\n"):
+                        return
+                    if not line.isascii() or "\0" in line:
+                        line = decoded(number, line)
+                    yield number, line.removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: broken {error.encoding.upper()} text after line {number}; save it as UTF-8."
+        ) from None
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        where = f"{path}:{number + 1}" if number else path
+        raise UserError(f"{where}: cannot be read ({reason}); check the path.") from None
+
+
+class _Decoder:
+    """Lines that are not plain ASCII, as UTF-8 if they are that and else as Windows-1252."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.utf_8 = self.other = 0  # the first line of each
+
+    def __call__(self, number: int, line: str) -> str:
+        if "\0" in line:
+            raise UserError(
+                f"{self.path}:{number}: is no text (it holds zero bytes); check the path."
+            )
+        if not _NOT_UTF_8.search(line):
+            self.utf_8 = self.utf_8 or number
+        else:
+            _warn(self.path)
+            self.other = self.other or number
+            line = _windows_1252(line.encode("utf-8", "surrogateescape"))
+        if self.utf_8 and self.other:
+            raise UserError(
+                f"{self.path}:{self.other}: not UTF-8 text, though line {self.utf_8} is; save the "
+                "whole file as UTF-8."
+            )
+        return line
+
+
+@lru_cache(maxsize=1024)  # a file that is read twice warns once
+def _warn(path: Path) -> None:
+    log.warning("%s: not UTF-8 text; read as Windows-1252. Save it as UTF-8.", path)
+
+
+def _windows_1252(line: bytes) -> str:
+    try:
+        return line.decode("cp1252")
+    except UnicodeDecodeError:  # five bytes are undefined
+        return line.decode("latin-1")
 
 
 def _read_text(path: str | Path) -> str:
@@ -57,47 +114,23 @@ def _read_text(path: str | Path) -> str:
     return "\n".join(line for _, line in text_lines(path))
 
 
-def _opened(path: Path) -> IO[bytes]:
-    try:
-        return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path.") from None
+def _opened(path: Path) -> io.BufferedReader:
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UserError(f"{path}: is a pipe or a device; write it to a file first.")
+    if path.suffix.lower() == ".gz":
+        return cast(io.BufferedReader, gzip.open(path))
+    return path.open("rb")
 
 
-def _encoding(path: Path) -> str:
-    """The encoding of the whole file, read once through."""
-    with _opened(path) as stream:
-        try:
-            start = stream.read(_CHUNK)
-            for mark, name in _BOMS:
-                if start.startswith(mark):
-                    return name
-            if (guess := _wide(start)) is not None:
-                return guess
-            decoder = codecs.getincrementaldecoder("utf-8")()
-            while start:
-                if b"\0" in start:
-                    raise UserError(f"{path}: is no text (it holds zero bytes); check the path.")
-                decoder.decode(start)
-                start = stream.read(_CHUNK)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            log.warning("%s: not UTF-8 text; read as Windows-1252. Save it as UTF-8.", path)
-            return "cp1252" if _all_defined(path) else "latin-1"
-        except (OSError, EOFError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise UserError(f"{path}: cannot be read ({reason}); check the path.") from None
-    return "utf-8"
-
-
-def _all_defined(path: Path) -> bool:
-    with _opened(path) as stream:
-        return not set(b"\x81\x8d\x8f\x90\x9d") & set(stream.read())
+def _encoding(start: bytes) -> str:
+    """The encoding that a file's first bytes tell: Unicode with its mark, wide, or UTF-8."""
+    marked = (name for mark, name in _BOMS if start.startswith(mark))
+    return next(marked, None) or _wide(start) or "utf-8"
 
 
 def _wide(start: bytes) -> str | None:
     """UTF-16 without a byte order mark: every other byte of its ASCII letters is zero."""
-    pairs = start[: 2 * (min(len(start), 4096) // 2)]
+    pairs = start[: 2 * (len(start) // 2)]
     if len(pairs) < 4 or b"\0" not in pairs:
         return None
     even, odd = pairs[::2].count(0), pairs[1::2].count(0)
@@ -178,7 +211,15 @@ def read_table(path: str | Path, delimiter: str | None = None, *, header: bool =
 
 def _header_delimiter(header: str) -> str:
     """The separator that splits a header into most columns; the comma if none does."""
-    return max(DELIMITERS, key=lambda mark: len(next(csv.reader([header], delimiter=mark))))
+    return max(DELIMITERS, key=lambda mark: len(_cells(header, mark)))
+
+
+def _cells(line: str, mark: str) -> list[str]:
+    """The cells of one line; the whole of it if it cannot be split (a cell of 100,000 signs)."""
+    try:
+        return next(csv.reader([line], delimiter=mark), [line])
+    except csv.Error:
+        return [line]
 
 
 def looks_like_table(lines: Sequence[str], header: Sequence[str] = ()) -> str | None:
@@ -193,7 +234,7 @@ def looks_like_table(lines: Sequence[str], header: Sequence[str] = ()) -> str | 
         return None
     known = set(header)
     for mark in DELIMITERS:
-        cells = [cell.strip().casefold() for cell in next(csv.reader([lines[0]], delimiter=mark))]
+        cells = [cell.strip().casefold() for cell in _cells(lines[0], mark)]
         if len(cells) > 1 and known & set(cells) and all(len(cell) < 40 for cell in cells):
             return mark
     for mark in ("\t", "|"):
@@ -253,16 +294,28 @@ def read_json(path: str | Path) -> Any:
     """A JSON document.
 
     Raises:
-        UserError: broken JSON, or nested too deeply; the line is named.
+        UserError: as :func:`parse_json`.
     """
-    text = _read_text(path)
+    return parse_json(_read_text(path), path)
+
+
+def parse_json(text: str, path: str | Path, line: int | None = None) -> Any:
+    """The value of JSON text: the whole of a file, or one line of it.
+
+    Raises:
+        UserError: broken JSON, nested too deeply, or a number of thousands of digits; the line is
+            named.
+    """
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
+        remedy = "the file may be cut short, fetch or write it again"
         raise UserError(
-            f"{path}:{error.lineno}: broken JSON ({error.msg}, column {error.colno}); the file may "
-            "be cut short, fetch or write it again."
+            f"{path}:{line or error.lineno}: broken JSON ({error.msg}, column {error.colno}); "
+            f"{remedy if line is None else 'repair or remove the line'}."
         ) from None
     except (RecursionError, ValueError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise UserError(f"{path}: cannot be read as JSON ({reason}).") from None
+        where = f"{path}:{line}" if line else path
+        deep = isinstance(error, RecursionError)
+        reason = "it is nested too deeply" if deep else "a number has thousands of digits"
+        raise UserError(f"{where}: cannot be read as JSON ({reason}); repair it.") from None

@@ -144,7 +144,7 @@ def _sample(path: Path, key: str, parts: dict[str, bytes]) -> Sample:
             return Sample(key, parts[".txt"].decode().strip(), where, image)
         row = json.loads(parts.get(".json", b"{}"))
         caption = next(row[name] for name in (*CAPTION_KEYS, "prompt") if row.get(name))
-    except (UnicodeDecodeError, ValueError, AttributeError, StopIteration):
+    except (ValueError, RecursionError, AttributeError, StopIteration):
         raise UserError(f"{where}: has no caption: a .txt, or a .json with text.") from None
     return Sample(key, str(caption), where, image)
 

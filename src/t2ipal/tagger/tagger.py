@@ -368,7 +368,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{folder}: holds no {CONFIG}, so it is no saved tagger; name a folder that "
             "'t2ipal train' or 't2ipal run' wrote, such as RUN/model."
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is not JSON ({error}); copy or train the model again.") from None
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise UserError(f"{path}: is no tagger of format {FORMAT}; update t2ipal or train again.")

@@ -121,11 +121,14 @@ _UNMARKED = _WORDS["unmarked"]
 def noun_forms(phrase: str) -> tuple[tuple[str, bool, bool], ...]:
     """Forms of a noun phrase, each with (can be singular, can be plural).
 
-    The head is inflected: the last word, or the word before ``of`` (``glasses of wine``). A plural
-    given as the name (``boats``) yields its singular too.
+    The head is inflected: the last word, or the word before ``of`` (``glasses of wine``) or before
+    a bracket. A plural given as the name (``boats``) yields its singular too.
     """
     parts = phrase.split()
-    head = parts.index("of") - 1 if "of" in parts[1:] else len(parts) - 1
+    ends = (
+        place for place, part in enumerate(parts) if place and (part == "of" or part[0] in "([")
+    )
+    head = next(ends, len(parts)) - 1
     before, word, after = parts[:head], parts[head], parts[head + 1 :]
     return tuple(
         (" ".join([*before, form, *after]), singular, plural)
@@ -138,7 +141,8 @@ def _word_forms(word: str) -> tuple[tuple[str, bool, bool], ...]:
     import lemminflect
 
     if not word.isascii():
-        return ((word, True, True),)  # no English inflection
+        more = ((word + "s", False, True),) if word[-1] < "\u0250" else ()  # "cafés"
+        return ((word, True, True), *more)  # no other English inflection
     if not word.isalpha():
         return ((word, True, False), (word + "s", False, True))
     base = word

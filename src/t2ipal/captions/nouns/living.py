@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 from t2ipal.captions.nouns.lexicon import noun_forms, word_lists
 
+_AFTER_HEAD = re.compile(r"(?<=.) (?:of |[(\[])")
 _WORDS = word_lists("living")
 ATTRIBUTIVE = _WORDS["attributive"]
 UNREAL = _WORDS["unreal"]
@@ -34,8 +36,13 @@ def acts(word: str) -> bool:
     return word in _kinds() and word not in ATTRIBUTIVE
 
 
+def head_of(phrase: str) -> str:
+    """The last word, or the one before "of" or a bracket: "bow" of "bow (weapon)"."""
+    return _AFTER_HEAD.split(phrase)[0].split()[-1]
+
+
 def is_animate(phrase: str) -> bool:
     """Does the head of the phrase name a living person or animal? (A teddy bear does not.)"""
     if not TOYS.isdisjoint(phrase.split()):
         return False
-    return phrase.split(" of ")[0].split()[-1] in _kinds()
+    return head_of(phrase) in _kinds()

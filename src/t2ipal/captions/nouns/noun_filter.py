@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from t2ipal.captions.nouns.compounds import STANDS_BEFORE
+from t2ipal.captions.nouns.lexicon import ADJECTIVE, CLOSED, NOUN, VERB
 from t2ipal.captions.nouns.match import Match
-from t2ipal.captions.nouns.phrases import Entry, PhraseTable
+from t2ipal.captions.nouns.phrases import Entry, phrase_table
 from t2ipal.captions.nouns.rules import verdict
 from t2ipal.captions.nouns.sentence import Sentence, tokenize
 from t2ipal.vocabulary import Vocabulary
@@ -40,6 +41,18 @@ class _Finding:
 _Found = list[tuple[int, str, str]]  # class position, word as written, reason
 
 
+_PIECE = 250
+"""Words that are read together; a longer caption is cut behind its sentences, or anywhere."""
+
+
+def _end_of_piece(words: list[str], start: int) -> int:
+    end = min(start + _PIECE, len(words))
+    if end < len(words):
+        stops = (place for place in range(end, start, -1) if words[place - 1] in (".", "!", "?"))
+        end = next(stops, end)
+    return end
+
+
 class NounFilter:
     """Finds the classes that captions name.
 
@@ -62,7 +75,8 @@ class NounFilter:
             position for position, item in enumerate(self.vocabulary.classes) if item.attributive
         )
         self._names = self.vocabulary.names
-        self._phrases = PhraseTable(self.vocabulary)
+        self._phrases = phrase_table(self.vocabulary)
+        self._unspaced = self._phrases.unspaced
 
     def label(self, text: str) -> _CaptionLabels:
         """The classes that ``text`` names, and those it leaves unknown."""
@@ -91,13 +105,27 @@ class NounFilter:
 
     def _search(self, text: str) -> _Found:
         words, joined = tokenize(text)
-        phrases, first_words = self._phrases, self._phrases.first_words
         found: _Found = []
+        if len(words) <= _PIECE:
+            self._search_words(words, joined, found)
+            return found
+        start = 0
+        while start < len(words):
+            end = _end_of_piece(words, start)
+            inside = frozenset(place - start for place in joined if start <= place < end)
+            self._search_words(words[start:end], inside, found)
+            start = end
+        return found
+
+    def _search_words(self, words: list[str], joined: frozenset[int], found: _Found) -> None:
+        phrases, first_words = self._phrases, self._phrases.first_words
         sentence: Sentence | None = None
         index, count = 0, len(words)
         while index < count:
             entry = phrases.find(words, index) if words[index] in first_words else None
             if entry is None:
+                if self._unspaced and not words[index].isascii():
+                    self._look_inside(words[index], found)
                 index += 1
                 continue
             sentence = sentence or Sentence.of(words, joined)
@@ -106,16 +134,18 @@ class NounFilter:
             else:
                 self._shield(sentence, entry, index, found)
             index += len(entry.words)
-        return found
 
     def _decide(self, sentence: Sentence, entry: Entry, start: int, found: _Found) -> None:
         """A phrase that names classes, if its surroundings let it."""
         end = start + len(entry.words)
         reason = verdict(sentence, Match(entry.form, start, end), entry.rules)
         word = _as_written(sentence, start, end)
+        tag = sentence.tags[start - 1]
+        qualified = entry.bare and tag & NOUN and not tag & (CLOSED | ADJECTIVE | VERB)
         for key in entry.classes:
             counts = key in self._attributive and reason.startswith(STANDS_BEFORE)
-            found.append((key, word, "" if counts else reason))
+            other = "another sense" if qualified and key in entry.bare else ""  # "hair bow"
+            found.append((key, word, "" if counts else reason or other))
         for key, context in entry.contexts:
             around = sentence.words[:start] + sentence.words[end:]
             found.append((key, word, reason or ("ambiguous" if context.isdisjoint(around) else "")))
@@ -123,7 +153,16 @@ class NounFilter:
             inner = start + skipped
             doubt = verdict(sentence, Match(head.form, inner, end), head.rules)
             word = _as_written(sentence, inner, end)
-            found.extend((key, word, doubt) for key in head.classes if key not in entry.denied)
+            for key in (*head.classes, *(head.shared - {*entry.classes})):
+                if key not in entry.denied:
+                    doubtful = key in head.bare or key in head.shared
+                    found.append((key, word, doubt or ("another sense" if doubtful else "")))
+
+    def _look_inside(self, word: str, found: _Found) -> None:
+        """A word of a script without blanks that holds a class's word, or only its signs."""
+        for part, classes in self._unspaced.items():
+            if part in word:
+                found.extend((key, part, "part of a longer word") for key in classes)
 
     def _shield(self, sentence: Sentence, entry: Entry, start: int, found: _Found) -> None:
         """A phrase that only looks like a class: what it hides becomes unknown."""

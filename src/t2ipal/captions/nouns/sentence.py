@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import NamedTuple
+from unicodedata import category
 
 from t2ipal.captions.nouns.lexicon import (
     ADJECTIVE,
@@ -28,13 +29,17 @@ from t2ipal.captions.nouns.lexicon import (
     readings,
     word_lists,
 )
+from t2ipal.files.names import fold
 
 _TOKEN = re.compile(
-    r"[^\W_]+(?:'(?!s\b)[^\W_]+)*"  # dog, don't, o'clock
+    r"(?<![^\W_])[^\W\d_](?:\+\+|#)(?![^\W_])"  # c++
+    r"|[^\W_]+(?:'(?!s\b)[^\W_]+)*"  # dog, don't, o'clock
     r"|(?<=[^\W_])'s\b"  # the 's of dog's
     r"|(?<=[^\W_])-(?=[^\W_])"  # the hyphen of double-decker
     r"|[.,;:!?()\"/&]|--|\u2013|\u2014"
 )
+
+_TIGHT_DASH = re.compile(r"(?<=\w)[\u2010-\u2013\u2212](?=\w)")
 
 _WORDS = word_lists("sentence")
 PARTITIVES = _WORDS["partitives"]
@@ -42,11 +47,14 @@ TO_NOUN = _WORDS["to_noun"]
 NAMING = _WORDS["naming"]
 
 
+_REACH = 64  # words to the left in which a governor is looked for
+
+
 class Governor(NamedTuple):
     """What a noun phrase hangs on.
 
     Attributes:
-        at: position of the governing word (a preposition, a verb, ...), -1 at the beginning.
+        at: position of the governing word (a preposition, a verb, ...), -1 if there is none.
         start: first position of the noun phrase itself, its determiner included.
         determined: the phrase has a determiner, possessive or number.
         negated: a "no" or "neither" reaches the phrase.
@@ -93,8 +101,8 @@ class Sentence(NamedTuple):
         determined = own = False
         separate = False
         negated = False
-        index = position - 1
-        while index >= 0:
+        index, end = position - 1, max(position - _REACH, 0)
+        while index >= end:
             tag = tags[index]
             if tag & (CONJ | COMMA):
                 if not _can_end_phrase(tags[index - 1]):
@@ -122,6 +130,8 @@ class Sentence(NamedTuple):
             index -= 1
         if start < 0:
             start, determined = open_end, own
+        if end and index < end:
+            index = -1
         return Governor(index, start, determined, negated, separate)
 
     def negation_before(self, index: int) -> bool:
@@ -147,17 +157,19 @@ _NO_JOINS: frozenset[int] = frozenset()
 
 def tokenize(text: str) -> tuple[list[str], frozenset[int]]:
     """Words of ``text`` and the positions of those that a hyphen joins to the next."""
-    text = text.lower()
+    text = fold(text)
     if text.isascii():
         # Most captions hold letters, commas and stops alone; there the pattern is not needed.
         spaced = text.replace(".", " . ").replace(",", " , ")
         words = spaced.split()
         if "".join(words).replace(".", "").replace(",", "").isalnum():
             return words, _NO_JOINS
+        words = _TOKEN.findall(text)
     else:
-        text = text.replace("\u2019", "'").replace("\u2018", "'")
-        text = text.replace("\u201c", '"').replace("\u201d", '"').replace("\u2010", "-")
-    words = _TOKEN.findall(text)
+        text = _TIGHT_DASH.sub("-", text)
+        # A combining mark belongs to its word, as a letter does.
+        shape = "".join("a" if category(sign)[0] == "M" else sign for sign in text)
+        words = [text[found.start() : found.end()] for found in _TOKEN.finditer(shape)]
     if "-" not in text:
         return words, _NO_JOINS
     kept: list[str] = []
