@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,9 @@ class Experiment:
         transfer: Callable[[T2IPALHead], T2IPALHead] | None = None,
         timed: Callable[[str], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
-        self.bench, self.images, self.computed = bench, images, 0
-        self.test = bench.labelled(images, test=True)
+        self.bench, self.computed = bench, 0
+        self.images = bench.readable(images, test=True)
+        self.test = bench.labelled(self.images, test=True)
         self._journal, self._say, self._timed = folder / JOURNAL, say, timed
         self._replicates, self._transfer = replicates, transfer
         rows = read_jsonl(self._journal) if self._journal.exists() else ()
@@ -146,7 +148,7 @@ class Experiment:
         head = tagger.head if self._transfer is None else self._transfer(tagger.head)
         scores = head.score_items(self.test).cpu().numpy()
         calibrated = tagger.thresholds if self._transfer is None else None
-        return evaluate(
+        found = evaluate(
             scores,
             self.test.targets.numpy(),
             head.names,
@@ -154,3 +156,4 @@ class Experiment:
             probabilities=calibrated.probabilities(scores) if calibrated else None,
             replicates=self._replicates,
         )
+        return replace(found, skipped=self.images.skipped)
