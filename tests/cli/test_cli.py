@@ -6,21 +6,25 @@ import csv
 import importlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from conftest import TinyRun
 from t2ipal.cli import _VERBS, main
 from t2ipal.cli.whole import Run
+from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import options_of
 from t2ipal.files.folders import find_images
 from t2ipal.generation.store import read_manifest
 from t2ipal.method.head_config import AdapterConfig, HeadConfig
 from t2ipal.runs.config import RunConfig
+from t2ipal.vocabulary import Vocabulary
 
 
 def failing(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
@@ -280,6 +284,48 @@ def test_predict_goes_on_after_an_unreadable_image_and_writes_heatmaps(
     assert found == ["deep/a.png", "deep/c.png"]
 
 
+def test_pictures_that_are_too_large_name_the_option(
+    tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verb = ["predict", str(tiny_run.folder / "model"), str(tmp_path / "a.png")]
+    Image.new("RGB", (2000, 1000)).save(tmp_path / "a.png")
+    assert main([*verb, "--max-megapixels", "1.5"]) == 1
+    assert "more than 1.5 megapixels" in (said := capsys.readouterr().err)
+    assert "--max-megapixels" in said
+    assert main(verb) == 0
+
+
+ODD_NAMES = (
+    b"caf\xe9.png",
+    b"a\nb.png",
+    b'-"%s, [x];\t.png',
+    b"\x1b[31m.png",
+    b"n" * 251 + b".png",
+)
+
+
+def test_files_of_any_name_are_predicted_and_what_is_printed_is_read_back(
+    tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos, model = tmp_path / "photos", str(tiny_run.folder / "model")
+    photos.mkdir()
+    for name, row in zip(ODD_NAMES, read_manifest(tiny_run.folder), strict=False):
+        shutil.copy(tiny_run.folder / row.file, os.path.join(os.fsencode(photos), name))
+    heat = tmp_path / "heat"
+    files = list(find_images([photos]))
+    assert main(["predict", model, str(photos), "--top", "1", "--heatmaps", str(heat)]) == 0
+    table = capsys.readouterr().out
+    table.encode()
+    assert len(table.splitlines()) == len(ODD_NAMES)
+    assert "\x1b" not in table and len(list(heat.iterdir())) == len(ODD_NAMES)
+    vocabulary = Vocabulary.load(tiny_run.folder / "vocabulary.yaml")
+    for kind in ("csv", "jsonl"):
+        assert main(["predict", model, str(photos), "--format", kind, "--top", "1"]) == 0
+        (tmp_path / f"tags.{kind}").write_text(capsys.readouterr().out, encoding="utf-8")
+        read = read_labelled_images(tmp_path / f"tags.{kind}", vocabulary)
+        assert list(read.files) == files and (read.targets.sum(axis=1) == 1).all()
+
+
 def test_bad_input_to_predict_and_eval(
     tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -318,6 +364,29 @@ def test_eval_prints_and_writes_the_figures(
     figures = json.loads(out.read_text())
     assert figures["images"] == 24 and figures["interval"][0] <= figures["mAP"]
     assert figures["calibration_error"] is not None and len(figures["classes"]) == 6
+
+
+def test_eval_leaves_broken_images_out_on_demand(
+    tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    scenes = next((tiny_run.folder / "scenes").glob("miniature-test-24-*"))
+    shutil.copytree(scenes, photos)
+    names = [line.split(",")[0] for line in (photos / "labels.csv").read_text().splitlines()[1:]]
+    for name in names[:5]:
+        (photos / name).unlink()
+    (photos / names[5]).write_bytes(b"no image")
+    out, cache = tmp_path / "eval.json", tmp_path / "cache"
+    verb = ["eval", tiny_run.folder / "model", "--data", photos, "--features", cache, "--out", out]
+    assert "--skip-broken" in failing(capsys, *verb) and not out.exists()
+    assert main([str(a) for a in [*verb, "--skip-broken"]]) == 0
+    said = capsys.readouterr().out
+    assert f"read 18 images from {photos}; 6 more cannot be read and are left out" in said
+    assert "18 images; 6 could not be read" in said
+    figures = json.loads(out.read_text())
+    assert (figures["images"], figures["skipped"]) == (18, 6)
+    listed = [json.loads(line) for line in (cache / "broken.jsonl").read_text().splitlines()]
+    assert [Path(row["file"]).name for row in listed] == names[:6]
 
 
 def test_compare_needs_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

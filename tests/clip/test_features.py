@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -21,8 +22,10 @@ from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.clip.dense import ImageFeatures
 from t2ipal.clip.features import FeatureCache
+from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_file
+from t2ipal.files.broken import Broken
 from t2ipal.files.pictures import load_image
 
 TEXTS = ["a dog", "a person riding a bicycle down the street.", "two cats", "a dog"]
@@ -92,6 +95,34 @@ def test_only_what_is_missing_is_computed(
     # the same images, whoever was computed beside them
     alone = FeatureCache(tmp_path / "alone", tiny_vit).images(files, batch_size=4)
     assert torch.equal(alone.global_, more.global_.flip(0))
+
+
+def test_broken_images_are_left_out_and_change_no_other(
+    tiny_vit: Backbone, files: list[Path], tmp_path: Path
+) -> None:
+    whole = FeatureCache(tmp_path / "whole", tiny_vit).images(files)
+    empty, cut, twin, gone = (tmp_path / f"{name}.png" for name in ("e", "cut", "twin", "gone"))
+    empty.touch()
+    cut.write_bytes(files[0].read_bytes()[:100])
+    shutil.copy(cut, twin)
+    mixed = [empty, *files[:3], cut, *files[3:], twin, gone]
+    targets = np.arange(len(mixed), dtype=np.int8)[:, None]
+    images = LabelledImages("set", tuple(mixed), targets)
+    with pytest.raises(UserError, match=r"gone\.png: .*not found.*--skip-broken"):
+        FeatureCache(tmp_path / "mixed", tiny_vit).images(mixed)
+    cache = FeatureCache(tmp_path / "mixed", tiny_vit, broken=Broken(skip=True))
+    with pytest.raises(UserError, match=r"e\.png: .*(empty|read)"):
+        cache.images(mixed)
+    kept = cache.readable(images, crops=2)
+    assert kept.files == tuple(files) and kept.skipped == 4
+    assert kept.targets[:, 0].tolist() == [1, 2, 3, *range(5, 13)]
+    assert set(cache.broken.reasons) == {str(path) for path in (empty, cut, twin, gone)}
+    assert torch.equal(cache.images(kept.files).global_, whole.global_)
+    again = FeatureCache(tmp_path / "mixed", tiny_vit, broken=Broken(skip=True))
+    assert again.readable(images, crops=2).files == kept.files
+    assert again.embed_images(kept.files, crops=2) == 0
+    with pytest.raises(UserError, match="none of its images"):
+        cache.readable(images.take([0, 4]))
 
 
 def test_the_hash_is_the_image(

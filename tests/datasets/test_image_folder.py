@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,27 @@ def test_a_folder_names_the_one_class_of_its_images(photos: Path) -> None:
     assert np.array_equal(unknown.targets, np.where(found.targets == 1, 1, -1))
     absent = read_labelled_images(f"{photos}?others=absent", VOC)
     assert np.array_equal(absent.targets, found.targets)
+
+
+def test_an_image_in_two_folders_shows_both_classes(photos: Path) -> None:
+    (photos / "couch" / "again.png").symlink_to(photos / "dog" / "a.png")
+    found = read_labelled_images(photos, VOC)
+    assert len(found) == 4 and len(set(found.names)) == 4
+    row = found.targets[[file.resolve() for file in found.files].index(photos / "dog" / "a.png")]
+    assert {VOC.names[c] for c in np.flatnonzero(row == 1)} == {"dog", "sofa"}
+
+
+def test_what_is_left_out_is_said(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("t2ipal.files.pictures._register_heif", lambda: False)
+    (photos / "cat").mkdir()
+    (photos / "cat" / "1.HEIC").touch()
+    (line,) = read_labelled_images(photos, VOC).lines()
+    assert "1 .heic (pip install pillow-heif)" in line
+    assert "2 folders without an image ('cat', 'empty')" in line
+    for name in ("dog", "couch", "Potted_Plant"):
+        shutil.rmtree(photos / name)
+    with pytest.raises(UserError, match=r"no image in its folders .*heic"):
+        read_labelled_images(photos, VOC)
 
 
 def test_what_is_wrong_is_named(photos: Path) -> None:

@@ -16,6 +16,7 @@ import t2ipal.miniature
 from t2ipal.datasets.labelled_images import ClassNames
 from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError
+from t2ipal.files.broken import Broken
 from t2ipal.vocabulary import ClassName, Vocabulary
 
 PETS = Vocabulary(
@@ -235,6 +236,58 @@ def test_a_coco_file_between_two_folders(folder, tmp_path):
         read_labelled_images(other, PETS)
 
 
+def test_what_lvis_did_not_look_for_is_unknown(folder):
+    content = coco(
+        images=[
+            {"id": 7, "coco_url": "http://x.org/sub/a.png", "neg_category_ids": [2, 44]},
+            {"id": 5, "coco_url": "http://x.org/sub/c.png", "neg_category_ids": [],
+             "not_exhaustive_category_ids": [2]},
+        ],
+        categories=[{"id": 2, "name": "dog"}, {"id": 3, "name": "person"},
+                    {"id": 44, "name": "cow"}],
+        annotations=[{"id": 1, "image_id": 7, "category_id": 3},
+                     {"id": 2, "image_id": 5, "category_id": 2}],
+    )  # fmt: skip
+    Image.new("RGB", (4, 4)).save(folder / "sub" / "a.png")
+    read = read_labelled_images(put_json(folder / "lvis.json", content), PETS)
+    assert read.targets.tolist() == [[0, -1, -1, 1], [1, -1, -1, -1]]
+    (line,) = read.lines()
+    assert "3 of 8 labels known" in line and "categories without a class: 'cow'" in line
+    content["images"][0]["neg_category_ids"] = [99]
+    with pytest.raises(UserError, match="image 7 has unknown category 99"):
+        read_labelled_images(put_json(folder / "lvis.json", content), PETS)
+
+
+@pytest.mark.parametrize("kind", ["labels.csv", "instances.json"])
+def test_missing_images_can_be_left_out(folder, kind):
+    if kind == "labels.csv":
+        path = put(folder, "image,labels\na.png,dog\ngone.png,dog\nb.png,\n") / kind
+    else:
+        images = [{"id": i, "file_name": n} for i, n in ((7, "a.png"), (5, "gone.png"))]
+        path = put_json(folder / kind, coco(images=images))
+    with pytest.raises(UserError, match="--skip-broken"):
+        read_labelled_images(path, PETS)
+    broken = Broken(skip=True)
+    read = read_labelled_images(path, PETS, broken=broken)
+    assert folder / "gone.png" not in read.files and read.skipped == 1
+    assert list(broken.reasons) == [str(folder / "gone.png")]
+    assert "1 more cannot be read and is left out" in read.lines()[0]
+    for name in ("a.png", "b.png"):
+        (folder / name).unlink()
+    with pytest.raises(UserError, match=r"missing|none of its images"):
+        read_labelled_images(path, PETS, broken=Broken(skip=True))
+
+
+def test_what_was_guessed_and_left_out_is_said(folder, tmp_path):
+    put(folder, "image,labels\na.png,dog\n")
+    assert read_labelled_images(folder, PETS).lines() == [
+        f"read 1 image from {folder}; left out: 1 image that labels.csv does not list ('b.png')"
+    ]
+    path = put_json(tmp_path / "annotations" / "instances.json", coco())
+    (line,) = read_labelled_images(path, PETS).lines()
+    assert f"images of {tmp_path} (guessed; --data-folder names another)" in line
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -247,6 +300,13 @@ def test_a_coco_file_between_two_folders(folder, tmp_path):
         (
             coco(images=[{"id": 1, "file_name": "a.png"}, {"id": 1, "file_name": "b.png"}]),
             "image id 1 is listed twice",
+        ),
+        (
+            coco(
+                images=[{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "./a.png"}],
+                annotations=[],
+            ),
+            "image 'a.png' is listed twice",
         ),
         (
             coco(annotations=[{"id": 4, "image_id": 8, "category_id": 2}]),

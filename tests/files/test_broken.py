@@ -56,6 +56,18 @@ def test_one_sentence_names_the_number_the_first_and_the_option(files: dict[str,
         Broken(skip=True).check([files["text"]], "set")
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_file_that_is_cut_off_is_decoded_to_see_what_is_left(tmp_path: Path, suffix: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    whole, little, most = (tmp_path / f"{name}.{suffix}" for name in ("whole", "little", "most"))
+    Image.fromarray(pixels).save(whole)
+    data = whole.read_bytes()
+    little.write_bytes(data[: len(data) // 3])
+    most.write_bytes(data[: len(data) - 40])
+    found = pictures.why_unreadable([whole, little, most])
+    assert list(found) == [1] and "truncated" in found[1]
+
+
 def test_too_large(tmp_path: Path) -> None:
     for name in ("a.png", "a.jpg"):
         Image.new("L", (8400, 6000)).save(tmp_path / name)

@@ -44,7 +44,7 @@ def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
     found = [p.relative_to(photos).as_posix() for p in find_images([photos], left)]
     assert found == ["0.png", "2.png"]
     assert dict(left.reasons) == {
-        "links that lead nowhere": 1,
+        "dead links": 1,
         "images listed twice": 1,
         "folders reached again through a link": 2,
     }

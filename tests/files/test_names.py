@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2ipal.files.names import name_key, portable_path
+from t2ipal.files.names import from_readable, name_key, portable_path, readable_name
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,11 @@ def test_other_names_stay_apart() -> None:
 )  # fmt: skip
 def test_paths_of_any_system(text: str) -> None:
     assert portable_path(text).as_posix() == "a/b.jpg"
+
+
+@given(st.binary(min_size=1, max_size=20).filter(lambda name: b"\\" not in name))
+def test_a_name_of_any_bytes_is_one_line_and_found_again(name: bytes) -> None:
+    text = readable_name(os.fsdecode(name))
+    text.encode()
+    assert len(text.splitlines()) == 1
+    assert os.fsencode(from_readable(text)) == name

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import KW_ONLY, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from t2ipal.cli.options import Verb
 from t2ipal.cli.speech import say
-from t2ipal.errors import Count, UserError, settings
+from t2ipal.errors import Count, UserError, settings, settings_of
+from t2ipal.files.broken import ReadingSettings
 
 
 @settings
-class Benchmark(Verb):
+class Benchmark(ReadingSettings, Verb):
     """Run a published setting on VOC2007, MS-COCO 2014 or NUS-WIDE, or rehearse it."""
 
     positional = ("setting",)
@@ -51,6 +53,7 @@ class Benchmark(Verb):
         config = BenchmarkConfig.read(find_configuration(name))
         given: dict[str, Any] = {"batch_size": self.batch_size, "device": self.device}
         given = {key: value for key, value in given.items() if value is not None}
+        given |= dataclasses.asdict(settings_of(ReadingSettings, self))
         config = replace(config, run=replace(config.run, **given))
         if self.rehearse is None:
             if self.data is None:

@@ -9,11 +9,13 @@ from typing import Annotated
 from t2ipal.cli.options import Verb
 from t2ipal.cli.speech import say
 from t2ipal.errors import Count, settings
+from t2ipal.files.broken import Broken, ReadingSettings
+from t2ipal.files.folders import LeftOut
 from t2ipal.runs.config import ClassSettings
 
 
 @settings
-class Import(ClassSettings, Verb):
+class Import(ClassSettings, ReadingSettings, Verb):
     """Take images with captions that were made elsewhere, as if they had been generated here."""
 
     positional = ("source",)
@@ -24,8 +26,8 @@ class Import(ClassSettings, Verb):
     """
     _: KW_ONLY
     source: str
-    """a folder of images with a metadata.jsonl, a metadata.csv or a .txt beside each image; a
-    webdataset shard (.tar), or a folder of them; or
+    """a folder of images with a metadata.jsonl, a metadata.csv or a text beside each image
+    (a.jpg.txt, a.txt, .caption, .json); a webdataset shard (.tar, .tar.gz), or a folder of them; or
     hf:NAME[?split=train&image=COLUMN&caption=COLUMN&revision=REV], a data set on the Hugging Face
     hub, a folder that save_to_disk made, or a folder of parquet files"""
     out: Annotated[Path, "DIR"]
@@ -38,8 +40,12 @@ class Import(ClassSettings, Verb):
         from t2ipal.vocabulary import Vocabulary
 
         vocabulary = Vocabulary.load(self.classes)
-        captions, rows = import_images(self.source, vocabulary, self.out)
+        left_out, broken = LeftOut(), Broken.of(self)
+        captions, rows = import_images(self.source, vocabulary, self.out, left_out, broken)
         write_jsonl(self.out / "captions.jsonl", captions)
+        say(f"read {len(captions)} images with captions from {self.source}")
+        for line in filter(None, [str(left_out), *broken.write(self.out)]):
+            say(line)
         for line in LabelSummary.of(captions, vocabulary).lines():
             say(line)
         say(f"{len(rows)} images are in {self.out / 'images.jsonl'}")

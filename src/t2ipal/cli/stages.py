@@ -11,6 +11,7 @@ from t2ipal.cli.options import ConfigFile, Verb
 from t2ipal.cli.speech import say
 from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.errors import Count, UserError, settings, settings_of
+from t2ipal.files.broken import Broken, ReadingSettings
 from t2ipal.generation.diffusion.settings import GenerationSettings
 from t2ipal.runs.config import (
     CaptionSettings,
@@ -128,7 +129,7 @@ class Generate(GenerationSettings, ClipSettings, ClassSettings, _SharedWork, See
 
 
 @settings
-class Embed(ClipSettings, _SharedWork, Verb):
+class Embed(ClipSettings, ReadingSettings, _SharedWork, Verb):
     """Bring generated images and captions through a frozen CLIP into the feature cache."""
 
     needed = ("clip",)
@@ -167,7 +168,8 @@ class Embed(ClipSettings, _SharedWork, Verb):
         load = partial(Backbone.load, settings_of(ClipSettings, self))
         backbone = load()
         folder = self.features or self.images / "features"
-        cache = FeatureCache(folder, backbone, verify=self.verify)
+        broken = Broken.of(self)
+        cache = FeatureCache(folder, backbone, verify=self.verify, broken=broken)
         files = [self.images / row.file for row in rows]
         size, (height, width) = backbone.cost
         say(
@@ -182,9 +184,11 @@ class Embed(ClipSettings, _SharedWork, Verb):
         else:
             new = cache.embed_images(files, hashes, batch_size=self.batch_size)
             new_texts = cache.captions(texts).computed if texts else 0
-        say(f"embed: {len(rows)} images, {new} of them new")
+        say(f"embed: {len(rows)} images of {self.images / 'images.jsonl'}, {new} of them new")
+        for line in broken.write(folder):
+            say(line)
         if captions:
-            say(f"embed: {len(captions)} captions, {new_texts} of them new")
+            say(f"embed: {len(captions)} captions of {file}, {new_texts} of them new")
         return 0
 
 

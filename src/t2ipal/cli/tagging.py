@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import math
 import os
 import sys
 from dataclasses import KW_ONLY
@@ -15,7 +16,10 @@ from t2ipal.cli.options import Verb
 from t2ipal.cli.speech import complain, say
 from t2ipal.clip.clip_settings import InputSettings
 from t2ipal.errors import Count, UserError, settings
+from t2ipal.files import to_json_line
+from t2ipal.files.broken import PictureSettings
 from t2ipal.files.folders import LeftOut, common_folder, find_images
+from t2ipal.files.names import readable_name
 from t2ipal.files.pictures import has_picture_suffix
 from t2ipal.runs.config import Crops, EvaluationSettings
 
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from t2ipal.tagger.tagger import Tagged, Tagger
 
 
+_LONGEST_NAME = 200  # bytes: file systems take 255, and a name while it is written is longer
 _NEARLY_ALL = 0.6  # of a photo of 3:2 CLIP sees two thirds, which everybody expects
 
 
@@ -69,6 +74,9 @@ class Eval(_ModelSettings, EvaluationSettings, Verb):
             image_size=self.image_size,
             resize_mode=self.resize_mode,
             crops=self.crops,
+            skip_broken=self.skip_broken,
+            max_megapixels=self.max_megapixels,
+            say=say,
         )
         for line in evaluation.lines():
             say(line)
@@ -78,7 +86,7 @@ class Eval(_ModelSettings, EvaluationSettings, Verb):
 
 
 @settings
-class Predict(_ModelSettings, Verb):
+class Predict(_ModelSettings, PictureSettings, Verb):
     """Tag images: files, folders and globs."""
 
     positional = ("model", "images")
@@ -132,6 +140,7 @@ class Predict(_ModelSettings, Verb):
             itertools.chain([first], files),
             batch_size=self.batch_size,
             heatmaps=self.heatmaps is not None,
+            max_megapixels=self.max_megapixels,
         ):
             if tagged.error is not None:
                 complain(tagged.error)
@@ -149,14 +158,14 @@ class Predict(_ModelSettings, Verb):
                     zip(tagger.names, tagged.probabilities.round(4).tolist(), strict=True)
                 )
                 row = {"image": str(tagged.image), "tags": names, "scores": scores}
-                print(json.dumps(row, ensure_ascii=False), flush=True)
+                print(to_json_line(row), end="", flush=True)
             elif self.format == "csv":
                 scores = tagged.probabilities.round(4).tolist()
-                writer.writerow((str(tagged.image), "|".join(names), *scores))
+                writer.writerow((readable_name(str(tagged.image)), "|".join(names), *scores))
             else:
                 pairs = zip(names, values, strict=True)
                 tags = ", ".join(f"{name} {value:.2f}" for name, value in pairs)
-                print(f"{tagged.image}  {tags or '-'}", flush=True)
+                print(f"{readable_name(str(tagged.image))}  {tags or '-'}", flush=True)
         if str(left_out):
             complain(f"{left_out}.")
         if cut:
@@ -179,15 +188,19 @@ def _write_heatmaps(
     tagged: Tagged, shown: list[int], tagger: Tagger, folder: Path, start: Path
 ) -> None:
     """One overlay per shown tag, FOLDER/IMAGE.jpg-CLASS.png; IMAGE is the path below ``start``."""
-    from t2ipal.files import atomic_path
+    from t2ipal.files import atomic_path, sha256_text
     from t2ipal.files.pictures import load_image
     from t2ipal.report.overlay import heat_overlay
 
     assert tagged.image is not None, "predict streams files"
-    image = load_image(tagged.image)
+    image = load_image(tagged.image, max_megapixels=math.inf)  # it has been read before
     inside = Path(os.path.relpath(tagged.image, start))
     for i in shown:
         heat: np.ndarray = tagged.heatmaps[..., i]
         name = tagger.names[i].replace("/", "%2F").replace(" ", "-")
-        with atomic_path(folder / inside.parent / f"{inside.name}-{name}.png") as path:
+        file = f"{inside.name}-{name}.png"
+        if len(os.fsencode(file)) > _LONGEST_NAME:
+            begin = os.fsdecode(os.fsencode(inside.name)[:100])
+            file = f"{begin}-{sha256_text(file)[:8]}-{name[-60:]}.png"
+        with atomic_path(folder / inside.parent / file) as path:
             heat_overlay(image, heat, seen=tagger.seen(image.size)).save(path)

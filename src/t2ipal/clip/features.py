@@ -31,10 +31,11 @@ from tqdm import tqdm
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.crops import Crop, crop_boxes, cut
 from t2ipal.clip.shards import Features, Item, ShardFolder
-from t2ipal.datasets.labelled_images import Labels
+from t2ipal.datasets.labelled_images import LabelledImages, Labels
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_file, sha256_text
-from t2ipal.files.pictures import load_image
+from t2ipal.files.broken import Broken
+from t2ipal.files.pictures import load_image, why_unreadable
 from t2ipal.method.items import ItemSet
 
 logger = logging.getLogger(__name__)
@@ -62,11 +63,20 @@ class FeatureCache:
         backbone: the frozen CLIP.
         verify: compare existing shards with their checksums, which reads them whole; one that
             differs is removed, and its items are computed again.
+        broken: told of images that cannot be read, which are an error if omitted.
     """
 
-    def __init__(self, folder: str | Path, backbone: Backbone, *, verify: bool = False) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        backbone: Backbone,
+        *,
+        verify: bool = False,
+        broken: Broken | None = None,
+    ) -> None:
         self.folder = Path(folder)
         self.backbone = backbone
+        self.broken = Broken() if broken is None else broken
         self._images = ShardFolder(self.folder, f"images-{backbone.image_space}", verify)
         self._captions = ShardFolder(self.folder, f"captions-{backbone.text_space}", verify)
 
@@ -91,10 +101,14 @@ class FeatureCache:
 
         Raises:
             UserError: there is no file, or one cannot be read as an image: it is named, and what
-                was computed before it is kept.
+                was computed before it is kept. Skipped ones must not be asked for: see
+                :meth:`readable`.
         """
-        views = _views(files, hashes, (crop,))
+        views = self._views(files, hashes, (crop,))
         computed = self._embed_images(views, batch_size, progress)
+        known = {view.file for view in views if view.key in self._images}
+        if lost := [str(file) for file in files if Path(file) not in known]:
+            raise UserError(f"{lost[0]}: {self.broken.reasons.get(lost[0], 'cannot be read.')}")
         found = self._images.gather([view.key for view in views])
         return replace(found, computed=computed)
 
@@ -113,8 +127,33 @@ class FeatureCache:
         crops. Memory does not grow with the number of images. Returns how many images and crops
         were computed.
         """
-        views = _views(files, hashes, (None, *crop_boxes(crops)))
+        views = self._views(files, hashes, (None, *crop_boxes(crops)))
         return self._embed_images(views, batch_size, progress)
+
+    def readable(
+        self, images: LabelledImages, *, crops: int = 0, progress: bool = True
+    ) -> LabelledImages:
+        """The images that can be embedded: all of them, unless broken ones are skipped.
+
+        To find these, all are embedded. ``crops`` as :meth:`embed_images` takes it.
+
+        Raises:
+            UserError: none can be read.
+        """
+        if not self.broken.skip:
+            return images
+        keys = self._hash_images(images.files)
+        parts = _parts((None, *crop_boxes(crops)))
+        self.embed_images(images.files, keys, crops=crops, progress=progress)
+        kept: list[int] = []
+        for row, (key, file) in enumerate(zip(keys, images.files, strict=True)):
+            if all(key + part in self._images for part in parts):
+                kept.append(row)
+            elif str(file) not in self.broken.reasons:
+                self.broken.add(file, UserError("has the bytes of another file that is broken."))
+        if not kept:
+            raise UserError(f"{images.source}: none of its images can be read; check the data.")
+        return images.only(kept)
 
     def captions(
         self, texts: Sequence[str], *, batch_size: int = 64, progress: bool = True
@@ -141,7 +180,7 @@ class FeatureCache:
         self, files: Sequence[str | Path], hashes: Sequence[str] | None = None
     ) -> list[View]:
         """Those of the image files, as :meth:`images` takes them, that are not in the cache."""
-        return self._missing(_views(files, hashes))
+        return self._missing(self._views(files, hashes))
 
     def image_shards(self, missing: Sequence[View], batch_size: int) -> list[tuple[View, ...]]:
         """The missing images as :meth:`embed_images` cuts them into shards."""
@@ -149,15 +188,17 @@ class FeatureCache:
 
     def compute_images(
         self, missing: Sequence[View], *, batch_size: int = 32, progress: bool = False
-    ) -> None:
-        """Compute and write missing images, whatever other processes have written."""
+    ) -> int:
+        """Compute and write missing images, whatever other processes have written; how many."""
         pending: list[Item] = []
+        computed = 0
         grid: tuple[int, int] | None = None
         with _bar(len(missing), "embedding images", progress) as bar:
             try:
                 for batch, pixels in self._pixels(missing, batch_size):
                     items, grid = self._encode_images(batch, pixels)
                     pending += items
+                    computed += len(batch)
                     bar.update(len(batch))
                     if len(pending) >= _shard_length(batch_size, items[0].nbytes):
                         self._images.write(pending, grid)
@@ -165,6 +206,7 @@ class FeatureCache:
             finally:  # an unreadable image or Ctrl-C does not cost what is already computed
                 if pending:
                     self._images.write(pending, grid)
+        return computed
 
     def missing_captions(self, texts: Sequence[str]) -> list[str]:
         """Those of the captions that are not in the cache, each once."""
@@ -184,10 +226,46 @@ class FeatureCache:
 
     # --- images ----------------------------------------------------------------------------------
 
+    def _views(
+        self,
+        files: Sequence[str | Path],
+        hashes: Sequence[str] | None,
+        crops: Sequence[Crop | None] = (None,),
+    ) -> list[View]:
+        """The views of each file one after another; None is the whole image."""
+        if not files:
+            raise UserError("there are no images to embed; check the folder or the manifest.")
+        paths = [Path(file) for file in files]
+        keys = self._hash_images(paths) if hashes is None else hashes
+        if len(keys) != len(paths):
+            raise ValueError(f"{len(paths)} files but {len(keys)} hashes")
+        return [
+            View(key + part, path, crop)
+            for key, path in zip(keys, paths, strict=True)
+            for part, crop in zip(_parts(crops), crops, strict=True)
+            if str(path) not in self.broken.reasons
+        ]
+
+    def _hash_images(self, files: Sequence[Path]) -> list[str]:
+        """SHA-256 of each file in hex, by which the cache knows images; empty for broken ones."""
+        hashes = []
+        for path in files:
+            try:
+                if not path.is_file():
+                    raise UserError(f"{path}: {why_unreadable([path])[0]}")
+                hashes.append(sha256_file(path))
+            except OSError as error:
+                reason = f"{path}: cannot be read ({error.strerror}); check its permissions."
+                self.broken.add(path, UserError(reason))
+                hashes.append("")
+            except UserError as error:
+                self.broken.add(path, error)
+                hashes.append("")
+        return hashes
+
     def _embed_images(self, views: Sequence[View], batch_size: int, progress: bool) -> int:
         missing = self._missing(views)
-        self.compute_images(missing, batch_size=batch_size, progress=progress)
-        return len(missing)
+        return self.compute_images(missing, batch_size=batch_size, progress=progress)
 
     def _missing(self, views: Sequence[View]) -> list[View]:
         self._images.refresh()
@@ -200,32 +278,40 @@ class FeatureCache:
     ) -> Iterator[tuple[Sequence[View], Tensor]]:
         """Batches with their pixels [batch_size, 3, S, S], the next ones decoded meanwhile."""
         with ThreadPoolExecutor(_DECODERS) as pool:
-            decoded = self._decoded(views, pool, batch_size)
-            for batch in _chunks(views, batch_size):
-                pixels = list(islice(decoded, len(batch)))
-                pixels += [torch.zeros_like(pixels[0])] * (batch_size - len(pixels))
-                yield batch, torch.stack(pixels)
+            for decoded in _chunks(self._decoded(views, pool, batch_size), batch_size):
+                batch, pixels = zip(*decoded, strict=True)
+                filled = [*pixels] + [torch.zeros_like(pixels[0])] * (batch_size - len(pixels))
+                yield batch, torch.stack(filled)
 
     def _decoded(
         self, views: Sequence[View], pool: ThreadPoolExecutor, ahead: int
-    ) -> Iterator[Tensor]:
-        """Pixels [3, S, S] of each view in turn, about ``ahead`` more being decoded meanwhile."""
-        following = deque[Future[list[Tensor]]]()
+    ) -> Iterator[tuple[View, Tensor]]:
+        """Views that can be read, with pixels [3, S, S]; about ``ahead`` more are decoded
+        meanwhile."""
+        following = deque[tuple[list[View], Future[list[Tensor]]]]()
         pending = 0
         for _, group in groupby(views, key=lambda view: view.file):
             same = list(group)
-            following.append(pool.submit(self._decode, same))
+            following.append((same, pool.submit(self._decode, same)))
             pending += len(same)
             while pending > 2 * ahead:
-                pixels = following.popleft().result()
-                pending -= len(pixels)
-                yield from pixels
-        for future in following:
-            yield from future.result()
+                pending -= len(following[0][0])
+                yield from self._result(*following.popleft())
+        for one in following:
+            yield from self._result(*one)
+
+    def _result(
+        self, views: list[View], future: Future[list[Tensor]]
+    ) -> Iterable[tuple[View, Tensor]]:
+        try:
+            return zip(views, future.result(), strict=True)
+        except UserError as error:
+            self.broken.add(views[0].file, error)
+            return ()
 
     def _decode(self, views: Sequence[View]) -> list[Tensor]:
         """Pixels of the views of one file."""
-        image = load_image(views[0].file)
+        image = load_image(views[0].file, max_megapixels=self.broken.max_megapixels)
         parts = (image if view.crop is None else cut(image, view.crop) for view in views)
         return [self.backbone.preprocess(part) for part in parts]
 
@@ -277,39 +363,9 @@ def _chunks(values: Iterable[_T], size: int) -> Iterator[tuple[_T, ...]]:
         yield chunk
 
 
-def _views(
-    files: Sequence[str | Path],
-    hashes: Sequence[str] | None,
-    crops: Sequence[Crop | None] = (None,),
-) -> list[View]:
-    """The views of each file one after another; None is the whole image."""
-    if not files:
-        raise UserError("there are no images to embed; check the folder or the manifest.")
-    paths = [Path(file) for file in files]
-    keys = _hash_images(paths) if hashes is None else hashes
-    if len(keys) != len(paths):
-        raise ValueError(f"{len(paths)} files but {len(keys)} hashes")
-    parts = [
-        "" if crop is None else "@" + ",".join(f"{edge:.6f}" for edge in crop) for crop in crops
-    ]
-    return [
-        View(key + part, path, crop)
-        for key, path in zip(keys, paths, strict=True)
-        for part, crop in zip(parts, crops, strict=True)
-    ]
-
-
-def _hash_images(files: Sequence[Path]) -> list[str]:
-    """SHA-256 of each file in hex, by which the cache knows images."""
-    hashes = []
-    for path in files:
-        try:
-            hashes.append(sha256_file(path))
-        except OSError as error:
-            raise UserError(
-                f"{path}: image cannot be read ({error.strerror}); check the path."
-            ) from None
-    return hashes
+def _parts(crops: Sequence[Crop | None]) -> list[str]:
+    """What the key of a file's view ends with."""
+    return ["" if one is None else "@" + ",".join(f"{edge:.6f}" for edge in one) for one in crops]
 
 
 def _stored(global_: Tensor, local: Tensor) -> tuple[Tensor, Tensor]:
@@ -338,7 +394,6 @@ def image_items(
     """
     boxes = crop_boxes(crops)
     if boxes:
-        hashes = _hash_images(files) if hashes is None else hashes
         cache.embed_images(files, hashes, crops=crops, progress=progress)
     labels = torch.from_numpy(targets)
 

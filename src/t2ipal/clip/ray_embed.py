@@ -16,6 +16,7 @@ from tqdm import tqdm
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.features import FeatureCache, View
 from t2ipal.errors import UserError
+from t2ipal.files.broken import Broken
 from t2ipal.parallel.cluster import Cluster, missing_of
 
 
@@ -23,7 +24,12 @@ class _Embedder:
     """A worker: its CLIP, which must compute what the run's own does."""
 
     def __init__(
-        self, load: Callable[[], Backbone], folder: Path, spaces: tuple[str, str], batch_size: int
+        self,
+        load: Callable[[], Backbone],
+        folder: Path,
+        spaces: tuple[str, str],
+        batch_size: int,
+        broken: Broken,
     ) -> None:
         host = socket.gethostname()
         if not folder.is_dir():
@@ -39,16 +45,18 @@ class _Embedder:
                 "model to all nodes."
             )
         self.batch_size = batch_size
-        self.cache = FeatureCache(folder, backbone)
+        self.cache = FeatureCache(folder, backbone, broken=broken)
 
-    def do(self, unit: tuple[Sequence[View], Sequence[str]]) -> tuple[int, int]:
-        """Write the shard of these images, or of these captions; how many there were of each."""
+    def do(self, unit: tuple[Sequence[View], Sequence[str]]) -> tuple[int, int, dict[str, str]]:
+        """Write the shard of these images, or of these captions; how many there were of each, and
+        the images that cannot be read."""
         views, captions = unit
+        images = 0
         if views:
-            self.cache.compute_images(views, batch_size=self.batch_size)
+            images = self.cache.compute_images(views, batch_size=self.batch_size)
         if captions:
             self.cache.compute_captions(captions)
-        return len(views), len(captions)
+        return images, len(captions), self.cache.broken.reasons
 
 
 def embed_on(
@@ -83,7 +91,7 @@ def embed_on(
     cache.folder.mkdir(parents=True, exist_ok=True)
     backbone = cache.backbone
     spaces = (backbone.image_space, backbone.text_space)
-    make = partial(_Embedder, load, cache.folder.resolve(), spaces, batch_size)
+    make = partial(_Embedder, load, cache.folder.resolve(), spaces, batch_size, cache.broken)
     images, captions, errors = 0, 0, []
     with tqdm(total=len(missing), desc="embedding images", unit="", disable=None) as bar:
         for outcome in cluster.spread(units, make, gpus=backbone.device.type == "cuda"):
@@ -91,8 +99,9 @@ def embed_on(
                 errors.append(outcome.error)
                 continue
             images, captions = images + outcome.result[0], captions + outcome.result[1]
+            cache.broken.reasons.update(outcome.result[2])
             bar.update(outcome.result[0])
-    if images < len(missing):
+    if images + len(cache.broken) < len(missing):
         raise missing_of("new images", len(missing) - images, len(missing), errors)
     if captions < len(missing_texts):
         lost = len(missing_texts) - captions

@@ -120,7 +120,7 @@ class ShardFolder:
     def refresh(self) -> None:
         """Read the headers of shards that are new on disk; drop what cannot be read."""
         for path in sorted(self.folder.glob(f"{self.space}-*.safetensors")):
-            if path.name not in self._shards:
+            if path.name not in self._shards and path.is_file():
                 shard = _open(path, self.verify)
                 if shard is not None:
                     self._add(shard)

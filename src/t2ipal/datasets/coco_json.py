@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from t2ipal.datasets.labelled_images import LabelledImages
-from t2ipal.datasets.official import Columns, wanted_file
+from t2ipal.datasets.official import Columns, wanted_file, without_missing
 from t2ipal.errors import UserError, listed
+from t2ipal.files.broken import Broken
 from t2ipal.files.names import portable_path
 from t2ipal.files.tables import read_json
-from t2ipal.vocabulary import Vocabulary
-
-log = logging.getLogger(__name__)
+from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
 COCO2014_IMAGES = {"val": 40_504, "train": 82_783}
+_NEGATIVE = "neg_category_ids"
+_SAMPLES = 20  # images by which their folder is known
 _ARCHIVES = "unpack annotations_trainval2014.zip, val2014.zip and train2014.zip of cocodataset.org"
 
 
@@ -28,6 +29,7 @@ def read_coco_json(
     *,
     images: str | Path | None = None,
     source: str | None = None,
+    broken: Broken | None = None,
 ) -> LabelledImages:
     """Read a COCO-format JSON: ``images``, ``annotations``, ``categories``.
 
@@ -35,9 +37,13 @@ def read_coco_json(
     to the class whose name, readable name or synonym it is, letter case aside; other categories are
     ignored, and a class without a category is unknown everywhere.
 
+    Where images have ``neg_category_ids`` (LVIS, Gupta et al., CVPR 2019), nobody looked for the
+    other categories: a class is absent where its category is among them, and else unknown.
+
     Args:
         images: the folder of the images; beside the file or in a folder near it if omitted.
         source: what a report calls the images; the path if omitted.
+        broken: told of missing images, which are an error if omitted.
 
     Raises:
         UserError: broken or other JSON, an annotation of an unknown image or category, no category
@@ -46,9 +52,7 @@ def read_coco_json(
     content = _load_json(path)
     categories = _by_id(path, content["categories"], "category", "name")
     columns = Columns(dict.fromkeys(categories.values()), vocabulary, str(path), kind="categories")
-    if columns.ignored:
-        log.info("%s: categories that are no class here: %s", path, listed(columns.ignored))
-    files = _by_id(path, content["images"], "image", "file_name")
+    files = _by_id(path, [_with_file(row) for row in content["images"]], "image", "file_name")
     if not files:
         raise UserError(f"{path}: lists no image.")
     row_of = {identity: row for row, identity in enumerate(files)}
@@ -57,6 +61,18 @@ def read_coco_json(
         for identity, name in categories.items()
     }
     labels = np.zeros((len(files), len(columns.names)), dtype=np.int8)
+    federated = any(_NEGATIVE in row for row in content["images"])
+    if federated:
+        labels[:] = UNKNOWN
+        for row, image in enumerate(content["images"]):
+            absent = image.get(_NEGATIVE, [])
+            if not isinstance(absent, list):
+                raise UserError(f"{path}: {_NEGATIVE!r} of image {image['id']} must be a list.")
+            for category in absent:
+                if category not in column_of:
+                    raise UserError(f"{path}: image {image['id']} has unknown category {category}.")
+                if (column := column_of[category]) is not None:
+                    labels[row, column] = 0
     for number, annotation in enumerate(content["annotations"], start=1):
         what = f"annotation {annotation.get('id', number)}"
         image = _get(path, annotation, "image_id", what)
@@ -68,20 +84,34 @@ def read_coco_json(
         if (column := column_of[category]) is not None:
             labels[row_of[image], column] = 1
     names = [portable_path(name).as_posix() for name in files.values()]
-    folder = _image_folder(path, names, Path(images) if images else None)
-    paths = tuple(folder / name for name in names)
-    missing = [file for file in paths if not file.is_file()]
-    if missing:
-        raise UserError(
-            f"{path}: {len(missing)} of {len(paths)} images are missing in {folder}, "
-            f"the first is {missing[0].name!r}; add them or name their folder with --data-folder "
-            "(--real-folder for real training images)."
-        )
+    if twice := next((name for name, n in Counter(names).items() if n > 1), None):
+        raise UserError(f"{path}: image {twice!r} is listed twice; keep one.")
+    folder, note = _image_folder(path, names, Path(images) if images else None)
     targets = columns.targets(labels)
-    return LabelledImages(source or str(path), paths, targets, columns.ignored, folder)
+    notes = [*([note] if note else []), *columns.notes]
+    if federated:
+        known = int((targets >= 0).sum())
+        notes.append(
+            f"federated annotations: {known} of {targets.size} labels known, the others unknown"
+        )
+    found = LabelledImages(
+        source or str(path), tuple(folder / name for name in names), targets, columns.ignored,
+        folder, tuple(notes),
+    )  # fmt: skip
+    missing = [file for file in found.files if not file.is_file()]
+    return without_missing(
+        found,
+        missing,
+        f"{path}: {len(missing)} of {len(found)} images are missing in {folder}, the first is "
+        f"{missing[0].name if missing else ''!r}; add them or name their folder with --data-folder "
+        "(--real-folder for real training images).",
+        broken,
+    )
 
 
-def read_coco2014(folder: Path, vocabulary: Vocabulary, *, split: str = "val") -> LabelledImages:
+def read_coco2014(
+    folder: Path, vocabulary: Vocabulary, *, split: str = "val", broken: Broken | None = None
+) -> LabelledImages:
     """Read a split of MS-COCO 2014 as its archives unpack (cocodataset.org).
 
         COCO/annotations/instances_val2014.json
@@ -92,13 +122,15 @@ def read_coco2014(folder: Path, vocabulary: Vocabulary, *, split: str = "val") -
     Args:
         folder: holds ``annotations`` and ``val2014``.
         split: val or train.
+        broken: told of missing images, which are an error if omitted.
 
     Raises:
         UserError: another folder, a missing or broken file, a missing image; it is named.
     """
     path = wanted_file(folder / "annotations" / f"instances_{split}2014.json", _ARCHIVES)
     images = folder / f"{split}2014"
-    return read_coco_json(path, vocabulary, images=images, source=f"MS-COCO 2014 {split}")
+    title = f"MS-COCO 2014 {split}"
+    return read_coco_json(path, vocabulary, images=images, source=title, broken=broken)
 
 
 def _load_json(path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -112,6 +144,14 @@ def _load_json(path: Path) -> dict[str, list[dict[str, Any]]]:
             )
     lists: dict[str, list[dict[str, Any]]] = content
     return lists
+
+
+def _with_file(row: dict[str, Any]) -> dict[str, Any]:
+    """An image of LVIS is named by its address alone: the last two parts, split and file."""
+    url = row.get("coco_url")
+    if "file_name" in row or not isinstance(url, str):
+        return row
+    return {**row, "file_name": "/".join(url.split("/")[-2:])}
 
 
 def _by_id(path: Path, rows: list[dict[str, Any]], kind: str, key: str) -> dict[Any, str]:
@@ -133,32 +173,33 @@ def _get(path: Path, row: dict[str, Any], key: str, what: str) -> Any:
     return row[key]
 
 
-def _image_folder(path: Path, names: list[str], given: Path | None) -> Path:
+def _image_folder(path: Path, names: list[str], given: Path | None) -> tuple[Path, str]:
     """The folder of the images: beside the JSON, or near it; that of its split if several fit.
 
+    With it what to say, if it was guessed.
+
     Raises:
-        UserError: no folder holds the first image, or several fit equally well.
+        UserError: no folder holds one of them, or several fit equally well.
     """
     if given:
         if not given.is_dir():
             raise UserError(
                 f"{given}: no such folder; --data-folder names the folder of the images."
             )
-        return given
-    levels = [[path.parent]] + [
-        sorted(entry for entry in base.iterdir() if entry.is_dir())
-        for base in (path.parent, path.parent.parent)
+        return given, ""
+    bases = (path.parent, path.parent.parent)
+    levels = [[base] for base in bases] + [
+        sorted(entry for entry in base.iterdir() if entry.is_dir()) for base in bases
     ]
-    samples = (names[0], names[len(names) // 2], names[-1])
+    samples = names[:: max(1, len(names) // _SAMPLES)]
     folders: list[Path] = []
-    for wanted in (samples, names[:1]):  # all of the images, or else the first at least
-        for near in levels:
-            found = {
-                os.path.realpath(folder): folder
-                for folder in near
-                if all((folder / name).is_file() for name in wanted)
-            }
-            folders = folders or sorted(found.values())
+    most = 0
+    for near in levels:  # those that hold most of them; of equals the nearest
+        found = {os.path.realpath(folder): folder for folder in near}.values()
+        counts = [sum((folder / name).is_file() for name in samples) for folder in found]
+        if max(counts, default=0) > most:
+            most = max(counts)
+            folders = [folder for folder, n in zip(found, counts, strict=True) if n == most]
     if len(folders) > 1:
         named = [folder for folder in folders if folder.name.casefold() in path.stem.casefold()]
         if len(named) != 1:
@@ -166,12 +207,12 @@ def _image_folder(path: Path, names: list[str], given: Path | None) -> Path:
                 f"{path}: its images may be those of {listed([str(f) for f in folders])}; name the "
                 "folder with --data-folder (--real-folder for real training images)."
             )
-        log.warning("%s: images read from %s (guessed from its name)", path, named[0])
         folders = named
     if folders:
-        return folders[0]
+        guessed = f"images of {folders[0]} (guessed; --data-folder names another)"
+        return folders[0], "" if folders[0] == path.parent else guessed
     raise UserError(
-        f"{path}: its first image {names[0]!r} lies neither beside it nor in a neighbouring "
+        f"{path}: its images, such as {names[0]!r}, lie neither beside it nor in a neighbouring "
         "folder; name the folder of the images with --data-folder "
         "(--real-folder for real training images)."
     )

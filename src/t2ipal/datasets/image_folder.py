@@ -11,13 +11,14 @@ is nothing to evaluate then.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 
 from t2ipal.datasets.labelled_images import ClassNames, LabelledImages
 from t2ipal.errors import UserError, nearest
-from t2ipal.files.folders import find_images, hidden
+from t2ipal.files.folders import LeftOut, find_images, hidden
 from t2ipal.files.pictures import has_picture_suffix
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
@@ -29,7 +30,8 @@ def read_image_folder(
 ) -> LabelledImages | None:
     """Read such a folder; None if no folder in it holds an image.
 
-    A class without a folder is absent from (or unknown in) all images.
+    A class without a folder is absent from (or unknown in) all images. An image that lies in
+    several folders, by links, shows several classes.
 
     Folders go by name, readable name or synonym of a class, letter case and underscores aside;
     those that start with a dot are left out.
@@ -40,14 +42,15 @@ def read_image_folder(
     Raises:
         UserError: a folder of no class, two folders of one class, or images beside the folders.
     """
-    folders = [
-        entry
+    left_out = LeftOut()
+    inside = {
+        entry: list(find_images([entry], left_out))
         for entry in sorted(path.iterdir())
-        if entry.is_dir()
-        and not hidden(entry.name)
-        and any(True for _ in find_images((str(entry),)))
-    ]
-    if not folders:
+        if entry.is_dir() and not hidden(entry.name)
+    }
+    if not any(inside.values()):
+        if str(left_out):
+            raise UserError(f"{path}: no image in its folders ({left_out}); check the path.")
         return None
     loose = (e for e in sorted(path.iterdir()) if has_picture_suffix(e.name))
     for entry in filter(Path.is_file, loose):
@@ -56,10 +59,13 @@ def read_image_folder(
             "loose images."
         )
     known = ClassNames(vocabulary)
-    files: list[Path] = []
-    columns: list[tuple[int, ...]] = []
+    files: dict[str, Path] = {}  # by real path: one that lies in two folders shows both classes
+    columns: dict[str, list[int]] = {}
     folder_of: dict[int, str] = {}
-    for entry in folders:
+    for entry, images in inside.items():
+        if not images:
+            left_out.add("folders without an image", entry.name)
+            continue
         found = known.find(entry.name)
         if not found:
             raise UserError(
@@ -72,10 +78,12 @@ def read_image_folder(
                 f"{folder_of[found[0]]!r} is; merge them."
             )
         folder_of[found[0]] = entry.name
-        images = list(find_images((str(entry),)))
-        files += images
-        columns += [found] * len(images)
+        for image in images:
+            real = os.path.realpath(image)
+            files.setdefault(real, image)
+            columns.setdefault(real, []).extend(found)
     targets = np.full((len(files), len(vocabulary)), OTHERS[others], dtype=np.int8)
-    for row, classes in enumerate(columns):
-        targets[row, list(classes)] = 1
-    return LabelledImages(str(path), tuple(files), targets, folder=path)
+    for row, classes in enumerate(columns.values()):
+        targets[row, classes] = 1
+    notes = (str(left_out),) if str(left_out) else ()
+    return LabelledImages(str(path), tuple(files.values()), targets, (), path, notes)

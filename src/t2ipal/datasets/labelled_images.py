@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t2ipal.captions.nouns.lexicon import noun_forms
-from t2ipal.errors import UserError, nearest
+from t2ipal.errors import UserError, listed, nearest
 from t2ipal.files.broken import Broken
-from t2ipal.files.names import name_key
+from t2ipal.files.names import name_key, readable_name
 from t2ipal.vocabulary import Vocabulary
 
 Labels = NDArray[np.int8]
@@ -29,6 +29,8 @@ class LabelledImages:
         targets: int8 [N, C], 1 present, 0 absent, -1 unknown, in the vocabulary's order.
         ignored: classes of the source that the vocabulary does not have.
         folder: the folder that :attr:`names` are relative to.
+        notes: what was guessed or left out when they were read.
+        skipped: how many more there would be, but they cannot be read.
     """
 
     source: str
@@ -36,6 +38,8 @@ class LabelledImages:
     targets: Labels
     ignored: tuple[str, ...] = ()
     folder: Path | None = None
+    notes: tuple[str, ...] = ()
+    skipped: int = 0
 
     def __post_init__(self) -> None:
         if self.targets.ndim != 2 or len(self.files) != len(self.targets):
@@ -56,6 +60,22 @@ class LabelledImages:
         files = tuple(self.files[i] for i in indices)
         return replace(self, files=files, targets=self.targets[np.asarray(indices)])
 
+    def only(self, rows: Sequence[int]) -> LabelledImages:
+        """Those at ``rows``; the others are skipped, because they cannot be read."""
+        lost = len(self) - len(rows)
+        return replace(self.take(rows), skipped=self.skipped + lost) if lost else self
+
+    def lines(self) -> list[str]:
+        """What was read, guessed, left out and ignored, for the terminal."""
+        images = f"{len(self):,} image{'s' * (len(self) != 1)}"
+        said = [f"read {images} from {readable_name(self.source)}", *self.notes]
+        if self.skipped:
+            verb = "is" if self.skipped == 1 else "are"
+            said.append(f"{self.skipped} more cannot be read and {verb} left out")
+        if self.ignored:
+            said.append(f"categories without a class: {listed(self.ignored)}")
+        return ["; ".join(said)]
+
     def readable(self, broken: Broken | None = None) -> LabelledImages:
         """The images whose headers can be read (:meth:`Broken.check`); seconds for thousands.
 
@@ -65,8 +85,7 @@ class LabelledImages:
         Raises:
             UserError: one sentence about all that cannot be read, unless ``broken`` skips them.
         """
-        kept = (Broken() if broken is None else broken).check(self.files, self.source)
-        return self if len(kept) == len(self) else self.take(kept)
+        return self.only((Broken() if broken is None else broken).check(self.files, self.source))
 
 
 class ClassNames:

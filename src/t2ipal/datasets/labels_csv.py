@@ -17,7 +17,9 @@ import numpy as np
 from t2ipal.datasets.labelled_images import ClassNames, LabelledImages, Labels
 from t2ipal.errors import UserError
 from t2ipal.files import read_jsonl
-from t2ipal.files.names import name_key, portable_path
+from t2ipal.files.broken import Broken
+from t2ipal.files.folders import LeftOut, find_images
+from t2ipal.files.names import from_readable, name_key, portable_path
 from t2ipal.files.tables import read_table
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
@@ -32,14 +34,19 @@ _CELLS = {
 }
 
 
-def read_labels_csv(path: Path, vocabulary: Vocabulary) -> LabelledImages:
+def read_labels_csv(
+    path: Path, vocabulary: Vocabulary, broken: Broken | None = None
+) -> LabelledImages:
     """Read a table of labels of either form; image paths are relative to its folder.
+
+    Args:
+        broken: told of missing images, which are an error if omitted.
 
     Raises:
         UserError: an unknown class, a missing image, a cell of another kind; file and line are
             named.
     """
-    rows = _Rows(path, vocabulary)
+    rows = _Rows(path, vocabulary, Broken() if broken is None else broken)
     if path.suffix.lower() in (".jsonl", ".ndjson"):
         for line, row in read_jsonl(path):
             rows.add_object(line, row)
@@ -48,19 +55,34 @@ def read_labels_csv(path: Path, vocabulary: Vocabulary) -> LabelledImages:
         rows.read_header(table.columns)
         for line, cells in table.rows:
             rows.add(line, cells)
+    if not rows.files and rows.missing:
+        raise UserError(f"{path}: none of its images is there; check the folder.")
     if not rows.files:
         raise UserError(f"{path}: lists no image; add one row per image below the header.")
+    beside = LeftOut()
+    listed = set(rows.files)
+    for file in find_images([path.parent], recursive=False):
+        if file not in listed:
+            beside.add(f"images that {path.name} does not list", file.name)
+    notes = (str(beside),) if str(beside) else ()
     return LabelledImages(
-        str(path.parent), tuple(rows.files), np.stack(rows.targets), folder=path.parent
-    )
+        str(path.parent), tuple(rows.files), np.stack(rows.targets), folder=path.parent,
+        notes=notes, skipped=rows.missing,
+    )  # fmt: skip
+
+
+def _escaped(folder: Path, name: str) -> tuple[Path, Path]:
+    plain = Path(from_readable(name.strip()))
+    return folder / plain, plain
 
 
 class _Rows:
     """The rows of one table as they are read."""
 
-    def __init__(self, path: Path, vocabulary: Vocabulary) -> None:
-        self.path, self.vocabulary = path, vocabulary
+    def __init__(self, path: Path, vocabulary: Vocabulary, broken: Broken) -> None:
+        self.path, self.vocabulary, self.broken = path, vocabulary, broken
         self.known = ClassNames(vocabulary)
+        self.missing = 0
         self.files: list[Path] = []
         self.targets: list[Labels] = []
         self.line_of: dict[Path, int] = {}
@@ -102,11 +124,11 @@ class _Rows:
 
     def add(self, line: int, cells: list[str]) -> None:
         """Read one row of a table."""
-        self.add_image(line, cells[self.image])
         if self.labels is not None:
-            self.targets.append(self.present(line, self.split(cells[self.labels])))
+            labels = self.present(line, self.split(cells[self.labels]))
         else:
-            self.targets.append(self.by_column(line, cells))
+            labels = self.by_column(line, cells)
+        self.add_image(line, cells[self.image], labels)
 
     def add_object(self, line: int, row: dict[str, object]) -> None:
         """Read one line of JSON: an image and a list of labels, or one text."""
@@ -116,19 +138,23 @@ class _Rows:
         names = self.split(labels) if isinstance(labels, str) else labels
         if not isinstance(image, str) or not isinstance(names, list):
             raise UserError(f"{self.path}:{line}: expected 'image', and 'labels' or 'tags'.")
-        self.add_image(line, image)
-        self.targets.append(self.present(line, [str(name) for name in names]))
+        self.add_image(line, image, self.present(line, [str(name) for name in names]))
 
-    def add_image(self, line: int, name: str) -> None:
+    def add_image(self, line: int, name: str, labels: Labels) -> None:
         """Find the image, relative to the folder of the table or, failing that, to here."""
         relative = Path(portable_path(name))
         near = self.path.parent / relative
         file = relative if not near.is_file() and relative.is_file() else near
+        if "\\x" in name and not file.is_file():  # as predict writes what is no UTF-8
+            file = next(filter(Path.is_file, _escaped(self.path.parent, name)), near)
         if not name.strip() or not file.is_file():
-            raise UserError(
+            error = UserError(
                 f"{self.path}:{line}: there is no image {name.strip()!r} in {self.path.parent}; "
                 "add the file or remove the row."
             )
+            self.broken.add(near, error)
+            self.missing += 1
+            return
         real = file.resolve()
         if real in self.line_of:
             raise UserError(
@@ -137,6 +163,7 @@ class _Rows:
             )
         self.line_of[real] = line
         self.files.append(file)
+        self.targets.append(labels)
 
     def split(self, cell: str) -> list[str]:
         """``dog|person`` as names; other separators count if the whole is no class's name."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from t2ipal.datasets.labelled_images import LabelledImages, Labels
 from t2ipal.datasets.official import Columns, checked, wanted_file
 from t2ipal.errors import UserError
+from t2ipal.files.broken import Broken
 from t2ipal.files.tables import text_lines
 from t2ipal.vocabulary import Vocabulary
 
@@ -27,7 +28,12 @@ _ARCHIVES = "unpack ImageList.zip and Groundtruth.zip of NUS-WIDE"
 
 
 def read_nuswide(
-    folder: Path, vocabulary: Vocabulary, *, split: str = "test", images: str = "all"
+    folder: Path,
+    vocabulary: Vocabulary,
+    *,
+    split: str = "test",
+    images: str = "all",
+    broken: Broken | None = None,
 ) -> LabelledImages:
     """Read a split for the classes of ``vocabulary``.
 
@@ -35,6 +41,7 @@ def read_nuswide(
         folder: ``NUS-WIDE``, with ImageList, Groundtruth and Flickr.
         split: test or train.
         images: ``all`` of the split, those with a label (``labelled``), or a file that lists some.
+        broken: told of missing images, which are an error if omitted.
 
     Raises:
         UserError: another folder, a missing or broken file, a missing image; it is named.
@@ -63,9 +70,12 @@ def read_nuswide(
         lines, rows = _rows_of(Path(images), list_file, names)
         list_file, what = Path(images), f"images of {Path(images).name}"
     kept = every[rows][:, [concepts.index(name) for name in columns.names]]
-    files = [folder / "Flickr" / names[row] for row in rows]
-    source, targets = f"NUS-WIDE {split}, {what}", columns.targets(kept)
-    return checked(source, list_file, files, targets, columns.ignored, folder, lines)
+    photos = [Path(names[row]) for row in rows]
+    if photos and not (folder / "Flickr" / photos[0].parent).is_dir():
+        photos = [Path(photo.name) for photo in photos]  # all in one folder
+    files = [folder / "Flickr" / photo for photo in photos]
+    source = f"NUS-WIDE {split}, {what}"
+    return checked(source, list_file, files, kept, columns, folder, lines, broken)
 
 
 def _names(path: Path) -> tuple[list[int], list[str]]:

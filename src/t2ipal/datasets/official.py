@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from t2ipal.datasets.labelled_images import ClassNames, LabelledImages, Labels
-from t2ipal.errors import UserError
+from t2ipal.errors import UserError, listed
+from t2ipal.files.broken import Broken
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
 
@@ -18,6 +19,7 @@ class Columns:
     Attributes:
         names: the n classes of the data set that are classes of the vocabulary.
         ignored: its other classes.
+        notes: what to say of classes of the vocabulary that the data set does not have.
 
     Args:
         names: the classes of the data set.
@@ -60,6 +62,8 @@ class Columns:
                 if known.means_whole(name, index):
                     self._whole.add(index)
         self._classes = len(vocabulary)
+        lacking = [name for c, name in enumerate(vocabulary.names) if c not in self._columns]
+        self.notes = [f"classes it says nothing about: {listed(lacking)}"] if lacking else []
 
     def targets(self, labels: Labels) -> Labels:
         """Labels int8 [N, n] of ``names`` as targets [N, C]; classes without a name are unknown.
@@ -79,15 +83,18 @@ def checked(
     source: str,
     list_file: Path,
     files: Sequence[Path],
-    targets: Labels,
-    ignored: tuple[str, ...],
+    labels: Labels,
+    columns: Columns,
     folder: Path,
     lines: Sequence[int] | None = None,
+    broken: Broken | None = None,
 ) -> LabelledImages:
     """The images, all of which are there, each once.
 
     Args:
+        labels: of the classes ``columns.names`` [N, n].
         list_file, lines: where each is listed; the lines from the first if omitted.
+        broken: told of missing images, which are an error if omitted.
 
     Raises:
         UserError: there is none, or one is listed twice or not on disk; list and line are named.
@@ -104,12 +111,39 @@ def checked(
         seen[file] = line
         if not file.is_file():
             missing.append(file)
-    if missing:
-        raise UserError(
-            f"{list_file}:{seen[missing[0]]}: {len(missing)} of {len(files)} images are not on "
-            f"disk, {missing[0]} is the first; unpack all archives of the benchmark."
-        )
-    return LabelledImages(source, tuple(files), targets, ignored, folder)
+    found = LabelledImages(
+        source, tuple(files), columns.targets(labels), columns.ignored, folder,
+        tuple(columns.notes),
+    )  # fmt: skip
+    where = f"{list_file}:{seen[missing[0]]}" if missing else list_file
+    return without_missing(
+        found,
+        missing,
+        f"{where}: {len(missing)} of {len(files)} images are not on disk, "
+        f"{missing[0] if missing else ''} is the first; unpack all archives of the benchmark.",
+        broken,
+    )
+
+
+def without_missing(
+    images: LabelledImages, missing: Sequence[Path], message: str, broken: Broken | None
+) -> LabelledImages:
+    """The images without those that are not on disk.
+
+    Raises:
+        UserError: all are missing, or some that are not to be skipped; it says ``message``.
+    """
+    if not missing:
+        return images
+    broken = Broken() if broken is None else broken
+    if len(missing) == len(images):
+        raise UserError(message)
+    if not broken.skip:
+        broken.add("", UserError(message))
+    for file in missing:
+        broken.add(file, UserError(f"{file}: image not found; add it."))
+    gone = set(missing)
+    return images.only([row for row, file in enumerate(images.files) if file not in gone])
 
 
 def wanted_file(path: Path, hint: str) -> Path:

@@ -62,7 +62,8 @@ def _label_mask(
 
 def _keys(kind: str, names: Sequence[str]) -> NDArray[np.uint64]:
     """uint64 [n], one per name; hashed, so that similar names have nothing in common."""
-    digests = (hashlib.sha256(f"{kind}\n{name}".encode()).digest() for name in names)
+    texts = (f"{kind}\n{name}".encode("utf-8", "surrogatepass") for name in names)
+    digests = (hashlib.sha256(text).digest() for text in texts)
     return np.array([int.from_bytes(digest[:8], "big") for digest in digests], dtype=np.uint64)
 
 

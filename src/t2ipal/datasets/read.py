@@ -18,6 +18,7 @@ from t2ipal.datasets.labels_csv import LABELS_FILE, read_labels_csv
 from t2ipal.datasets.spec_options import split_options
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_file, sha256_text
+from t2ipal.files.broken import Broken
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
 MINIATURE = "miniature"
@@ -72,6 +73,7 @@ def read_labelled_images(
     images: str | Path | None = None,
     cache: str | Path | None = None,
     seed: int = 0,
+    broken: Broken | None = None,
 ) -> LabelledImages:
     """Read labelled images for the classes of ``vocabulary``.
 
@@ -85,6 +87,8 @@ def read_labelled_images(
         images: folder of the images of a COCO JSON, if it is neither beside the file nor near it.
         cache: folder in which the miniature's scenes are kept.
         seed: seed of the miniature's scenes.
+        broken: told of missing images, which are an error if omitted. Whether the others can be
+            read is not looked at (:meth:`LabelledImages.readable`).
 
     Raises:
         UserError: nothing usable at ``spec``, a bad row, an unknown class, a missing image.
@@ -93,7 +97,7 @@ def read_labelled_images(
         return _read_miniature(str(spec), vocabulary, cache, seed)
     if (named := parse_layout(str(spec))) is not None:
         layout, folder, options = named
-        return layout.read(folder, vocabulary, **options)
+        return layout.read(folder, vocabulary, broken=broken, **options)
     path, others = _with_others(spec)
     if path.is_dir():
         if not (path / LABELS_FILE).is_file():
@@ -113,8 +117,8 @@ def read_labelled_images(
             f"by class, a COCO-format JSON or '{MINIATURE}'."
         )
     if path.suffix.lower() == ".json":
-        return read_coco_json(path, vocabulary, images=images)
-    return read_labels_csv(path, vocabulary)
+        return read_coco_json(path, vocabulary, images=images, broken=broken)
+    return read_labels_csv(path, vocabulary, broken)
 
 
 def _with_others(spec: str | Path) -> tuple[Path, str | None]:

@@ -20,6 +20,7 @@ import numpy as np
 from t2ipal.datasets.labelled_images import LabelledImages, Labels
 from t2ipal.datasets.official import Columns, checked, wanted_file
 from t2ipal.errors import UserError
+from t2ipal.files.broken import Broken
 from t2ipal.files.tables import text_lines
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
@@ -44,7 +45,12 @@ _ARCHIVES = "unpack VOCtest_06-Nov-2007.tar and VOCtrainval_06-Nov-2007.tar"
 
 
 def read_voc2007(
-    folder: Path, vocabulary: Vocabulary, *, split: str = "test", difficult: str = "unknown"
+    folder: Path,
+    vocabulary: Vocabulary,
+    *,
+    split: str = "test",
+    difficult: str = "unknown",
+    broken: Broken | None = None,
 ) -> LabelledImages:
     """Read a split for the classes of ``vocabulary``.
 
@@ -53,6 +59,7 @@ def read_voc2007(
         split: test, trainval, train or val.
         difficult: the label of a class of which an image shows difficult objects alone:
             ``unknown``, as in the challenge's own evaluation, or ``negative``, as in TaI-DPT.
+        broken: told of missing images, which are an error if omitted.
 
     Raises:
         UserError: another folder, a missing or broken file, a missing image; it is named.
@@ -69,8 +76,7 @@ def read_voc2007(
         marks = _from_annotations(folder, list_file, listed, columns.names)
     labels = np.where(marks == 0, DIFFICULT[difficult], np.maximum(marks, 0)).astype(np.int8)
     files = [folder / "JPEGImages" / f"{name}.jpg" for name in ids]
-    targets = columns.targets(labels)
-    return checked(f"VOC2007 {split}", list_file, files, targets, columns.ignored, folder, lines)
+    return checked(f"VOC2007 {split}", list_file, files, labels, columns, folder, lines, broken)
 
 
 def _find(folder: Path) -> Path:

@@ -52,7 +52,12 @@ def write_text(path: str | Path, text: str) -> None:
 
 def to_json_line(row: object) -> str:
     """One JSON object on one line, newline included: a mapping or a dataclass, in its own order."""
-    return json.dumps(row, ensure_ascii=False, default=_fields) + "\n"
+    line = json.dumps(row, ensure_ascii=False, default=_fields)
+    try:
+        line.encode()
+    except UnicodeEncodeError:  # a file's name that is no UTF-8
+        line = json.dumps(row, default=_fields)
+    return line + "\n"
 
 
 def _fields(value: Any) -> dict[str, Any]:
@@ -302,4 +307,4 @@ def sha256_file(path: str | Path) -> str:
 
 def sha256_text(*parts: str) -> str:
     """SHA-256 of the parts joined by a zero byte, in hex; stable across processes."""
-    return hashlib.sha256("\x00".join(parts).encode("utf-8")).hexdigest()
+    return hashlib.sha256("\x00".join(parts).encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,21 +1,32 @@
-"""Broken samples: refused with a sentence that names ``--skip-broken``, or left out and listed."""
+"""Broken samples: refused with a sentence that names ``--skip-broken``, or left out and listed.
+
+One :class:`Broken` goes with a job through all that reads its images.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from t2ipal.errors import UserError, listed, settings
+from t2ipal.errors import Positive, UserError, listed, settings
 from t2ipal.files import write_jsonl
-from t2ipal.files.pictures import why_unreadable
+from t2ipal.files.pictures import MAX_MEGAPIXELS, why_unreadable
 
 BROKEN_FILE = "broken.jsonl"
 _REMEDY = "leave out what is broken with --skip-broken"
 
 
 @settings
-class BrokenSettings:
-    """What to do about images that cannot be read."""
+class PictureSettings:
+    """Which pictures are read."""
+
+    max_megapixels: Positive = MAX_MEGAPIXELS
+    """refuse larger pictures; JPEG is read at any size"""
+
+
+@settings
+class ReadingSettings(PictureSettings):
+    """What is done about pictures that cannot be read."""
 
     skip_broken: bool = False
     """leave out images that cannot be read, list them in broken.jsonl, and go on"""
@@ -26,14 +37,21 @@ class Broken:
 
     Args:
         skip: leave them out and go on; if not, the first one is an error.
+        max_megapixels: larger pictures are among them (:func:`load_image`).
 
     Attributes:
         reasons: what was left out, by the name of its file -> why.
     """
 
-    def __init__(self, skip: bool = False) -> None:
+    def __init__(self, skip: bool = False, max_megapixels: float = MAX_MEGAPIXELS) -> None:
         self.skip = skip
+        self.max_megapixels = max_megapixels
         self.reasons: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, settings: ReadingSettings) -> Broken:
+        """None yet; what is done about them is as the settings say."""
+        return cls(settings.skip_broken, settings.max_megapixels)
 
     def __len__(self) -> int:
         return len(self.reasons)
@@ -47,8 +65,8 @@ class Broken:
     def check(self, files: Sequence[Path], source: str) -> list[int]:
         """Positions of the files that are pictures as far as their headers tell.
 
-        Nothing is decoded: ten thousand files take seconds. What is missing, empty, a folder, a
-        pipe, no picture, or too large is found; a file that is cut off shows when it is decoded.
+        Hardly anything is decoded: ten thousand files take seconds. What is missing, empty, a
+        folder, a pipe, no picture, too large, or cut off is found; damage inside shows later.
 
         Args:
             source: what the message calls the files together.
@@ -57,7 +75,7 @@ class Broken:
             UserError: one message for all of the broken files, unless they are skipped; or all are
                 broken.
         """
-        found = why_unreadable(files)
+        found = why_unreadable(files, max_megapixels=self.max_megapixels)
         first = next(iter(found), None)
         if first is not None and (not self.skip or len(found) == len(files)):
             names = listed([str(files[row]) for row in found], most=3)

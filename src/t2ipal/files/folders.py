@@ -6,27 +6,44 @@ import glob
 import hashlib
 import itertools
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from t2ipal.errors import UserError
+from t2ipal.errors import UserError, listed
 from t2ipal.files.pictures import is_picture, why_left_out
 
 _COMMON = (".jpg", ".jpeg", ".png", ".webp")
+_PLURAL = re.compile(r"\b(image|file|folder|link|sample)s\b")
 _SYSTEM_FOLDERS = frozenset({"@eadir", "__macosx", "$recycle.bin", "lost+found", "__pycache__"})
 
 
-@dataclass
 class LeftOut:
-    """Files and folders that a walk did not take, counted by reason."""
+    """What was not taken: files and folders of a walk, samples of a data set.
 
-    reasons: Counter[str] = field(default_factory=Counter)
+    Attributes:
+        reasons: why -> how many.
+    """
+
+    def __init__(self) -> None:
+        self.reasons: Counter[str] = Counter()
+        self._names: dict[str, list[str]] = {}
+
+    def add(self, reason: str, name: str = "") -> None:
+        """Count one more; the first few names are remembered."""
+        self.reasons[reason] += 1
+        if name and len(names := self._names.setdefault(reason, [])) < 3:
+            names.append(name)
 
     def __str__(self) -> str:
         """``left out: 7 .heic (pip install pillow-heif), 2 hidden files``; empty if nothing was."""
-        found = [f"{n} {why}" for why, n in self.reasons.most_common() if n]
+        found = []
+        for why, n in self.reasons.most_common():
+            names = self._names.get(why, [])
+            more = f" and {n - len(names)} more" if n > len(names) else ""
+            why = _PLURAL.sub(r"\1", why, count=1) if n == 1 else why
+            found.append(f"{n} {why}" + (f" ({listed(names)}{more})" if names else ""))
         return f"left out: {', '.join(found)}" if found else ""
 
 
@@ -87,7 +104,7 @@ class _Walk:
     """One walk; remembers what it took, so that nothing is taken twice whatever leads to it."""
 
     def __init__(self, left: LeftOut, recursive: bool) -> None:
-        self._reasons = left.reasons
+        self._left = left
         self._recursive = recursive
         self._files: set[bytes] = set()
         self._folders: set[str] = set()
@@ -96,13 +113,13 @@ class _Walk:
         """The pictures of a folder, then those of its sub-folders."""
         real = os.path.realpath(folder)
         if real in self._folders:
-            self._reasons["folders reached again through a link"] += 1
+            self._left.add("folders reached again through a link")
             return
         self._folders.add(real)
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
-            self._reasons[f"folders that cannot be read ({error.strerror})"] += 1
+            self._left.add(f"folders that cannot be read ({error.strerror})", str(folder))
             return
         inner = [entry.name for entry in entries if os.path.isdir(entry.path)]
         names = set(inner)
@@ -115,27 +132,28 @@ class _Walk:
                 yield path
         for name in inner if self._recursive else ():
             if hidden(name):
-                self._reasons["hidden folders"] += 1
+                self._left.add("hidden folders")
             else:
                 yield from self.folder(folder / name)
 
     def takes(self, path: Path) -> bool:
         """Whether a file in a folder is a picture; if people would think so, why it is none."""
         if hidden(path.name):
-            self._reasons["hidden files"] += path.suffix.lower() in _COMMON
+            if path.suffix.lower() in _COMMON:
+                self._left.add("hidden files")
         elif path.is_symlink() and not path.exists():
-            self._reasons["links that lead nowhere"] += 1
+            self._left.add("dead links", path.name)
         elif path.is_file() and is_picture(path):
             return True
         elif (why := why_left_out(path)) is not None:
-            self._reasons[why] += 1
+            self._left.add(why)
         return False
 
     def first(self, real: str) -> bool:
         """Whether the file, by its real path, was not taken before."""
         key = hashlib.blake2b(os.fsencode(real), digest_size=16).digest()
         if key in self._files:
-            self._reasons["images listed twice"] += 1
+            self._left.add("images listed twice")
             return False
         self._files.add(key)
         return True

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 BACKGROUND = (255, 255, 255)
 """What shows through transparent parts of a picture."""
 
-MAX_MEGAPIXELS = 300
+MAX_MEGAPIXELS = 300.0
 """Larger pictures are refused, unless they are JPEG files, which can be decoded at reduced size."""
 
 MAX_ASPECT = 100
@@ -97,7 +97,7 @@ def why_unreadable(
 ) -> dict[int, str]:
     """Which files are no pictures as far as their headers tell: position -> why.
 
-    Nothing is decoded, so a file that is cut off goes unnoticed.
+    Only a file without the end that its format prescribes is decoded.
     """
     _register_heif()
     with ThreadPoolExecutor(8) as pool:
@@ -147,6 +147,8 @@ def _header_fault(path: Path, max_megapixels: float) -> str | None:
         _refuse_special(path)
         with _open(path) as image:
             _prepare(path, image, max_megapixels)
+        if not _has_end(path, image.format):
+            _load(path, None, max_megapixels)
     except UserError as error:
         return str(error).removeprefix(f"{path}: ")
     except FileNotFoundError:
@@ -154,6 +156,19 @@ def _header_fault(path: Path, max_megapixels: float) -> str | None:
     except Exception as error:  # see load_image
         return _why(path, None, error)
     return None
+
+
+def _has_end(path: Path, kind: str | None) -> bool:
+    """Whether a file ends as its format prescribes; true of formats without an end mark."""
+    if kind not in _ENDS:
+        return True
+    with path.open("rb") as stream:
+        stream.seek(-min(_TAIL, path.stat().st_size), os.SEEK_END)
+        return _ENDS[kind] in stream.read()
+
+
+_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND", "GIF": b"\x00;"}
+_TAIL = 2**16  # cameras write more behind the end
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -177,10 +192,15 @@ def _load(path: str | Path, data: bytes | None, max_megapixels: float) -> Image.
     missing = _blank_end(image)
     if missing > _HALF_READ:
         raise cut
+    _warn_of_cut(path, missing)
+    return image
+
+
+@lru_cache(maxsize=1024)  # a file that is read twice warns once
+def _warn_of_cut(path: str | Path, missing: float) -> None:
     log.warning(
         "%s: the end of the file is missing (%.0f %% of it); read without", path, 100 * missing
     )
-    return image
 
 
 def _decode(path: str | Path, data: bytes | None, max_megapixels: float) -> Image.Image:
@@ -211,7 +231,8 @@ def _prepare(path: str | Path, image: Image.Image, max_megapixels: float) -> Non
     if image.size[0] * image.size[1] > max_megapixels * 1e6:
         raise UserError(
             f"{path}: {width} x {height} pixels, more than {max_megapixels:g} megapixels; "
-            "reduce the picture, or save it as JPEG, which is read at any size."
+            "reduce the picture, save it as JPEG, which is read at any size, or allow more with "
+            "--max-megapixels."
         )
 
 

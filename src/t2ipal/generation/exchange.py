@@ -8,27 +8,37 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from t2ipal.captions.labelled import LabelledCaption, label_captions
 from t2ipal.captions.sources import Caption
 from t2ipal.errors import UserError
 from t2ipal.files import atomic_path, to_json_line
+from t2ipal.files.broken import Broken
+from t2ipal.files.folders import LeftOut
 from t2ipal.generation.duplicates import fingerprint
 from t2ipal.generation.samples import Sample, read_samples
 from t2ipal.generation.store import ImageRow, ImageStore, image_id, read_manifest
 from t2ipal.vocabulary import Vocabulary
 
 IMPORTED = "imported"
-_BLOCK = 64  # captions that are labelled together, their images in memory meanwhile
+_BLOCK = 64  # captions that are labelled together, their images in memory meanwhile ...
+_BLOCK_BYTES = 256 * 2**20  # ... of about this size at most
 
 
 def import_images(
-    source: str | Path, vocabulary: Vocabulary, out: Path
+    source: str | Path,
+    vocabulary: Vocabulary,
+    out: Path,
+    left_out: LeftOut | None = None,
+    broken: Broken | None = None,
 ) -> tuple[list[LabelledCaption], list[ImageRow]]:
     """Bring images of a caption that names a class into an image store; resumes an earlier call.
+
+    Args:
+        left_out: counts the images that do not come in.
+        broken: told of those that cannot be read, which are an error if omitted.
 
     Returns:
         The labelled captions, those without a class too, and the rows of the manifest.
@@ -36,6 +46,8 @@ def import_images(
     Raises:
         UserError: as :func:`read_samples`; no caption names a class; or ``out`` holds other images.
     """
+    left_out = LeftOut() if left_out is None else left_out
+    broken = Broken() if broken is None else broken
     store = ImageStore(out)
     known = store.rows()
     for row in known.values():
@@ -43,24 +55,33 @@ def import_images(
             raise UserError(f"{out}: holds generated images ({row.file}); choose another folder.")
     captions: list[LabelledCaption] = []
     rows: dict[str, ImageRow] = {}
-    for sample, labelled in _labelled(source, vocabulary):
-        captions.append(labelled)
+    for sample, labelled in _labelled(source, vocabulary, left_out, broken):
         id = image_id(sample.key, 0)
         if not labelled.labels:
+            captions.append(labelled)
+            left_out.add("images whose caption names no class", sample.key)
             continue
         old = known.get(id)
         if old is not None and old.caption == sample.caption and store.has(old):
+            captions.append(labelled)
             rows[id] = old.relabelled(labelled.labels, labelled.unknown)
             continue
         if not store.journals():
             store.begin()
-        image = sample.image()
+        try:
+            image = sample.image(broken.max_megapixels)
+        except UserError as error:
+            broken.add(sample.where, error)
+            continue
+        captions.append(labelled)
         row = _row(labelled, id, *store.save(image, id), fingerprint(image))
         store.append(row)
         rows[id] = row
     if not rows:
         raise UserError(
             f"{source}: none of the {len(captions)} captions names a class; check the classes."
+            if captions
+            else f"{source}: none of the {len(broken)} images can be read; check the data."
         )
     found = list(rows.values())
     if store.journals() or found != list(known.values()):
@@ -75,17 +96,21 @@ def pack(folder: Path, out: Path, *, per_shard: int = 1000) -> list[Path]:
     Each is written whole or not at all.
 
     Raises:
-        UserError: the set is missing or unfinished, or ``per_shard`` is less than 1.
+        UserError: the set is missing or unfinished, an image of it cannot be read, ``out`` holds
+            further shards, or ``per_shard`` is less than 1.
     """
     if per_shard < 1:
         raise UserError(f"images per shard must be at least 1, not {per_shard}.")
     rows = read_manifest(folder)
+    last = f"{(len(rows) - 1) // per_shard:06}.tar"
+    if left := [path for path in sorted(out.glob("*.tar")) if path.name > last]:
+        raise UserError(f"{left[0]}: would lie among the new shards; choose another folder.")
     shards = []
     for number, start in enumerate(range(0, len(rows), per_shard)):
         path = out / f"{number:06}.tar"
         with atomic_path(path) as temporary, tarfile.open(temporary, "w") as tar:
             for row in rows[start : start + per_shard]:
-                _add(tar, f"{row.id}.png", (folder / row.file).read_bytes())
+                _add(tar, f"{row.id}.png", _content(folder / row.file))
                 _add(tar, f"{row.id}.txt", row.caption.encode())
                 _add(tar, f"{row.id}.json", to_json_line(row).encode())
         shards.append(path)
@@ -93,16 +118,32 @@ def pack(folder: Path, out: Path, *, per_shard: int = 1000) -> list[Path]:
 
 
 def _labelled(
-    source: str | Path, vocabulary: Vocabulary
+    source: str | Path, vocabulary: Vocabulary, left_out: LeftOut, broken: Broken
 ) -> Iterator[tuple[Sample, LabelledCaption]]:
-    samples, keys = read_samples(source), set[str]()
-    while block := list(islice(samples, _BLOCK)):
+    keys = set[str]()
+    for block in _blocks(read_samples(source, left_out, broken)):
+        fresh = []
         for sample in block:
             if sample.key in keys:
-                raise UserError(f"{sample.where}: is there twice; names must be unique.")
-            keys.add(sample.key)
-        texts = [Caption(sample.key, sample.caption) for sample in block]
-        yield from zip(block, label_captions(texts, vocabulary), strict=True)
+                twice = f"{sample.where}: is there twice; names must be unique."
+                broken.add(sample.where, UserError(twice))
+            else:
+                keys.add(sample.key)
+                fresh.append(sample)
+        texts = [Caption(sample.key, sample.caption) for sample in fresh]
+        yield from zip(fresh, label_captions(texts, vocabulary), strict=True)
+
+
+def _blocks(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+    block, size = list[Sample](), 0
+    for sample in samples:
+        block.append(sample)
+        size += len(sample.data) if isinstance(sample.data, bytes) else 0
+        if len(block) == _BLOCK or size > _BLOCK_BYTES:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
 
 
 def _row(labelled: LabelledCaption, id: str, file: str, digest: str, mark: str) -> ImageRow:
@@ -125,6 +166,15 @@ def _row(labelled: LabelledCaption, id: str, file: str, digest: str, mark: str) 
         added=(),
         fingerprint=mark,
     )
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); run the command that made the set again."
+        ) from None
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

@@ -8,12 +8,14 @@ from typing import Any
 
 from t2ipal.datasets.spec_options import split_options
 from t2ipal.errors import UserError, nearest
-from t2ipal.generation.samples import CAPTION_KEYS, Sample
+from t2ipal.files.broken import Broken
+from t2ipal.files.folders import LeftOut
+from t2ipal.generation.samples import CAPTION_KEYS, WITHOUT_CAPTION, Sample
 
 _OPTIONS = ("split", "image", "caption", "revision")
 
 
-def dataset_samples(spec: str) -> Iterator[Sample]:
+def dataset_samples(spec: str, left_out: LeftOut, broken: Broken) -> Iterator[Sample]:
     """The samples of ``NAME[?split=...&image=...&caption=...&revision=...]``, in its order.
 
     NAME is a data set on the hub, a folder that ``save_to_disk`` made, or one that the library
@@ -23,9 +25,12 @@ def dataset_samples(spec: str) -> Iterator[Sample]:
     A folder is read where it lies; what comes from the hub is kept in the library's cache. No code
     of a data set is run.
 
+    Args:
+        left_out, broken: as :func:`t2ipal.generation.samples.read_samples` takes them.
+
     Raises:
-        UserError: the library is missing, the data set cannot be had, or a column is missing; or a
-            row has no text.
+        UserError: the library is missing, the data set cannot be had, or a column is missing or of
+            another kind.
     """
     name, options = split_options(f"hf:{spec}", spec, _OPTIONS, "a data set")
     data = _one_split(name, _load(name, options.get("revision")), options.get("split"))
@@ -39,16 +44,21 @@ def dataset_samples(spec: str) -> Iterator[Sample]:
     data = data.select_columns([image, caption]).cast_column(image, Image(decode=False))
     for number, row in enumerate(data):
         where = f"hf:{name}: row {number}"
-        if not isinstance(row[caption], str):
+        text = row[caption]
+        if text is not None and not isinstance(text, str):
             raise UserError(
-                f"{where}: {caption} is {type(row[caption]).__name__}, not one text; "
+                f"{where}: {caption} is {type(text).__name__}, not one text; "
                 "give a column with one caption an image."
             )
+        if not text or not text.strip():
+            left_out.add(WITHOUT_CAPTION, f"row {number}")
+            continue
         picture = row[image] or {}
         content = picture.get("bytes") or (Path(picture["path"]) if picture.get("path") else None)
         if content is None:
-            raise UserError(f"{where}: has no image; remove the row.")
-        yield Sample(f"{number:09}", row[caption].strip(), where, content)
+            broken.add(where, UserError(f"{where}: has no image; remove the row."))
+            continue
+        yield Sample(f"{number:09}", " ".join(text.split()), where, content)
 
 
 def _load(name: str, revision: str | None) -> Any:

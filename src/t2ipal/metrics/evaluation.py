@@ -75,6 +75,7 @@ class Evaluation:
         interval: ends of mAP's 95 % interval by the bootstrap over images; nan if not computed.
         eleven_points: mAP by VOC2007's own definition of AP.
         calibration_error: expected calibration error of the probabilities; nan without them.
+        skipped: images beside the N that could not be read, and were left out as was asked.
     """
 
     images: int
@@ -84,6 +85,7 @@ class Evaluation:
     interval: tuple[Figure, Figure]
     eleven_points: Figure
     calibration_error: Figure
+    skipped: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -122,6 +124,7 @@ class Evaluation:
         table.append(
             f"mAP {_percent(self.mean_average_precision)} "
             f"over {counted} of {len(self.names)} classes, {self.images} images"
+            + (f"; {self.skipped} could not be read and are left out" if self.skipped else "")
         )
         for tags in (self.top_k, self.threshold):
             if tags:

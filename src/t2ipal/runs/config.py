@@ -20,6 +20,7 @@ from pydantic import AfterValidator
 from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.errors import Count, UserError, Whole, read_settings, settings
 from t2ipal.files import read_yaml, write_text, yaml_line
+from t2ipal.files.broken import ReadingSettings
 from t2ipal.generation.diffusion.settings import GenerationSettings
 from t2ipal.method.head_config import HeadConfig
 from t2ipal.method.train_config import TrainConfig
@@ -79,7 +80,7 @@ class CaptionSettings(ClassSettings, SeedSettings):
 
 
 @settings
-class EvaluationSettings:
+class EvaluationSettings(ReadingSettings):
     """Labelled images to evaluate on."""
 
     data: Annotated[str, "DATA"] | None = None

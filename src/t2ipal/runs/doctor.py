@@ -18,6 +18,7 @@ from typing import Any
 from t2ipal.clip.backbone import Backbone
 from t2ipal.datasets.read import parse_layout, read_labelled_images
 from t2ipal.errors import UserError, listed
+from t2ipal.files.broken import Broken
 from t2ipal.runs.config import RunConfig
 from t2ipal.runs.fitting import refuse_one_class, versions
 from t2ipal.runs.folder import changed_settings
@@ -137,7 +138,9 @@ def _data(config: RunConfig, key: str) -> Iterator[_Finding]:
         if layout is None and not config.classes:
             raise UserError(f"{spec}: name the classes that it is read for with --classes.")
         vocabulary = Vocabulary.load(config.classes or name)
-        images = read_labelled_images(spec, vocabulary, images=folder).readable()
+        broken = Broken.of(config)
+        images = read_labelled_images(spec, vocabulary, images=folder, broken=broken)
+        images = images.readable(broken)
     except UserError as error:
         yield _Finding(topic, str(error), True)
         return
@@ -145,13 +148,15 @@ def _data(config: RunConfig, key: str) -> Iterator[_Finding]:
     yield _Finding(
         topic, f"{images.source}: {len(images):,} images, {present.sum():,} labels present"
     )
+    if images.skipped:
+        yield _Finding(topic, f"{images.skipped:,} more cannot be read and are left out")
     if unknown:
         yield _Finding(topic, f"{unknown:,} labels are unknown and count nowhere")
     if nowhere := [vocabulary.names[c] for c in (present == 0).nonzero()[0]]:
         yield _Finding(topic, f"no image shows {listed(nowhere, most=8)}: no figure for these")
     if layout is not None:
         expected = layout[0].official[layout[2].get("split", layout[0].split)]
-        if len(images) != expected and layout[2].get("images", "all") == "all":
+        if len(images) + images.skipped != expected and layout[2].get("images", "all") == "all":
             yield _Finding(topic, f"the official split has {expected:,} images", True)
 
 

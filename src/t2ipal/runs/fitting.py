@@ -15,6 +15,7 @@ from t2ipal.clip.backbone import Backbone
 from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError
 from t2ipal.files import write_jsonl
+from t2ipal.files.broken import Broken
 from t2ipal.generation.store import read_manifest
 from t2ipal.method.head import T2IPALHead
 from t2ipal.method.items import ItemSet
@@ -189,7 +190,13 @@ def train(
             f"method {method!r} is not trained, so real images would change nothing: leave "
             "--real-images out, or choose a method that is."
         )
-    real = read_real_images(config, vocabulary, Path(images) / SCENES)
+    broken, scenes = Broken.of(config), Path(images) / SCENES
+    real = read_real_images(config, vocabulary, scenes, broken)
+    test = None
+    if chosen.best_on_test and config.data is not None:
+        test = read_labelled_images(
+            config.data, vocabulary, images=config.data_folder, cache=scenes, broken=broken
+        ).readable(broken)
     backbone = Backbone.load(config, pool_positions=chosen.pool_positions)
     bench = Workbench(
         vocabulary,
@@ -199,16 +206,14 @@ def train(
         read_manifest(Path(images)),
         images,
         crops=config.crops,
+        broken=broken,
         progress=progress,
     )
-    test = None
-    if chosen.best_on_test and config.data is not None:
-        labelled = read_labelled_images(
-            config.data, vocabulary, images=config.data_folder, cache=Path(images) / SCENES
-        )
-        test = bench.labelled(labelled, test=True)
-    items = RealItems.of(bench, real, test, say)
-    tagger = fit_tagger(bench, chosen, config.seed, real=items, test=test)
+    tested = None if test is None else bench.labelled(test, test=True)
+    items = RealItems.of(bench, real, tested, say)
+    for line in broken.write(bench.cache.folder):
+        say(line)
+    tagger = fit_tagger(bench, chosen, config.seed, real=items, test=tested)
     tagger.about["captions"] = Path(captions).name
     tagger.about["classes"] = class_figures(bench, tagger.head, config.patience)
     tagger.save_pretrained(out)

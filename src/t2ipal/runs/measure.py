@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,11 @@ class Experiment:
         transfer: Callable[[T2IPALHead], T2IPALHead] | None = None,
         timed: Callable[[str], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
-        self.bench, self.images, self.computed = bench, images, 0
-        self.test = bench.labelled(images, test=True)
-        self.also = also
-        self.others = [bench.labelled(more, test=True) for more in also]
+        self.bench, self.computed = bench, 0
+        self.images = bench.readable(images, test=True)
+        self.test = bench.labelled(self.images, test=True)
+        self.also = [bench.readable(more, test=True) for more in also]
+        self.others = [bench.labelled(more, test=True) for more in self.also]
         self._journal, self._say, self._timed = folder / JOURNAL, say, timed
         self._replicates, self._transfer = replicates, transfer
         rows = read_jsonl(self._journal) if self._journal.exists() else ()
@@ -139,7 +141,10 @@ class Experiment:
                     tagger.save_pretrained(model)
         with self._timed("eval"):
             evaluation, *others = (
-                self._evaluate(tagger, items) for items in (self.test, *self.others)
+                self._evaluate(tagger, items, images)
+                for items, images in zip(
+                    (self.test, *self.others), (self.images, *self.also), strict=True
+                )
             )
         epoch, held_out = (tagger.about.get(key) for key in ("epoch", "held_out_map"))
         words = tagger.about.get("real_images") if method.train is not None else None
@@ -155,11 +160,11 @@ class Experiment:
         self._say(f"  {name}, {point + ', ' if point else ''}seed {seed}: mAP {value:.1f}")
         return found
 
-    def _evaluate(self, tagger: Tagger, test: ItemSet) -> Evaluation:
+    def _evaluate(self, tagger: Tagger, test: ItemSet, images: LabelledImages) -> Evaluation:
         head = tagger.head if self._transfer is None else self._transfer(tagger.head)
         scores = head.score_items(test).cpu().numpy()
         calibrated = tagger.thresholds if self._transfer is None else None
-        return evaluate(
+        found = evaluate(
             scores,
             test.targets.numpy(),
             head.names,
@@ -167,3 +172,4 @@ class Experiment:
             probabilities=calibrated.probabilities(scores) if calibrated else None,
             replicates=self._replicates,
         )
+        return replace(found, skipped=images.skipped)

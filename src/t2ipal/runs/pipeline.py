@@ -34,6 +34,7 @@ from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError, settings_of
 from t2ipal.files import sha256_file, sha256_text, write_jsonl, write_text
+from t2ipal.files.broken import Broken
 from t2ipal.generation.diffusion.source import locate
 from t2ipal.generation.generate import generate
 from t2ipal.generation.inspector import ClipInspector
@@ -101,18 +102,17 @@ def run(
     # And before hours of generation: a mistake in what comes later is found first.
     if config.captions is not None:
         read_captions(config.captions, limit=1)
-    photos = read_real_images(config, vocabulary, out / SCENES)
-    if photos is not None:
-        photos.images.readable()
+    broken = Broken.of(config)
+    photos = read_real_images(config, vocabulary, out / SCENES, broken)
     test = ceiling = None
     if config.also and config.data is None:
         raise UserError("--also names further test images: name the first with --data.")
-    also = [_labelled(config, vocabulary, out, spec, seed=0) for spec in config.also]
+    also = [_labelled(config, vocabulary, out, spec, broken, seed=0) for spec in config.also]
     if config.data is not None:
-        test = _labelled(config, vocabulary, out, config.data, seed=0)
+        test = _labelled(config, vocabulary, out, config.data, broken, seed=0)
     if config.real_data is not None:
         # Another seed than the test images', so that the miniature renders other scenes.
-        ceiling = _labelled(config, vocabulary, out, config.real_data, seed=1)
+        ceiling = _labelled(config, vocabulary, out, config.real_data, broken, seed=1)
     find(config.clip)
     if config.generator is not None:
         locate(config.generator, config.revision)
@@ -121,10 +121,13 @@ def run(
     say = logged(say, out / "log.txt")
     if changed:
         say("changed since the last start: " + "; ".join(changed))
+    for images in filter(None, (test, *also, ceiling)):
+        for line in images.lines():
+            say(line)
 
     captions = label_stage(config, vocabulary, out, say)
     summary = generate_stage(config, vocabulary, captions, out, say, progress, overwrite)
-    bench = embed_stage(config, vocabulary, captions, out, say, progress)
+    bench = embed_stage(config, vocabulary, captions, out, say, progress, broken=broken)
     experiment = None
     if test is not None:
         experiment = Experiment(bench, test, out, also=also, say=say)
@@ -141,7 +144,7 @@ def run(
         comparison=comparison,
         summary=summary,
     )
-    for line in weak_classes(tagger.about):
+    for line in (*weak_classes(tagger.about), *broken.write(out)):
         say(line)
     say(f"model   {out / 'model'}")
     say(f"report  {report}")
@@ -224,12 +227,14 @@ def embed_stage(
     *,
     generated: bool = True,
     pool_positions: bool = True,
+    broken: Broken | None = None,
 ) -> Workbench:
     """captions.jsonl, images.jsonl -> features/: what the frozen CLIP makes of them.
 
     Args:
         generated: whether there are generated images; captions alone are trained on otherwise.
         pool_positions: as :class:`Backbone` takes it.
+        broken: told of images that cannot be read, which are an error if omitted.
     """
     backbone = Backbone.load(config, pool_positions=pool_positions)
     bench = Workbench(
@@ -240,6 +245,7 @@ def embed_stage(
         read_manifest(out) if generated else (),
         out,
         crops=config.crops,
+        broken=broken,
         progress=progress,
     )
     images = 0 if bench.train_images is None else len(bench.train_images)
@@ -334,8 +340,13 @@ def _compare_stage(
 
 
 def _labelled(
-    config: RunConfig, vocabulary: Vocabulary, out: Path, spec: str, *, seed: int
+    config: RunConfig, vocabulary: Vocabulary, out: Path, spec: str, broken: Broken, *, seed: int
 ) -> LabelledImages:
     return read_labelled_images(
-        spec, vocabulary, images=config.data_folder, cache=out / SCENES, seed=seed
-    ).readable()
+        spec,
+        vocabulary,
+        images=config.data_folder,
+        cache=out / SCENES,
+        seed=seed,
+        broken=broken,
+    ).readable(broken)

@@ -10,6 +10,7 @@ from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.datasets.partial import hide_labels
 from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError
+from t2ipal.files.broken import Broken
 from t2ipal.method.items import ItemSet
 from t2ipal.runs.config import RealImageSettings
 from t2ipal.vocabulary import Vocabulary
@@ -30,7 +31,10 @@ class RealImages:
 
 
 def read_real_images(
-    config: RealImageSettings, vocabulary: Vocabulary, scenes: str | Path
+    config: RealImageSettings,
+    vocabulary: Vocabulary,
+    scenes: str | Path,
+    broken: Broken | None = None,
 ) -> RealImages | None:
     """The images that ``real_images``, ``shots`` and ``label_fraction`` ask for, or None.
 
@@ -38,6 +42,7 @@ def read_real_images(
 
     Args:
         scenes: folder in which the miniature's scenes are drawn, if these are asked for.
+        broken: told of images that cannot be read, which are an error if omitted.
 
     Raises:
         UserError: bad labels, a missing image, or a class with fewer images than shots.
@@ -50,7 +55,8 @@ def read_real_images(
         images=config.real_folder,
         cache=scenes,
         seed=_SCENES_SEED,
-    )
+        broken=broken,
+    ).readable(broken)
     known, full = images, images
     if config.label_fraction is not None:
         known = hide_labels(full, vocabulary.names, config.label_fraction, config.mask_seed)

@@ -31,6 +31,7 @@ from t2ipal.clip.templates import IMAGENET_TEMPLATES
 from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_text
+from t2ipal.files.broken import Broken
 from t2ipal.generation.store import ImageRow
 from t2ipal.method.build import build_head
 from t2ipal.method.head import T2IPALHead
@@ -60,6 +61,7 @@ class Workbench:
             no image can be fitted.
         folder: where the rows' files lie.
         crops: crops per side that held-out and test images are seen through too.
+        broken: told of images that cannot be read, which are an error if omitted.
         progress: show progress bars.
 
     Attributes:
@@ -81,11 +83,12 @@ class Workbench:
         folder: str | Path = ".",
         *,
         crops: int = 0,
+        broken: Broken | None = None,
         progress: bool = True,
     ) -> None:
         self.vocabulary = vocabulary
         self.backbone = backbone
-        self.cache = FeatureCache(cache, backbone)
+        self.cache = FeatureCache(cache, backbone, broken=broken)
         self.crops = crops
         self._progress = progress
         named = [row for row in captions if row.labels]
@@ -105,6 +108,7 @@ class Workbench:
         self.valid = items.take(out.nonzero().squeeze(1))
         if images:
             rows = _with_labels(images, {row.id: row for row in named})
+            rows = self._readable_rows(rows, Path(folder))
             generated = self._image_items(
                 [Path(folder) / row.file for row in rows],
                 _generated_targets(rows, vocabulary),
@@ -127,8 +131,14 @@ class Workbench:
                 "every class needs at least two."
             )
 
+    def readable(self, images: LabelledImages, *, test: bool = False) -> LabelledImages:
+        """Those of real images that can be embedded (:meth:`FeatureCache.readable`)."""
+        crops = self.crops if test else 0
+        return self.cache.readable(images, crops=crops, progress=self._progress)
+
     def labelled(self, images: LabelledImages, *, test: bool = False) -> ItemSet:
-        """Features and labels of real images; of ``test`` images with their crops."""
+        """Features and labels of readable real images; of ``test`` images with their crops."""
+        images = self.readable(images, test=test)
         return self._image_items(images.files, images.targets, None, self.crops if test else 0)
 
     def fit(
@@ -258,6 +268,13 @@ class Workbench:
         crops: int = 0,
     ) -> ItemSet:
         return image_items(self.cache, files, targets, hashes, crops=crops, progress=self._progress)
+
+    def _readable_rows(self, rows: Sequence[ImageRow], folder: Path) -> list[ImageRow]:
+        files = [folder / row.file for row in rows]
+        hashes = [row.sha256 for row in rows]
+        self.cache.embed_images(files, hashes, progress=self._progress)
+        lost = self.cache.broken.reasons
+        return [row for row, file in zip(rows, files, strict=True) if str(file) not in lost]
 
     @cached_property
     def _ensemble(self) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +13,13 @@ from t2ipal.clip.clip_settings import Precision, ResizeMode
 from t2ipal.clip.features import FeatureCache, image_items
 from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError
+from t2ipal.files.broken import Broken
+from t2ipal.files.pictures import MAX_MEGAPIXELS
 from t2ipal.metrics import evaluation
 from t2ipal.metrics.evaluation import Evaluation
 from t2ipal.tagger.tagger import Tagger
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -26,6 +33,9 @@ def evaluate(
     image_size: int | None = None,
     resize_mode: ResizeMode | None = None,
     crops: int | None = None,
+    skip_broken: bool = False,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    say: Callable[[str], None] = log.info,
     progress: bool = True,
 ) -> Evaluation:
     """Measure a tagger on labelled images.
@@ -39,6 +49,10 @@ def evaluate(
         cache: folder of the feature cache; beside the model if omitted.
         device, precision, image_size, resize_mode, crops: as :meth:`Tagger.from_pretrained`
             takes them, for a model's folder.
+        skip_broken: leave out images that cannot be read, and list them in ``broken.jsonl`` beside
+            the features; without it they are an error.
+        max_megapixels: larger pictures cannot be read, unless they are JPEG.
+        say: told what was read, and what was left out.
         progress: show progress bars.
 
     Returns:
@@ -61,24 +75,28 @@ def evaluate(
     if cache is None:
         beside = Path(model).parent if isinstance(model, (str, Path)) else Path(".")
         cache = beside / "features"
-    labelled = read_labelled_images(data, tagger.vocabulary, images=images, cache=cache)
+    broken = Broken(skip_broken, max_megapixels)
+    labelled = read_labelled_images(
+        data, tagger.vocabulary, images=images, cache=cache, broken=broken
+    ).readable(broken)
     if not (labelled.targets == 0).any():
         raise UserError(
             f"{data}: no class is known to be absent from any image, so every ranking would be "
             "right; give images with labels 0 too."
         )
+    features = FeatureCache(cache, tagger.backbone, broken=broken)
+    labelled = features.readable(labelled, crops=tagger.crops, progress=progress)
+    for line in (*labelled.lines(), *broken.write(Path(cache))):
+        say(line)
     items = image_items(
-        FeatureCache(cache, tagger.backbone),
-        labelled.files,
-        labelled.targets,
-        crops=tagger.crops,
-        progress=progress,
+        features, labelled.files, labelled.targets, crops=tagger.crops, progress=progress
     )
     scores = tagger.head.score_items(items).cpu().numpy()
-    return evaluation.evaluate(
+    found = evaluation.evaluate(
         scores,
         labelled.targets,
         tagger.names,
         thresholds=np.array(tagger.thresholds.thresholds),
         probabilities=tagger.thresholds.probabilities(scores),
     )
+    return replace(found, skipped=labelled.skipped)

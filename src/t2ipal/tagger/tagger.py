@@ -20,7 +20,7 @@ from t2ipal.clip.clip_settings import ClipSettings, Precision, ResizeMode
 from t2ipal.clip.crops import crop_boxes, cut
 from t2ipal.errors import UserError, read_settings
 from t2ipal.files import atomic_path, write_text
-from t2ipal.files.pictures import load_image, to_rgb
+from t2ipal.files.pictures import MAX_MEGAPIXELS, load_image, to_rgb
 from t2ipal.method.checkpoint import restore_head, tuned_state
 from t2ipal.method.equations import fuse_crops
 from t2ipal.method.head import T2IPALHead
@@ -282,7 +282,12 @@ class Tagger:
         return left, top, left + side, top + side
 
     def stream(
-        self, images: Iterable[ImageLike], *, batch_size: int = 16, heatmaps: bool = False
+        self,
+        images: Iterable[ImageLike],
+        *,
+        batch_size: int = 16,
+        heatmaps: bool = False,
+        max_megapixels: float = MAX_MEGAPIXELS,
     ) -> Iterator[Tagged]:
         """Tag any number of images in constant memory.
 
@@ -290,6 +295,7 @@ class Tagger:
             images: files, PIL images or uint8 arrays [H, W, 3].
             batch_size: images that go through CLIP together.
             heatmaps: give the heatmaps too.
+            max_megapixels: larger pictures cannot be read, unless they are JPEG.
 
         Yields:
             One result per image, in order; an unreadable image yields a result with an error.
@@ -300,7 +306,7 @@ class Tagger:
             pixels, readable, failed, sizes = [], [], {}, {}
             for i, image in enumerate(batch):
                 try:
-                    opened = _open(image)
+                    opened = _open(image, max_megapixels)
                     views = [opened, *(cut(opened, crop) for crop in self._crops)]
                     pixels.append(torch.stack([self.backbone.preprocess(view) for view in views]))
                     readable.append(i)
@@ -347,7 +353,7 @@ class Tagger:
         return self.thresholds.probabilities(fused), self.thresholds.decide(fused), maps
 
 
-def _open(image: ImageLike) -> Image.Image:
+def _open(image: ImageLike, max_megapixels: float) -> Image.Image:
     if isinstance(image, Image.Image):
         return to_rgb(image)
     if isinstance(image, np.ndarray):
@@ -356,7 +362,7 @@ def _open(image: ImageLike) -> Image.Image:
                 f"an array of {image.dtype} {image.shape} is no image; give uint8 [H, W, 3]."
             )
         return Image.fromarray(image)
-    return load_image(image)
+    return load_image(image, max_megapixels=max_megapixels)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -220,6 +221,28 @@ def test_what_is_rehearsed_is_the_same_method_and_protocol() -> None:
         assert small.setting.mask_seeds == shipped[: len(small.setting.mask_seeds)]
         assert replace(small.setting, mask_seeds=shipped) == file.setting
         assert small.run.train.epochs < 5
+
+
+def test_what_cannot_be_read_is_left_out_on_demand(
+    coco: Path, run: RunConfig, tmp_path: Path
+) -> None:
+    data = tmp_path / "COCO"
+    shutil.copytree(coco, data)
+    first, second, *_ = sorted((data / "val2014").iterdir())
+    first.unlink()
+    second.write_bytes(b"no picture")
+    setting = Setting("coco2014", "zero-shot")
+    config = BenchmarkConfig(
+        "coco2014/mine", setting, replace(run, classes="coco2014", compose=200)
+    )
+    with pytest.raises(UserError, match=r"1 of .* missing .*--skip-broken"):
+        go(config, data, tmp_path / "run")
+    skipping = replace(config, run=replace(config.run, skip_broken=True))
+    record, said, _ = go(skipping, data, tmp_path / "run")
+    assert record["test"]["skipped"] == 2
+    assert (tmp_path / "run" / "broken.jsonl").read_text().count("\n") == 2
+    assert "2 more cannot be read" in (tmp_path / "run" / TABLE).read_text()
+    assert any(line.startswith("left out: 2 images") for line in said)
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,8 @@ def table(record: dict[str, Any]) -> str:
         lines += [f"**{_REHEARSAL}**", ""]
     lines += [f"{note}\n" for note in record["notes"]]
     where = f"{test['source']}, {test['images']:,} images"
+    if test["skipped"]:
+        where += f" ({test['skipped']:,} more cannot be read and are left out)"
     if test.get("list") and not record["rehearsal"]:
         lists = published().lists
         where += f" (NUS-WIDE's list: {lists.get(test['list'], test['list'])})"

@@ -22,6 +22,7 @@ from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.datasets.read import parse_layout, read_labelled_images
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_file, sha256_text, write_text
+from t2ipal.files.broken import Broken
 from t2ipal.generation.store import read_manifest
 from t2ipal.method.methods import MethodConfig
 from t2ipal.metrics.uncertainty import REPLICATES
@@ -45,7 +46,7 @@ IDENTITY, RECORD, TABLE = "benchmark.yaml", "record.json", "table.md"
 REHEARSED_DATA = "data"
 """Folder beside a rehearsal's images that its data are made in."""
 
-_FREE = {"batch_size", "device"}
+_FREE = {"batch_size", "device", "skip_broken", "max_megapixels"}
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,9 @@ def benchmark(
     vocabulary = Vocabulary.load(config.run.classes)
     tested = Vocabulary.load(config.setting.test) if transfers else vocabulary
     # Before images are generated for days: are the test images there, and all of them?
-    test = read_labelled_images(config.setting.spec(folder), tested)
+    broken = Broken.of(config.run)
+    test = read_labelled_images(config.setting.spec(folder), tested, broken=broken)
+    test = test.readable(broken)
     if not rehearsal:
         _require_official(config, test, layout.official[layout.split], folder)
     write_text(out / IDENTITY, yaml.safe_dump(identity, sort_keys=False, allow_unicode=True))
@@ -126,9 +129,10 @@ def benchmark(
     with timings.stage("embed"):
         bench = embed_stage(
             run, vocabulary, labelled, out, say, progress,
-            generated=config.needs_images, pool_positions=method.pool_positions,
+            generated=config.needs_images, pool_positions=method.pool_positions, broken=broken,
         )  # fmt: skip
-        say(f"embed: {test.source}, {len(test):,} images")
+        for line in test.lines():
+            say(line)
         transfer = None
         if transfers:
             transfer = partial(
@@ -138,12 +142,14 @@ def benchmark(
             bench, test, out,
             say=say, replicates=REPLICATES, transfer=transfer, timed=timings.stage,
         )  # fmt: skip
+        test = experiment.images
     seeds = run.seeds if method.train is not None else run.seeds[:1]
     found: dict[str, list[Measurement]] = {}
     for point in Point.all(config.setting):
         for seed in seeds:
             with timings.stage("embed"):
-                photos = read_real_images(point.run(config, seed, folder), vocabulary, out / SCENES)
+                asked = point.run(config, seed, folder)
+                photos = read_real_images(asked, vocabulary, out / SCENES, broken)
                 real = RealItems.of(bench, photos, experiment.test, say)
             model = out / "models" / f"{point.slug}-seed{seed}"
             one = experiment.measure(method, seed, point=point.name, real=real, model=model)
@@ -159,6 +165,7 @@ def benchmark(
         "test": {
             "source": test.source,
             "images": len(test),
+            "skipped": test.skipped,
             **({"list": config.setting.test_list} if config.setting.test_list else {}),
         },
         "captions": {
@@ -175,7 +182,7 @@ def benchmark(
     }
     write_text(out / TABLE, table(record))
     write_text(out / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    for line in table(record).splitlines():
+    for line in (*table(record).splitlines(), *broken.write(out)):
         say(line)
     say(f"record  {out / RECORD}")
     return BenchmarkResult(out / RECORD, out / TABLE, experiment.computed)
@@ -185,9 +192,10 @@ def _require_official(
     config: BenchmarkConfig, test: LabelledImages, official: int, folder: Path
 ) -> None:
     """Raise a UserError unless the split has its official number of images."""
-    if config.setting.options.get("images", "all") == "all" and len(test) != official:
+    count = len(test) + test.skipped
+    if config.setting.options.get("images", "all") == "all" and count != official:
         raise UserError(
-            f"{folder}: {test.source} has {len(test):,} images, officially {official:,}, so its "
+            f"{folder}: {test.source} has {count:,} images, officially {official:,}, so its "
             "figures could be compared with nothing; 't2ipal doctor --data "
             f"{config.setting.test}:{folder}' tells more, '--rehearse' makes a small set."
         )
