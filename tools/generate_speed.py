@@ -39,9 +39,8 @@ from PIL import Image
 
 from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.files import write_jsonl
-from t2ipal.generation.diffusion.quiet import quiet_bars
 from t2ipal.generation.diffusion.settings import Settings
-from t2ipal.generation.diffusion.source import locate
+from t2ipal.generation.diffusion.source import locate, quiet_bars
 from t2ipal.generation.diffusion.text_to_image import GeneratedImage, TextToImage
 from t2ipal.generation.generate import generate
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
+from open_clip import OPENAI_IMAGENET_TEMPLATES
 from torch import Tensor
 from torch.nn import functional as F
 
 from t2ipal.clip.backbone import Backbone
-from t2ipal.clip.templates import IMAGENET_TEMPLATES
 from t2ipal.errors import listed
 from t2ipal.method.head_config import ClassNames
 from t2ipal.method.prompts import ClassTokens
@@ -33,6 +33,9 @@ TEMPLATES = (
     "a photo of one {}.",
     "a {} and other things.",
 )
+
+IMAGENET_TEMPLATES = tuple(fill("{}") for fill in OPENAI_IMAGENET_TEMPLATES)
+"""The 80 templates that CLIP was evaluated with on ImageNet, each with one ``{}`` for the name."""
 
 
 def class_ensemble(
@@ -62,21 +65,24 @@ def _warn_of_unmet(spec: str, names: tuple[str, ...]) -> None:
         )
 
 
-def class_words(vocabulary: Vocabulary, form: ClassNames = "readable") -> tuple[str, ...]:
+def _class_words(vocabulary: Vocabulary, form: ClassNames = "readable") -> tuple[str, ...]:
     """The class names as prompts write them: in plain English, or as the benchmark does."""
     if form == "readable":
         return vocabulary.readable
     return tuple(plain(name) for name in vocabulary.names)
 
 
-def template_captions(words: Sequence[str]) -> list[tuple[str, int]]:
+def template_captions(vocabulary: Vocabulary, form: ClassNames) -> list[tuple[str, int]]:
     """Captions made of nothing but a class name, each with the number of its class.
 
     TaI-DPT (Guo et al., CVPR 2023; its datasets/) trains on them beside the captions of a file:
     nine copies of "a photo of a X." and CLIP's 80 templates for every class.
     """
-    forms = ["a photo of a {}."] * 9 + [*IMAGENET_TEMPLATES]
-    return [(form.format(word), index) for index, word in enumerate(words) for form in forms]
+    words = _class_words(vocabulary, form)
+    templates = ["a photo of a {}."] * 9 + [*IMAGENET_TEMPLATES]
+    return [
+        (template.format(word), index) for index, word in enumerate(words) for template in templates
+    ]
 
 
 def class_tokens(
@@ -86,7 +92,7 @@ def class_tokens(
     form: ClassNames = "readable",
 ) -> ClassTokens:
     """Token embeddings of every class name and of the start phrase, and the tower's limit."""
-    tokens = backbone.tokenize([*(f"{word}." for word in class_words(vocabulary, form)), phrase])
+    tokens = backbone.tokenize([*(f"{word}." for word in _class_words(vocabulary, form)), phrase])
     ends = backbone.eos_positions(tokens).tolist()
     embedded = backbone.embed_tokens(tokens)  # [C + 1, T, Wt]
     names = [row[1:end] for row, end in zip(embedded[:-1], ends[:-1], strict=True)]

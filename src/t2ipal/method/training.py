@@ -25,8 +25,6 @@ from t2ipal.method.losses import Loss, loss_function
 from t2ipal.method.optimiser import Optimiser
 from t2ipal.metrics.ranking import average_precision, mean_average_precision
 
-__all__ = ["FitResult", "ItemSet", "_EpochRecord", "fit"]
-
 logger = logging.getLogger(__name__)
 
 Pools = Mapping[ItemKind, ItemSet]

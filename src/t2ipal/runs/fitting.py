@@ -22,7 +22,7 @@ from t2ipal.method.items import ItemSet
 from t2ipal.method.methods import MethodConfig, method_config
 from t2ipal.metrics.ranking import average_precision, chance_level
 from t2ipal.runs.config import RunConfig
-from t2ipal.runs.real_images import SCENES, RealImages, read_real_images, refuse_test_images
+from t2ipal.runs.real_images import SCENES, RealImages, read_real_images
 from t2ipal.runs.workbench import Workbench
 from t2ipal.tagger.tagger import Tagger
 from t2ipal.vocabulary import Vocabulary
@@ -76,7 +76,7 @@ class RealItems:
             return None
         items = bench.labelled(real.images)
         if test is not None:
-            refuse_test_images(items, test)
+            _refuse_test_images(items, test)
         say(f"real images: {real.summary}")
         return cls(items, real.summary)
 
@@ -91,6 +91,20 @@ def refuse_one_class(vocabulary: Vocabulary) -> None:
         raise UserError(
             f"{vocabulary.names[0]!r} is the only class, and training tells classes from each "
             "other: add one or more that it is easily confused with, or that stand beside it."
+        )
+
+
+def _refuse_test_images(real: ItemSet, test: ItemSet) -> None:
+    """Raise a UserError if an image to train on is a test image, whatever its file is called.
+
+    The feature cache gives the same bytes to the same image.
+    """
+    tested = {row.tobytes() for row in test.global_.numpy()}
+    shared = sum(row.tobytes() in tested for row in real.global_.numpy())
+    if shared:
+        raise UserError(
+            f"{shared} of the {len(real)} real images to train on are test images too, so the "
+            "figures would say nothing: give other images to --real-images or to --data."
         )
 
 

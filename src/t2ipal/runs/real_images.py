@@ -9,9 +9,7 @@ from t2ipal.datasets.few_shot import choose_shots
 from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.datasets.partial import hide_labels
 from t2ipal.datasets.read import read_labelled_images
-from t2ipal.errors import UserError
 from t2ipal.files.broken import Broken
-from t2ipal.method.items import ItemSet
 from t2ipal.runs.config import RealImageSettings
 from t2ipal.vocabulary import Vocabulary
 
@@ -74,17 +72,3 @@ def read_real_images(
         left, before = int((taken.targets >= 0).sum()), int((full.targets >= 0).sum())
         words.append(f"{left} of their {before} labels kept (mask seed {config.mask_seed})")
     return RealImages(taken, "; ".join([f"{len(taken)} of {len(images)} taken", *words]))
-
-
-def refuse_test_images(real: ItemSet, test: ItemSet) -> None:
-    """Raise a UserError if an image to train on is a test image, whatever its file is called.
-
-    The feature cache gives the same bytes to the same image.
-    """
-    tested = {row.tobytes() for row in test.global_.numpy()}
-    shared = sum(row.tobytes() in tested for row in real.global_.numpy())
-    if shared:
-        raise UserError(
-            f"{shared} of the {len(real)} real images to train on are test images too, so the "
-            "figures would say nothing: give other images to --real-images or to --data."
-        )

@@ -21,13 +21,12 @@ from torch import Tensor
 from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.class_prompts import (
+    IMAGENET_TEMPLATES,
     class_ensemble,
     class_tokens,
-    class_words,
     template_captions,
 )
 from t2ipal.clip.features import FeatureCache, image_items
-from t2ipal.clip.templates import IMAGENET_TEMPLATES
 from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_text
@@ -291,7 +290,7 @@ class Workbench:
 
     def _template_captions(self, form: ClassNames) -> ItemSet:
         """Captions made of a template and a class name, which is their one label."""
-        rows = template_captions(class_words(self.vocabulary, form))
+        rows = template_captions(self.vocabulary, form)
         bank = self.cache.captions([text for text, _ in rows], progress=self._progress)
         targets = torch.zeros(len(rows), len(self.vocabulary), dtype=torch.int8)
         targets[torch.arange(len(rows)), torch.tensor([label for _, label in rows])] = 1

@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 from t2ipal.errors import UserError, nearest
 from t2ipal.files import sha256_file
-from t2ipal.generation.diffusion.quiet import quiet_bars
 
 if TYPE_CHECKING:
     import torch
@@ -125,6 +126,22 @@ def load_pipeline(source: Source, revision: str | None, dtype: torch.dtype) -> t
         raise UserError(
             f"{source.spec}: the pipeline cannot be loaded ({_first_line(error)}); {advice}"
         ) from error
+
+
+@contextmanager
+def quiet_bars() -> Iterator[None]:
+    """Hide the progress bars of diffusers and transformers; downloads keep theirs."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    loud = [log for log in (of_diffusers, of_transformers) if log.is_progress_bar_enabled()]
+    for log in loud:
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log in loud:
+            log.enable_progress_bar()
 
 
 def _read_index(path: Path) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,13 +15,9 @@ from PIL import Image
 from t2ipal.errors import UserError
 from t2ipal.generation.diffusion.placement import LEVELS, Placement, networks_of
 from t2ipal.generation.diffusion.prompt_length import cut_prompts, padded_length
-from t2ipal.generation.diffusion.quiet import WarnedOnce, quiet_bars
 from t2ipal.generation.diffusion.schedulers import without_noise
 from t2ipal.generation.diffusion.settings import PRECISIONS, Settings
-from t2ipal.generation.diffusion.source import Source, load_pipeline, locate
-
-if TYPE_CHECKING:
-    pass
+from t2ipal.generation.diffusion.source import Source, load_pipeline, locate, quiet_bars
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +81,7 @@ class TextToImage:
                     self.spec, type(own).__name__, self.generated_on["scheduler"],
                 )  # fmt: skip
         self._parameters = inspect.signature(pipe.__call__).parameters
-        self._warned_once = WarnedOnce()
+        self._warned_once = _WarnedOnce()
         self._batch_is_exact: dict[int, bool] = {}
         self._one_at_a_time = False
         self._most: int | None = None  # images at a time, once memory has run out
@@ -289,6 +285,43 @@ class TextToImage:
         side = getattr(getattr(network, "config", None), "sample_size", None)
         scale = getattr(self._pipe, "vae_scale_factor", None)
         return side * scale if isinstance(side, int) and isinstance(scale, int) else None
+
+
+# Cut prompts are reported once, with their number, before images are generated.
+_REPORTED_BY_US = (
+    "Token indices sequence length is longer",
+    "The following part of your input was truncated",
+)
+
+
+class _WarnedOnce(logging.Filter):
+    """Lets each warning of the libraries through once, and those about cut prompts never."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._first: dict[tuple[str, int], logging.LogRecord] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if str(record.msg).startswith(_REPORTED_BY_US):
+            return False
+        # several handlers filter the same record, and all may emit it
+        return self._first.setdefault((record.pathname, record.lineno), record) is record
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """Filter the handlers of diffusers and transformers meanwhile."""
+        handlers = [
+            handler
+            for library in ("diffusers", "transformers")
+            for handler in logging.getLogger(library).handlers
+        ]
+        for handler in handlers:
+            handler.addFilter(self)
+        try:
+            yield
+        finally:
+            for handler in handlers:
+                handler.removeFilter(self)
 
 
 class _OutOfMemory(Exception):

@@ -10,6 +10,9 @@ import json
 import logging
 import os
 import platform
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +21,7 @@ from typing import Any
 import torch
 import yaml
 
+from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.datasets.read import parse_layout, read_labelled_images
 from t2ipal.errors import UserError
@@ -26,12 +30,10 @@ from t2ipal.files.broken import Broken
 from t2ipal.generation.store import read_manifest
 from t2ipal.method.methods import MethodConfig
 from t2ipal.metrics.uncertainty import REPLICATES
-from t2ipal.runs.benchmark.caption_files import Overlap, find_captions
-from t2ipal.runs.benchmark.points import Point
 from t2ipal.runs.benchmark.record import figures, table
-from t2ipal.runs.benchmark.setting import BenchmarkConfig
-from t2ipal.runs.benchmark.timing import Timings
+from t2ipal.runs.benchmark.setting import BenchmarkConfig, Setting
 from t2ipal.runs.benchmark.transfer import require_transferable, transferred
+from t2ipal.runs.config import RunConfig
 from t2ipal.runs.fitting import RealItems, Say, methods_of, versions
 from t2ipal.runs.folder import logged, refuse_foreign
 from t2ipal.runs.measure import Experiment, Measurement
@@ -47,6 +49,18 @@ REHEARSED_DATA = "data"
 """Folder beside a rehearsal's images that its data are made in."""
 
 _FREE = {"batch_size", "device", "skip_broken", "max_megapixels"}
+
+_TRAIN_SPLITS = {"voc2007": "trainval", "coco2014": "train", "nuswide": "train"}
+_FILES = {
+    "train2014": "captions_train2014.json",
+    "train2017": "captions_train2017.json",
+    "narratives": "open_images_train_v6_captions.jsonl",
+}
+_SOURCES = {
+    "train2014": "annotations_trainval2014.zip of cocodataset.org",
+    "train2017": "annotations_trainval2017.zip of cocodataset.org",
+    "narratives": "the Localized Narratives page, Open Images, captions of the train split",
+}
 
 
 @dataclass(frozen=True)
@@ -92,7 +106,7 @@ def benchmark(
     transfers = config.setting.protocol == "cross-dataset"
     if transfers:
         require_transferable(config.method)
-    file = find_captions(config.setting, folder, None if captions is None else Path(captions))
+    file = _find_captions(config.setting, folder, None if captions is None else Path(captions))
     identity = {
         "configuration": config.name,
         "rehearsal": rehearsal,
@@ -114,13 +128,13 @@ def benchmark(
         _require_official(config, test, layout.official[layout.split], folder)
     write_text(out / IDENTITY, yaml.safe_dump(identity, sort_keys=False, allow_unicode=True))
     write_text(out / "vocabulary.yaml", vocabulary.to_yaml())
-    say, timings = logged(say, out / "log.txt"), Timings(out / "timings.json")
+    say, timings = logged(say, out / "log.txt"), _Timings(out / "timings.json")
 
     run = replace(config.run, captions=None if file is None else str(file))
     config, method = replace(config, run=run), _method(config, rehearsal)
     with timings.stage("label"):
         labelled = label_stage(run, vocabulary, out, say)
-    shared = Overlap.of(config.setting, labelled, test)
+    shared = _Overlap.of(config.setting, labelled, test)
     if shared is not None:
         say(str(shared))
     if config.needs_images:
@@ -145,7 +159,7 @@ def benchmark(
         test = experiment.images
     seeds = run.seeds if method.train is not None else run.seeds[:1]
     found: dict[str, list[Measurement]] = {}
-    for point in Point.all(config.setting):
+    for point in _Point.all(config.setting):
         for seed in seeds:
             with timings.stage("embed"):
                 asked = point.run(config, seed, folder)
@@ -188,6 +202,136 @@ def benchmark(
     return BenchmarkResult(out / RECORD, out / TABLE, experiment.computed)
 
 
+@dataclass(frozen=True)
+class _Point:
+    """What the train split adds.
+
+    Attributes:
+        name: in tables.
+        shots: labelled images per class, or None.
+        fraction: of the labels of the whole split that are known, or None.
+    """
+
+    name: str
+    shots: int | None = None
+    fraction: float | None = None
+
+    @classmethod
+    def all(cls, setting: Setting) -> tuple[_Point, ...]:
+        """The points of a setting in their order."""
+        if setting.protocol == "few-shot":
+            return tuple(cls(f"{k} shot{'s' if k > 1 else ''}", shots=k) for k in setting.shots)
+        if setting.protocol == "partial":
+            return tuple(cls(f"{100 * f:g} % of the labels", fraction=f) for f in setting.fractions)
+        return (cls(setting.protocol),)
+
+    @property
+    def slug(self) -> str:
+        """The name as a part of a file name."""
+        return self.name.replace(" % of the labels", "-percent").replace(" ", "-")
+
+    def run(self, config: BenchmarkConfig, seed: int, folder: Path) -> RunConfig:
+        """The run's settings for this point and seed, the train split in ``folder`` among them.
+
+        The seed also chooses the shots; each seed has a mask seed of its own, which is shipped.
+        """
+        run = replace(config.run, seed=seed)
+        if self.shots is None and self.fraction is None:
+            return run
+        train = config.setting.spec(folder, _TRAIN_SPLITS[config.setting.test])
+        if self.fraction is None:
+            return replace(run, real_images=train, shots=self.shots)
+        mask = config.setting.mask_seeds[config.run.seeds.index(seed)]
+        return replace(run, real_images=train, label_fraction=self.fraction, mask_seed=mask)
+
+
+@dataclass(frozen=True)
+class _Overlap:
+    """How many images of the captions trained on there are, and how many are test images."""
+
+    images: int
+    tested: int
+
+    @classmethod
+    def of(
+        cls, setting: Setting, captions: Sequence[LabelledCaption], test: LabelledImages
+    ) -> _Overlap | None:
+        """Images that captions of MS-COCO describe and that are tested on; None if none can be.
+
+        COCO's captions carry the number of their image, and so do the names of its images.
+        """
+        if setting.test != "coco2014" or setting.captions not in ("train2014", "train2017"):
+            return None
+        tested = {_number(file.stem.rpartition("_")[2]) for file in test.files}
+        described = {_number(row.id.partition("-")[0]) for row in captions if row.labels}
+        described.discard(None)  # composed captions describe no image
+        return cls(len(described), len(described & (tested - {None})))
+
+    def __str__(self) -> str:
+        if not self.tested:
+            return f"captions: none of their {self.images:,} images is a test image"
+        return (
+            f"WARNING: {self.tested:,} of the {self.images:,} images that the captions describe "
+            "are test images: the figures are not those of unseen images"
+        )
+
+
+def _find_captions(setting: Setting, folder: Path, given: Path | None) -> Path | None:
+    """The captions file, or None for a setting that composes its captions.
+
+    Looked for in the benchmark's folder, the folder above, and ``annotations`` in both.
+
+    Raises:
+        UserError: it is not there, or one is given and none is used.
+    """
+    if setting.captions == "none":
+        if given is not None:
+            raise UserError(f"{given}: this configuration composes its captions; leave it out.")
+        return None
+    if given is not None:
+        if not given.is_file():
+            raise UserError(f"{given}: there is no such file; check --captions.")
+        return given
+    name = _FILES[setting.captions]
+    for place in (folder, folder.parent):
+        for path in (place / "annotations" / name, place / name):
+            if path.is_file():
+                return path
+    raise UserError(
+        f"{folder}: no {name} in it, in its annotations or beside it; name it with --captions "
+        f"(it is in {_SOURCES[setting.captions]})."
+    )
+
+
+def _number(text: str) -> int | None:
+    """The number that the text is, if it is one."""
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+class _Timings:
+    """Seconds by stage, kept in a file, so that a resumed run counts what it did before.
+
+    A stage that is killed without warning loses the seconds of that start.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seconds: dict[str, float] = {}
+        if path.exists():
+            self.seconds = json.loads(path.read_text(encoding="utf-8"))
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add what the block takes to the stage ``name``, even if it fails."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            took = time.monotonic() - started
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + took, 2)
+            write_text(self.path, json.dumps(self.seconds, indent=1) + "\n")
+
+
 def _require_official(
     config: BenchmarkConfig, test: LabelledImages, official: int, folder: Path
 ) -> None:
@@ -212,7 +356,7 @@ def _method(config: BenchmarkConfig, rehearsal: bool) -> MethodConfig:
     return method
 
 
-def _notes(config: BenchmarkConfig, shared: Overlap | None) -> list[str]:
+def _notes(config: BenchmarkConfig, shared: _Overlap | None) -> list[str]:
     """What a reader of the figures must know."""
     found = [f"{shared}."] if shared is not None and shared.tested else []
     if config.method.best_on_test:
