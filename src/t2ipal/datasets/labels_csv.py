@@ -10,6 +10,7 @@ CSV or JSON lines is read too: its tags are the labels.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from t2ipal.files.tables import read_table
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
 LABELS_FILE = "labels.csv"
+_QUOTED = re.compile(r"'+[=+\-@\t\r\n\uff0b\uff0d\uff1d\uff20]")
 _IMAGE_KEYS = ("image", "file", "filename", "file name", "path", "image path", "image name")
 _LABEL_KEYS = ("labels", "label", "tags", "classes", "class")
 # With what pandas and spreadsheets make of 1, 0 and blank; -1 is unknown, as in our own arrays.
@@ -45,14 +47,19 @@ def read_labels_csv(path: Path, vocabulary: Vocabulary) -> LabelledImages:
             rows.add_object(line, row)
     else:
         table = read_table(path)
-        rows.read_header(table.columns)
+        rows.read_header(tuple(map(_unquoted, table.columns)))
         for line, cells in table.rows:
-            rows.add(line, cells)
+            rows.add(line, [*map(_unquoted, cells)])
     if not rows.files:
         raise UserError(f"{path}: lists no image; add one row per image below the header.")
     return LabelledImages(
         str(path.parent), tuple(rows.files), np.stack(rows.targets), folder=path.parent
     )
+
+
+def _unquoted(cell: str) -> str:
+    """A cell without the apostrophe that ``predict`` puts before what looks like a formula."""
+    return cell[1:] if _QUOTED.match(cell) else cell
 
 
 class _Rows:

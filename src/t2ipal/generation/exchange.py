@@ -16,6 +16,7 @@ from t2ipal.captions.labelled import LabelledCaption, label_captions
 from t2ipal.captions.sources import Caption
 from t2ipal.errors import UserError
 from t2ipal.files import atomic_path, to_json_line
+from t2ipal.files.lock import locking
 from t2ipal.generation.duplicates import fingerprint
 from t2ipal.generation.samples import Sample, read_samples
 from t2ipal.generation.store import ImageRow, ImageStore, image_id, read_manifest
@@ -25,6 +26,7 @@ IMPORTED = "imported"
 _BLOCK = 64  # captions that are labelled together, their images in memory meanwhile
 
 
+@locking
 def import_images(
     source: str | Path, vocabulary: Vocabulary, out: Path
 ) -> tuple[list[LabelledCaption], list[ImageRow]]:
@@ -69,6 +71,7 @@ def import_images(
     return captions, found
 
 
+@locking
 def pack(folder: Path, out: Path, *, per_shard: int = 1000) -> list[Path]:
     """Write a finished set as webdataset shards ``000000.tar``, ...; the same set, the same bytes.
 

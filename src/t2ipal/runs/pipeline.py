@@ -34,6 +34,7 @@ from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError, settings_of
 from t2ipal.files import sha256_file, sha256_text, write_jsonl, write_text
+from t2ipal.files.lock import locking
 from t2ipal.generation.diffusion.settings import Settings
 from t2ipal.generation.diffusion.source import locate
 from t2ipal.generation.generate import generate
@@ -71,6 +72,7 @@ class RunResult:
     computed: int
 
 
+@locking
 def run(
     config: RunConfig,
     out: str | Path,
