@@ -69,7 +69,9 @@ def farewell(status: int, *, only_says: bool = True) -> int:
             _unheard(error := failed)
     if isinstance(error, BrokenPipeError):
         return 141 if only_says else status
-    complain(f"standard output: cannot be written ({error.strerror}); mend that and run it again.")
+    complain(
+        f"standard output: cannot be written ({error.strerror}); look where it goes, and run it again."
+    )
     return 2
 
 

@@ -110,6 +110,8 @@ class Predict(_ModelSettings, Verb):
                 f"{self.model} is an image, not a model: the model comes first, as in 't2ipal "
                 f"predict {self.images[-1]} {self.model}'."
             )
+        if "" in self.images:
+            raise UserError("an image is called '', which names nothing; check the paths.")
         left_out = LeftOut()
         files = find_images(self.images, left_out)
         first = next(files, None)
