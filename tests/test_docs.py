@@ -22,8 +22,8 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
-_VERBS = ("run", "label", "generate", "import", "pack", "embed", "train", "predict", "eval")
-_VERBS += ("compare", "benchmark", "doctor")
+VERBS = ("run", "label", "generate", "import", "pack", "embed", "train", "predict", "eval")
+VERBS += ("compare", "benchmark", "doctor")
 # Of every verb, and of scripts in tools/.
 _FOREIGN = frozenset({"--help", "--help-all", "--start", "--memory", "--resume"})
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -130,7 +130,7 @@ def test_commands_have_the_verbs_and_options_that_pages_name(
         assert _options(verb), f"{_name(page)}: there is no verb {verb}"
         missing = [option for option in options if option not in _options(verb) | _FOREIGN]
         assert not missing, f"{_name(page)}: t2ipal {verb} has no {missing}"
-    everything = frozenset().union(*map(_options, _VERBS), _FOREIGN)
+    everything = frozenset().union(*map(_options, VERBS), _FOREIGN)
     for code in _CODE.findall(_BLOCK.sub("", text)):
         if code.startswith("--"):
             option = _OPTION.findall(code)[0]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import reprlib
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 
 Group = TypeVar("Group")
 
-Count = Annotated[int, Ge(1), "N"]
-Whole = Annotated[int, Ge(0), "N"]
+_MOST = 2**63 - 1  # what counts items in Python; help does not mention it
+Count = Annotated[int, Ge(1), Le(_MOST), "N"]
+Whole = Annotated[int, Ge(0), Le(_MOST), "N"]
 Positive = Annotated[float, Gt(0), "X"]
 NotNegative = Annotated[float, Ge(0), "X"]
 Share = Annotated[float, Ge(0), Le(1), "X"]
@@ -205,6 +207,8 @@ def _allowed(kind: Any, choices: Sequence[str], marks: Iterable[Any]) -> str:
     if kind not in words:
         return "a group of settings"
     limits: dict[type, Any] = {type(mark): mark for mark in marks if isinstance(mark, _LIMITS)}
+    if Le in limits and limits[Le].le == _MOST:
+        del limits[Le]
     if multiple := limits.get(MultipleOf):
         return f"a positive multiple of {multiple.multiple_of}"
     end = f"{limits[Le].le}" if Le in limits else f"below {limits[Lt].lt}" if Lt in limits else ""
@@ -215,6 +219,8 @@ def _allowed(kind: Any, choices: Sequence[str], marks: Iterable[Any]) -> str:
     return words[kind]
 
 
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
 _LIMITS = (Ge, Gt, Le, Lt, MultipleOf)
 
 
@@ -248,7 +254,9 @@ def _user_error(cls: Any, error: ValidationError, named: Callable[[str], str]) -
         value, allowed = found["input"], option.allowed
         if option.several and not isinstance(found["loc"][-1], int):
             allowed = "a list"
+        if isinstance(value, int) and value > _MOST:
+            allowed = f"at most {_MOST}"
         hint = nearest(value, option.choices) if isinstance(value, str) else ""
         instead = f"; {option.instead}" if option.instead else ""
-        text = f"{name} must be {allowed}, not {value!r}{hint}{instead}"
+        text = f"{name} must be {allowed}, not {_SHORT.repr(value)}{hint}{instead}"
     return UserError(f"{where}{colon}{text}.")

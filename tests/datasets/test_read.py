@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import types
 from pathlib import Path
@@ -379,7 +380,7 @@ def test_another_process_may_draw_the_same_scenes_meanwhile(scenes, tmp_path):
 
     def draw_twice(folder: Path, n: int, **options) -> None:
         draw(folder, n, **options)
-        theirs = folder.with_name(folder.name[1:].removesuffix(f".{os.getpid()}.partial"))
+        theirs = folder.with_name(re.sub(r"\.[\w-]+\.partial$", "", folder.name[1:]))
         theirs.mkdir()
         draw(theirs, n, **options)
 

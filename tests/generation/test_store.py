@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -194,3 +195,24 @@ def test_the_last_shard_removes_what_a_killed_one_left_half_written(tmp_path: Pa
     store.append(row)
     store.finish([row])
     assert not left.exists() and read_manifest(tmp_path) == [row]
+
+
+@pytest.mark.parametrize("file", ["thesis.doc", "images/thesis.doc", "images/ab", "images.jsonl"])
+def test_only_files_of_a_store_are_deleted(file: str, tmp_path: Path) -> None:
+    store = ImageStore(tmp_path)
+    rows = [make_row(store, 0), make_row(store, 1)]
+    (tmp_path / "images" / "ab").mkdir(exist_ok=True)
+    with suppress(IsADirectoryError):
+        (tmp_path / file).write_text("years of work")
+    with pytest.raises(UserError, match=f"{file}: is named in the manifest but was not written"):
+        store.discard([rows[0], replace(rows[1], file=file)])
+    assert (tmp_path / file).exists() and (tmp_path / rows[0].file).exists()
+
+
+def test_nothing_is_deleted_through_a_link(tmp_path: Path) -> None:
+    row = make_row(ImageStore(tmp_path / "elsewhere"), 0)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "images").symlink_to(tmp_path / "elsewhere" / "images")
+    with pytest.raises(UserError, match="lies elsewhere through a link"):
+        ImageStore(tmp_path / "own").discard([row])
+    assert (tmp_path / "elsewhere" / row.file).exists()

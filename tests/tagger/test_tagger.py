@@ -67,6 +67,15 @@ def test_the_card_has_every_class_by_name_and_key_with_its_threshold(tagger: Tag
     assert "Labelled real images were trained on too." in model_card(tagger)
 
 
+def test_the_card_shows_text_and_does_what_none_of_it_says(tagger: Tagger):
+    tagger.about["captions"] = "</title><script>alert(1)</script> [x](javascript:y)\n\n# ![z](//a)"
+    tagger.about["generator"] = "a`<b>\n"
+    text = model_card(tagger)
+    assert "<script" not in text and "](" not in text.split("## How it was made")[1]
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; \\[x\\](javascript:y) # !" in text
+    assert "`a'<b>`" in text
+
+
 def test_the_card_s_head_is_what_the_hub_reads(tagger: Tagger):
     head = yaml.safe_load(model_card(tagger).split("---\n")[1])
     assert head["library_name"] == "t2ipal" and head["pipeline_tag"] == "image-classification"
@@ -85,7 +94,7 @@ def test_measured_scores_stand_in_the_card_in_percent(tagger: Tagger):
         "classes": classes,
     }
     text = model_card(tagger)
-    assert "On my | photos (50 images), in percent:" in text
+    assert "On my \\| photos (50 images), in percent:" in text
     assert "| mAP | CF1 | OF1 |\n| ---: | ---: | ---: |\n| 76.3 | 50.0 | 45.7 |\n" in text
     assert "| class | key | threshold | AP |\n| --- | --- | ---: | ---: |\n" in text
     limits = dict(zip(tagger.names, tagger.thresholds.as_probabilities(), strict=True))

@@ -1,17 +1,13 @@
 """The command line: each verb a few lines over the Python API.
 
-Exit status: 0 done, 1 something went wrong inside, 2 a mistake in what was asked, 130 interrupted.
+Exit status: 0 done, 1 something went wrong inside, 2 a mistake in what was asked or something that
+the system refused, 130 interrupted, 143 terminated, 141 nobody read the output to its end.
 """
 
 from __future__ import annotations
 
 import importlib
-import logging
-import os
 import sys
-
-from t2ipal.cli.speech import complain
-from t2ipal.errors import UserError, nearest
 
 # Verb: module and class that do it, imported when it is asked for, and what it does.
 _VERBS = {
@@ -27,56 +23,89 @@ _VERBS = {
     "benchmark": ("benchmarking", "Benchmark", "a published setting on its data, or a rehearsal"),
     "predict": ("tagging", "Predict", "tag images"),
     "doctor": ("whole", "Doctor", "what is here, what a run needs, how long and large it would be"),
+    "completion": ("completing", "Completion", "what makes a shell complete commands and options"),
 }
+_ONLY_SAY = {"eval", "predict", "doctor", "completion", "help", "version"}  # as far as -h says
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit status."""
+    """Run the command line and return its exit status.
+
+    Args:
+        arguments: those of the process if omitted, which then belongs to this function: it answers
+            to signals, and libraries that are not needed are not imported.
+    """
     try:
-        status = _run(sys.argv[1:] if arguments is None else arguments)
-        sys.stdout.flush()
-        return status
-    except UserError as error:
-        complain(str(error))
-        return 2
-    except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        complain("interrupted; the same command resumes.")
-        return 130
+        from t2ipal.cli import door, speech
+
+        if arguments is None:
+            from t2ipal.clip.spared import spare_imports
+
+            door.own_process()
+            spare_imports()
+        words = sys.argv[1:] if arguments is None else arguments
+        try:
+            status = _run(words)
+        except Exception as error:
+            if arguments is None and door.Stopped.received:  # libraries turn it into others
+                raise KeyboardInterrupt from error
+            if (said := door.sentence(error)) is None:
+                raise
+            speech.complain(said)
+            status = 2
+        only_says = (words or ["help"])[0] in _ONLY_SAY or bool({"-h", "--help"} & {*words})
+        return speech.farewell(status, only_says=only_says)
+    except KeyboardInterrupt as error:
+        number = int(getattr(error, "number", 2))
+        try:
+            speech.complain(
+                f"{'interrupted' if number == 2 else 'stopped'}; the same command resumes."
+            )
+        except (NameError, UnboundLocalError):
+            sys.stderr.write("t2ipal: interrupted.\n")
+        return 128 + number
 
 
 def _run(arguments: list[str]) -> int:
+    from t2ipal.cli.speech import say
+    from t2ipal.errors import UserError, nearest
+
     name, *rest = arguments or ["help"]
     if name in ("help", "-h", "--help"):
         if not rest or rest[0].startswith("-"):
-            print(_usage())
+            for line in _usage():
+                say(line)
             return 0
         name, rest = rest[0], ["--help"]
     if name in ("version", "-V", "--version"):
         from importlib.metadata import version
 
-        print(version("t2ipal"))
+        say(version("t2ipal"))
         return 0
     if name not in _VERBS:
         raise UserError(
             f"there is no command {name!r}{nearest(name, _VERBS)}; see 't2ipal --help'."
         )
+    import logging
+
     from t2ipal.cli.options import Verb
+    from t2ipal.cli.speech import PlainFormatter
 
     module, verb, _ = _VERBS[name]
     made: type[Verb] = getattr(importlib.import_module(f"t2ipal.cli.{module}"), verb)
     if {"-h", "--help", "--help-all"} & set(rest):
-        print(made.help(everything="--help-all" in rest))
+        for line in made.help(everything="--help-all" in rest).splitlines():
+            say(line)
         return 0
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(PlainFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     return made.parse(rest).run()
 
 
-def _usage() -> str:
+def _usage() -> list[str]:
     width = max(map(len, _VERBS))
-    lines = [
+    return [
         "usage: t2ipal COMMAND [OPTIONS]",
         "",
         "Class names and captions in, a multi-label image tagger out (T2I-PAL).",
@@ -86,4 +115,3 @@ def _usage() -> str:
         "'t2ipal COMMAND --help' (or 't2ipal help COMMAND') shows a command's options.",
         "The first thing to try: t2ipal run --classes voc2007 --compose 200 --out runs/first",
     ]
-    return "\n".join(lines)

@@ -41,6 +41,7 @@ class Benchmark(ReadingSettings, Verb):
     """where models compute: auto, cpu, cuda, cuda:N or mps; the setting's if omitted"""
 
     def run(self) -> int:
+        from t2ipal.files.lock import one_job
         from t2ipal.miniature import official_layouts as rehearsal
         from t2ipal.runs.benchmark.rehearsal import find_configuration, rehearsed
         from t2ipal.runs.benchmark.run import IDENTITY, REHEARSED_DATA, benchmark
@@ -72,7 +73,8 @@ class Benchmark(ReadingSettings, Verb):
                 f"{config.setting.test}."
             )
         out = self.out or Path("runs") / "rehearsals" / config.name
-        refuse_foreign(out, IDENTITY, "benchmark", None, beside={REHEARSED_DATA})
-        data = rehearsal.build(self.rehearse, out / REHEARSED_DATA)
-        benchmark(rehearsed(config), data, out, rehearsal=True, say=say)
+        with one_job(out):
+            refuse_foreign(out, IDENTITY, "benchmark", None, beside={REHEARSED_DATA})
+            data = rehearsal.build(self.rehearse, out / REHEARSED_DATA)
+            benchmark(rehearsed(config), data, out, rehearsal=True, say=say)
         return 0

@@ -88,10 +88,31 @@ class Verb:
         """What ``--help`` prints, or ``--help-all``."""
         options = {option.key: option for option in options_of(cls)}
         shown = list(options) if everything or not cls.common else cls.common.split()
-        text = _parser(cls, [options[key] for key in shown]).format_help()
+        text = parser_of(cls, [options[key] for key in shown]).format_help()
         if left := len(options) - len(shown):
             text += f"\n'{_prog(cls)} --help-all' shows {left} more options.\n"
         return f"{text}\nexamples:\n{textwrap.indent(textwrap.dedent(cls.examples).strip(), '  ')}"
+
+
+def require_paths(*paths: str | Path | None) -> None:
+    """Answer mistyped paths before PyTorch is imported, which takes seconds.
+
+    Raises:
+        UserError: one of them is not there.
+    """
+    for path in paths:
+        if path is not None and not Path(path).exists():
+            raise UserError(f"{path}: no such file or folder; check the path.")
+
+
+def require_data(*specs: str | None) -> None:
+    """As :func:`require_paths`, for labelled images such as ``voc2007:DIR?split=test``."""
+    for spec in specs:
+        if spec is not None and spec.partition(":")[0] != "miniature":
+            from t2ipal.datasets.read import parse_layout
+
+            layout = parse_layout(spec)
+            require_paths(spec.partition("?")[0] if layout is None else layout[1])
 
 
 @settings
@@ -110,7 +131,7 @@ def _given(verb: type[Verb], options: dict[str, Option], arguments: list[str]) -
     """Key to value of what the command line gives, numbers as numbers where they are any."""
     # --per_class is --per-class, so that keys of files may be given as they stand there
     dashed = [re.sub("^--[^=]*", lambda m: m[0].replace("_", "-"), word) for word in arguments]
-    found, odd = _parser(verb, options.values()).parse_known_args(dashed)
+    found, odd = parser_of(verb, options.values()).parse_known_args(dashed)
     if odd:
         word = odd[0].partition("=")[0]
         what = "there is no option" if word.startswith("-") else "unexpected argument"
@@ -149,7 +170,8 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message.removeprefix('argument ')}; see '{self.prog} --help'.")
 
 
-def _parser(verb: type[Verb], options: Iterable[Option]) -> _Parser:
+def parser_of(verb: type[Verb], options: Iterable[Option]) -> argparse.ArgumentParser:
+    """The parser of a verb with these of its options."""
     width = min(100, shutil.get_terminal_size().columns)
     words = [_prog(verb)]
     for option in sorted(options_of(verb), key=lambda option: option.key not in verb.positional):

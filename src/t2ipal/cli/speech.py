@@ -2,12 +2,82 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import re
 import sys
+
+# What a terminal obeys or turns round: escape sequences, line breaks, directions of writing.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff0b\uff0d\uff1d\uff20]")
+
+
+class _Hearing:
+    """Whether anybody still reads what is said; ``error`` is why not."""
+
+    error: OSError | None = None
+
+
+def plain(text: str) -> str:
+    """``text`` with control characters as escapes, such as ``\\x1b``: safe on a terminal."""
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def csv_cell(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula: ``'`` before ``=``, ``+``, ``-`` and ``@``.
+
+    As OWASP's page on CSV injection has it; :mod:`t2ipal.datasets.labels_csv` takes it off again.
+    """
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def complain(message: str) -> None:
-    print(f"t2ipal: {message}", file=sys.stderr)
+    """Say what is wrong on standard error, if there is one."""
+    if sys.stderr is not None:
+        print(f"t2ipal: {plain(message)}", file=sys.stderr)
 
 
-def say(line: str) -> None:
-    print(line, flush=True)
+def say(line: str, *, data: bool = False) -> None:
+    """Say a line of a result. Who cannot be heard does the work all the same.
+
+    Args:
+        data: the line is all that there is to do: stop if nobody reads it. It is data, not escaped.
+    """
+    if _Hearing.error is None:
+        try:
+            print(line if data else plain(line), flush=True)
+        except OSError as error:
+            _unheard(error)
+    if data and _Hearing.error is not None:
+        raise SystemExit(farewell(0))
+
+
+def _unheard(error: OSError) -> None:
+    """From now on nothing is printed, not even what is left in the buffer when Python ends."""
+    _Hearing.error = error
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def farewell(status: int, *, only_says: bool = True) -> int:
+    """The exit status of a verb that ended with ``status``, by whether it was heard to the end."""
+    error = _Hearing.error
+    if error is None:
+        try:
+            sys.stdout.flush()
+            return status
+        except OSError as failed:
+            _unheard(error := failed)
+    if isinstance(error, BrokenPipeError):
+        return 141 if only_says else status
+    complain(
+        f"standard output: cannot be written ({error.strerror}); look where it goes, then run the "
+        "same command again."
+    )
+    return 2
+
+
+class PlainFormatter(logging.Formatter):
+    """Log records as complaints: escaped, all but the line breaks."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(plain, super().format(record).split("\n")))

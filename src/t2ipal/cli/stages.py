@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import KW_ONLY
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from t2ipal.cli.options import ConfigFile, Verb
+from t2ipal.cli.options import ConfigFile, Verb, require_data, require_paths
 from t2ipal.cli.speech import say
 from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.errors import Count, UserError, settings, settings_of
@@ -20,6 +20,11 @@ from t2ipal.runs.config import (
     SeedSettings,
     TrainingSettings,
 )
+
+if TYPE_CHECKING:
+    from t2ipal.captions.labelled import LabelledCaption
+    from t2ipal.generation.store import ImageRow
+    from t2ipal.parallel.cluster import Cluster
 
 
 @settings
@@ -150,9 +155,8 @@ class Embed(ClipSettings, ReadingSettings, _SharedWork, Verb):
 
     def run(self) -> int:
         from t2ipal.captions.labelled import read_labelled
-        from t2ipal.clip.backbone import Backbone
-        from t2ipal.clip.features import FeatureCache
         from t2ipal.files import sha256_text
+        from t2ipal.files.lock import one_job
         from t2ipal.generation.store import read_manifest
         from t2ipal.parallel.cluster import choose_engine
         from t2ipal.parallel.sharding import Shard
@@ -165,9 +169,22 @@ class Embed(ClipSettings, ReadingSettings, _SharedWork, Verb):
             shard = Shard.parse(self.shard)
             rows = [row for row in rows if shard.takes(row.sha256)]
             captions = [row for row in captions if shard.takes(sha256_text(row.caption))]
+        folder = self.features or self.images / "features"
+        with one_job(folder, None if self.shard is None else self.shard.replace("/", "-of-")):
+            return self._embed(folder, cluster, rows, captions)
+
+    def _embed(
+        self,
+        folder: Path,
+        cluster: Cluster | None,
+        rows: list[ImageRow],
+        captions: list[LabelledCaption],
+    ) -> int:
+        from t2ipal.clip.backbone import Backbone
+        from t2ipal.clip.features import FeatureCache
+
         load = partial(Backbone.load, settings_of(ClipSettings, self))
         backbone = load()
-        folder = self.features or self.images / "features"
         broken = Broken.of(self)
         cache = FeatureCache(folder, backbone, verify=self.verify, broken=broken)
         files = [self.images / row.file for row in rows]
@@ -188,7 +205,9 @@ class Embed(ClipSettings, ReadingSettings, _SharedWork, Verb):
         for line in broken.write(folder):
             say(line)
         if captions:
-            say(f"embed: {len(captions)} captions of {file}, {new_texts} of them new")
+            say(
+                f"embed: {len(captions)} captions of {self.labelled_captions}, {new_texts} of them new"
+            )
         return 0
 
 
@@ -221,6 +240,8 @@ class Train(TrainingSettings, ClassSettings, ConfigFile):
     """folder of the feature cache; IMAGES/features if omitted"""
 
     def run(self) -> int:
+        require_paths(self.labelled_captions, self.images, self.data_folder, self.real_folder)
+        require_data(self.data, self.real_images)
         from t2ipal.runs.fitting import train
 
         tagger = train(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import json
 import math
@@ -10,13 +11,12 @@ import os
 import sys
 from dataclasses import KW_ONLY
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from t2ipal.cli.options import Verb
-from t2ipal.cli.speech import complain, say
+from t2ipal.cli.options import Verb, require_data
+from t2ipal.cli.speech import complain, csv_cell, plain, say
 from t2ipal.clip.clip_settings import InputSettings
 from t2ipal.errors import Count, UserError, settings
-from t2ipal.files import to_json_line
 from t2ipal.files.broken import PictureSettings
 from t2ipal.files.folders import LeftOut, common_folder, find_images
 from t2ipal.files.names import readable_name
@@ -60,10 +60,12 @@ class Eval(_ModelSettings, EvaluationSettings, Verb):
     """JSON file to write the figures to"""
 
     def run(self) -> int:
+        assert self.data is not None, "it is needed"
+        _refuse_missing(self.model)
+        require_data(self.data, self.data_folder)
         from t2ipal.files import write_text
         from t2ipal.tagger.scoring import evaluate
 
-        assert self.data is not None, "it is needed"
         evaluation = evaluate(
             self.model,
             self.data,
@@ -115,14 +117,17 @@ class Predict(_ModelSettings, PictureSettings, Verb):
                 f"{self.model} is an image, not a model: the model comes first, as in 't2ipal "
                 f"predict {self.images[-1]} {self.model}'."
             )
-        from t2ipal.tagger.tagger import Tagger
-
+        if "" in self.images:
+            raise UserError("an image is called '', which names nothing; check the paths.")
         left_out = LeftOut()
         files = find_images(self.images, left_out)
         first = next(files, None)
         if first is None:
             why = f" ({left_out})" if str(left_out) else ""
             raise UserError(f"no image among {', '.join(self.images)}{why}; check the paths.")
+        _refuse_missing(self.model)
+        from t2ipal.tagger.tagger import Tagger
+
         tagger = Tagger.from_pretrained(
             self.model,
             device=self.device,
@@ -132,9 +137,9 @@ class Predict(_ModelSettings, PictureSettings, Verb):
             crops=self.crops,
         )
         start = common_folder(self.images)
-        writer = csv.writer(sys.stdout, lineterminator="\n")
+        data = self.heatmaps is None  # else there are files to write, whoever reads the lines
         if self.format == "csv":
-            writer.writerow(("image", "labels", *tagger.names))
+            say(_csv_line("image", "labels", *tagger.names), data=data)
         failed = done = cut = 0
         for tagged in tagger.stream(
             itertools.chain([first], files),
@@ -158,14 +163,15 @@ class Predict(_ModelSettings, PictureSettings, Verb):
                     zip(tagger.names, tagged.probabilities.round(4).tolist(), strict=True)
                 )
                 row = {"image": str(tagged.image), "tags": names, "scores": scores}
-                print(to_json_line(row), end="", flush=True)
+                say(_json_line(row), data=data)
             elif self.format == "csv":
                 scores = tagged.probabilities.round(4).tolist()
-                writer.writerow((readable_name(str(tagged.image)), "|".join(names), *scores))
+                name = readable_name(str(tagged.image))
+                say(_csv_line(name, "|".join(names), *scores), data=data)
             else:
                 pairs = zip(names, values, strict=True)
                 tags = ", ".join(f"{name} {value:.2f}" for name, value in pairs)
-                print(f"{readable_name(str(tagged.image))}  {tags or '-'}", flush=True)
+                say(plain(f"{readable_name(str(tagged.image))}  {tags or '-'}"), data=data)
         if str(left_out):
             complain(f"{left_out}.")
         if cut:
@@ -176,6 +182,31 @@ class Predict(_ModelSettings, PictureSettings, Verb):
         if failed:
             complain(f"{failed} of {failed + done} images could not be read.")
         return 1 if failed else 0
+
+
+def _refuse_missing(model: str | Path) -> None:
+    """Say that there is no such model before PyTorch is imported, which takes seconds."""
+    path = Path(model)
+    named = str(model).count("/") == 1 and not str(model).startswith((".", "/", "~"))
+    if not path.is_dir() and (path.exists() or path.parent.is_dir() or not named):
+        raise UserError(f"{model}: no such folder; name a model folder such as RUN/model.")
+
+
+def _json_line(row: dict[str, Any]) -> str:
+    """JSON of characters that standard output has, so that no handler of errors breaks it."""
+    line = json.dumps(row, ensure_ascii=False)
+    try:
+        line.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(row)
+    return line
+
+
+def _csv_line(*cells: str | float) -> str:
+    stream = io.StringIO()
+    safe = [csv_cell(cell) if isinstance(cell, str) else cell for cell in cells]
+    csv.writer(stream, lineterminator="").writerow(safe)
+    return stream.getvalue()
 
 
 def _shown_tags(tagged: Tagged, top: int | None) -> list[int]:

@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from t2ipal.cli.options import ConfigFile, Verb
+from t2ipal.cli.options import ConfigFile, Verb, require_data, require_paths
 from t2ipal.cli.speech import say
 from t2ipal.errors import UserError, settings, settings_of
 from t2ipal.runs.config import CompareSettings, RunConfig
@@ -39,6 +39,9 @@ class Run(RunConfig, ConfigFile):
     """replace images in the folder that were generated with other settings"""
 
     def run(self) -> int:
+        self.require()
+        require_paths(self.captions, self.data_folder, self.real_folder)
+        require_data(self.data, self.real_images, self.real_data)
         from t2ipal.runs.pipeline import run
 
         run(settings_of(RunConfig, self), self.out, overwrite=self.overwrite, say=say)
@@ -68,10 +71,11 @@ class Compare(CompareSettings, Verb):
         return path
 
     def run(self) -> int:
-        from t2ipal.runs.pipeline import run
-
         if self.data is None:
             raise UserError("no test images: give --data FOLDER, a COCO-format JSON, or miniature.")
+        require_data(self.data, self.real_data)
+        from t2ipal.runs.pipeline import run
+
         config = RunConfig.read(self.run_folder / "config.yaml")
         chosen = {field.name: getattr(self, field.name) for field in fields(CompareSettings)}
         run(replace(config, **chosen), self.run_folder, say=say)

@@ -30,11 +30,6 @@ from open_clip.transformer import (
     ResidualAttentionBlock,
     VisionTransformer,
 )
-from timm.layers import AttentionPool2d as TimmAttentionPool2d
-from timm.layers import RotAttentionPool2d
-from timm.models.eva import Eva, EvaBlock
-from timm.models.vision_transformer import Block as TimmBlock
-from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import Tensor, nn
 
 from t2ipal.errors import UserError
@@ -195,14 +190,18 @@ def _alone(attention: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def _timm_encoder(visual: TimmModel) -> ImageEncoder:
+    from timm import layers  # slow to import, and most models have no part of timm
+    from timm.models import eva, vision_transformer
+
     trunk = visual.trunk
     pool = getattr(visual.head, "pool", None)
-    if isinstance(pool, (TimmAttentionPool2d, RotAttentionPool2d)):
+    if isinstance(pool, (layers.AttentionPool2d, layers.RotAttentionPool2d)):
         return partial(_timm_attention_pool, visual)
-    if isinstance(trunk, (TimmVisionTransformer, Eva)):
+    if isinstance(trunk, (vision_transformer.VisionTransformer, eva.Eva)):
         if getattr(trunk, "attn_pool", None) is not None or trunk.global_pool == "avg":
             return partial(_timm_pooled_tokens, visual)
-        if trunk.global_pool == "token" and type(trunk.blocks[-1]) in (TimmBlock, EvaBlock):
+        blocks = (vision_transformer.Block, eva.EvaBlock)
+        if trunk.global_pool == "token" and type(trunk.blocks[-1]) in blocks:
             return partial(_timm_class_token, visual)
         raise _no_dense_features(visual)
     # Any other trunk: one that ends in a feature map can pool each position alone.
@@ -223,10 +222,10 @@ def _timm_class_token(visual: TimmModel, pixels: Tensor) -> ImageFeatures:
     output = visual.forward_intermediates(pixels, indices=[len(trunk.blocks) - 2])
     x, grid = _positions(output["image_intermediates"][0])  # into the last block, [B, P, W]
     x = _alone(block.attn, block.norm1(x))
-    if isinstance(block, EvaBlock):
-        x = x if block.gamma_1 is None else block.gamma_1 * x
-    else:
+    if hasattr(block, "ls1"):
         x = block.ls1(x)
+    elif block.gamma_1 is not None:  # an EvaBlock
+        x = block.gamma_1 * x
     return ImageFeatures(output["image_features"], _timm_tail(visual, trunk.norm(x)), grid)
 
 

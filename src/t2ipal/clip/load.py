@@ -26,6 +26,7 @@ from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
 from t2ipal.clip.model_folder import read_config, refuse_pickles, tokenizer_of
+from t2ipal.clip.spared import complete_timm
 from t2ipal.errors import UserError, nearest
 
 _PACKAGED = ("photo", "miniature")
@@ -56,6 +57,8 @@ class _Source:
         Raises:
             UserError: the weights are damaged or do not fit the configuration.
         """
+        if self.config["vision_cfg"].get("timm_model_name"):
+            complete_timm()
         try:
             return open_clip.create_model(
                 self.name,

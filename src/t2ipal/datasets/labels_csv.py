@@ -10,6 +10,7 @@ CSV or JSON lines is read too: its tags are the labels.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from t2ipal.files.tables import read_table
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
 LABELS_FILE = "labels.csv"
+_QUOTED = re.compile(r"'+[=+\-@\t\r\n\uff0b\uff0d\uff1d\uff20]")
 _IMAGE_KEYS = ("image", "file", "filename", "file name", "path", "image path", "image name")
 _LABEL_KEYS = ("labels", "label", "tags", "classes", "class")
 # With what pandas and spreadsheets make of 1, 0 and blank; -1 is unknown, as in our own arrays.
@@ -52,9 +54,9 @@ def read_labels_csv(
             rows.add_object(line, row)
     else:
         table = read_table(path)
-        rows.read_header(table.columns)
+        rows.read_header(tuple(map(_unquoted, table.columns)))
         for line, cells in table.rows:
-            rows.add(line, cells)
+            rows.add(line, [*map(_unquoted, cells)])
     if not rows.files and rows.missing:
         raise UserError(f"{path}: none of its images is there; check the folder.")
     if not rows.files:
@@ -74,6 +76,11 @@ def read_labels_csv(
 def _escaped(folder: Path, name: str) -> tuple[Path, Path]:
     plain = Path(from_readable(name.strip()))
     return folder / plain, plain
+
+
+def _unquoted(cell: str) -> str:
+    """A cell without the apostrophe that ``predict`` puts before what looks like a formula."""
+    return cell[1:] if _QUOTED.match(cell) else cell
 
 
 class _Rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from t2ipal.datasets.labelled_images import ClassNames, LabelledImages
 from t2ipal.datasets.labels_csv import LABELS_FILE, read_labels_csv
 from t2ipal.datasets.spec_options import split_options
 from t2ipal.errors import UserError
-from t2ipal.files import sha256_file, sha256_text
+from t2ipal.files import sha256_file, sha256_text, sweep, temporary_path
 from t2ipal.files.broken import Broken
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
@@ -186,8 +185,9 @@ def _read_miniature(
     digest = sha256_text(*map(sha256_file, sources), *names)[:8]
     folder = Path(cache) / f"{MINIATURE}-{split}-{count}-seed{seed}-{digest}"
     if not folder.is_dir():
-        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+        partial = temporary_path(folder)
         partial.mkdir(parents=True)
+        sweep(folder.parent)
         try:
             scenes.write_test_set(partial, int(count), seed=seed, split=split, names=names)
             partial.rename(folder)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
+import re
 import reprlib
+import secrets
+import shutil
+import socket
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
@@ -28,20 +34,91 @@ NO_OTHER_KEYS = {"extra": "forbid"}
 """The ``__pydantic_config__`` of rows: a key that is no field is an error."""
 
 
+LOCK = ".t2ipal.lock"
+_PARTIAL = re.compile(r"\..*\.(?P<machine>\w{8})-(?P<process>\d+)-(?P<token>\w{8})\d*\.partial\b.*")
+_ABANDONED = 24 * 3600  # seconds after which what a process on another machine left is removed
+_TOKEN = secrets.token_hex(4)  # the number of a process may come again
+_numbers = itertools.count()
+_swept: set[Path] = set()
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; renamed to it on success, removed otherwise.
 
-    The temporary name keeps the suffix, so that writers that choose a format by suffix work.
+    The temporary name keeps the suffix, so that writers that choose a format by suffix work. What
+    killed processes left half-written in the folder is removed first.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    if path.parent not in _swept:
+        _swept.add(path.parent)
+        sweep(path.parent)
+    temporary = temporary_path(path)
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_path(path: Path) -> Path:
+    """A name beside ``path`` that no other process takes, and by which :func:`sweep` knows it."""
+    stem = os.fsencode(path.stem)[:150].decode(errors="ignore")
+    unique = f"{_machine()}-{os.getpid()}-{_TOKEN}{next(_numbers)}"
+    return path.with_name(f".{stem}.{unique}.partial{path.suffix}")
+
+
+def sweep(folder: Path, *, alone: bool = False) -> None:
+    """Remove what processes that are no more left half-written in a folder.
+
+    Args:
+        alone: nobody else writes there, on other machines neither.
+    """
+    try:
+        found = [entry for entry in os.scandir(folder) if ".partial" in entry.name]
+    except OSError:
+        return
+    for entry in found:
+        name = _PARTIAL.fullmatch(entry.name)
+        with suppress(OSError):
+            if name is None or not (alone or _abandoned(name, entry.stat().st_mtime)):
+                continue
+            if name["process"] == str(os.getpid()) and name["token"] == _TOKEN:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)
+
+
+def _abandoned(name: re.Match[str], modified: float) -> bool:
+    if name["machine"] != _machine():
+        return time.time() - modified > _ABANDONED
+    process = int(name["process"])
+    if process == os.getpid():
+        return name["token"] != _TOKEN
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return time.time() - modified > _ABANDONED
+
+
+@cache
+def _machine() -> str:
+    """Where the number of a process means the same: a host, and a container on it."""
+    try:
+        numbers = str(os.stat("/proc/self/ns/pid").st_ino)
+    except OSError:
+        numbers = ""
+    return sha256_text(socket.gethostname(), numbers)[:8]
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -240,26 +317,30 @@ def _load(path: str | Path, loader: Any) -> Any:
     _check_node(path, node, {})
     try:
         return reader.construct_document(node)
-    except yaml.YAMLError as error:
+    except _NOT_YAML as error:
         raise _not_yaml(path, error) from None
-    except (ValueError, TypeError, RecursionError) as error:  # of numbers, dates and nested aliases
-        raise UserError(
-            f"{path}: holds a value that YAML cannot make ({error}); mend it."
-        ) from None
 
 
 def _compose(path: str | Path, loader: Any) -> tuple[Any, Any]:
     try:
         reader = loader("\n".join(line for _, line in text_lines(path)))
         return reader, reader.get_single_node()
-    except yaml.YAMLError as error:
+    except _NOT_YAML as error:
         raise _not_yaml(path, error) from None
 
 
-def _not_yaml(path: str | Path, error: yaml.YAMLError) -> UserError:
+# Dates that do not exist, numbers of thousands of digits, !!int of a word: not only YAMLError.
+_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError)
+
+
+def _not_yaml(path: str | Path, error: Exception) -> UserError:
+    if isinstance(error, UserError):
+        return error
     mark = getattr(error, "problem_mark", None)
     where = f"{path}:{mark.line + 1}" if mark else str(path)
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    if isinstance(error, RecursionError):
+        problem = "it is nested too deeply"
     return UserError(f"{where}: is not YAML ({problem}); repair it.")
 
 

@@ -17,6 +17,7 @@ from t2ipal.errors import UserError
 from t2ipal.files import atomic_path, to_json_line
 from t2ipal.files.broken import Broken
 from t2ipal.files.folders import LeftOut
+from t2ipal.files.lock import locking
 from t2ipal.generation.duplicates import fingerprint
 from t2ipal.generation.samples import Sample, read_samples
 from t2ipal.generation.store import ImageRow, ImageStore, image_id, read_manifest
@@ -27,6 +28,7 @@ _BLOCK = 64  # captions that are labelled together, their images in memory meanw
 _BLOCK_BYTES = 256 * 2**20  # ... of about this size at most
 
 
+@locking
 def import_images(
     source: str | Path,
     vocabulary: Vocabulary,
@@ -90,6 +92,7 @@ def import_images(
     return captions, found
 
 
+@locking
 def pack(folder: Path, out: Path, *, per_shard: int = 1000) -> list[Path]:
     """Write a finished set as webdataset shards ``000000.tar``, ...; the same set, the same bytes.
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from tqdm import tqdm
 
 from t2ipal.errors import UserError
+from t2ipal.files.lock import locking
 from t2ipal.generation.diffusion.prompt_length import warn_of_cut_prompts
 from t2ipal.generation.diffusion.settings import Settings
 from t2ipal.generation.diffusion.source import locate
@@ -54,6 +55,7 @@ class Generator(Protocol):
         ...
 
 
+@locking
 def generate(
     captions: Sequence[LabelledCaption],
     generator: Generator | str,

@@ -20,6 +20,7 @@ import hashlib
 import io
 import logging
 import os
+import re
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ from t2ipal.parallel.sharding import Shard
 
 log = logging.getLogger(__name__)
 
+_OWN_FILE = re.compile(r"images/\w\w/\w+\.png|rejected/\w+-\d+\.png")
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
@@ -218,11 +220,27 @@ class ImageStore:
                 path.unlink(missing_ok=True)
 
     def discard(self, rows: Iterable[ImageRow]) -> None:
-        """Remove the images of ``rows``; the manifest forgets them at ``finish``."""
+        """Remove the images of ``rows``; the manifest forgets them at ``finish``.
+
+        Raises:
+            UserError: a row names a file that is not one of a store, or lies elsewhere.
+        """
+        paths, home = [], self.folder.resolve()
         for row in rows:
             for file in (row.file, *(entry.file for entry in row.rejected)):
-                if file:
-                    (self.folder / file).unlink(missing_ok=True)
+                if not file:
+                    continue
+                path = (self.folder / file).parent.resolve() / Path(file).name
+                own = _OWN_FILE.fullmatch(file) is not None and path.is_relative_to(home)
+                if not own or path.is_dir():
+                    raise UserError(
+                        f"{self.folder / file}: is named in the manifest but was not written by "
+                        "t2ipal, or lies elsewhere through a link; it is not deleted: remove it "
+                        "from the manifest, or use another folder."
+                    )
+                paths.append(path)
+        for path in paths:
+            path.unlink(missing_ok=True)
 
     def save(self, image: Image.Image, id: str) -> tuple[str, str]:
         """Write ``image`` as PNG under ``id``; return its path in the folder and its SHA-256.

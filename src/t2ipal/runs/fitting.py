@@ -16,6 +16,7 @@ from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError
 from t2ipal.files import write_jsonl
 from t2ipal.files.broken import Broken
+from t2ipal.files.lock import locking
 from t2ipal.generation.store import read_manifest
 from t2ipal.method.head import T2IPALHead
 from t2ipal.method.items import ItemSet
@@ -163,6 +164,7 @@ def class_figures(bench: Workbench, head: T2IPALHead, patience: int) -> dict[str
     }
 
 
+@locking
 def train(
     classes: Vocabulary | str | Path,
     captions: str | Path,

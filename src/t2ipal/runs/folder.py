@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from t2ipal.errors import UserError
-from t2ipal.files import read_yaml, write_text
+from t2ipal.files import LOCK, read_yaml, write_text
 from t2ipal.generation.diffusion.settings import Settings
 from t2ipal.generation.store import ImageStore
 from t2ipal.runs.config import RunConfig
@@ -43,7 +43,9 @@ def refuse_foreign(
         beside: entries that may be there before the run is.
     """
     if not (out / file).exists():
-        if out.exists() and any(entry.name not in beside for entry in out.iterdir()):
+        if out.exists() and any(
+            entry.name not in beside and not entry.name.startswith(LOCK) for entry in out.iterdir()
+        ):
             raise UserError(f"{out}: is not empty and holds no {kind}; choose another --out.")
         return
     if identity is None:

@@ -35,6 +35,7 @@ from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError, settings_of
 from t2ipal.files import sha256_file, sha256_text, write_jsonl, write_text
 from t2ipal.files.broken import Broken
+from t2ipal.files.lock import locking
 from t2ipal.generation.diffusion.source import locate
 from t2ipal.generation.generate import generate
 from t2ipal.generation.inspector import ClipInspector
@@ -73,6 +74,7 @@ class RunResult:
     computed: int
 
 
+@locking
 def run(
     config: RunConfig,
     out: str | Path,

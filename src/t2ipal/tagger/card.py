@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +41,17 @@ def weak_classes(about: dict[str, Any]) -> list[str]:
                 "generated for it: either does not know it, or not by this name"
             )
     return lines
+
+
+def _plain(text: object) -> str:
+    """Text as Markdown that shows it and does nothing else, on one line."""
+    shown = html.escape(" ".join(str(text).split()), quote=False)
+    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", shown)
+
+
+def _code(text: object) -> str:
+    """Text to stand between backticks."""
+    return " ".join(str(text).replace("`", "'").split())
 
 
 def model_card(tagger: Tagger) -> str:
@@ -92,6 +105,8 @@ def model_card(tagger: Tagger) -> str:
         },
         versions=about.get("versions", {}),
         photos=photos_used(about),
+        plain=_plain,
+        code=_code,
         weak=weak_classes(about),
     )
     return str(card)

@@ -27,6 +27,7 @@ from t2ipal.datasets.read import parse_layout, read_labelled_images
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_file, sha256_text, write_text
 from t2ipal.files.broken import Broken
+from t2ipal.files.lock import locking
 from t2ipal.generation.store import read_manifest
 from t2ipal.method.methods import MethodConfig
 from t2ipal.metrics.uncertainty import REPLICATES
@@ -72,6 +73,7 @@ class BenchmarkResult:
     computed: int
 
 
+@locking
 def benchmark(
     config: BenchmarkConfig,
     data: str | Path,
