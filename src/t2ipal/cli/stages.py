@@ -205,9 +205,8 @@ class Embed(ClipSettings, ReadingSettings, _SharedWork, Verb):
         for line in broken.write(folder):
             say(line)
         if captions:
-            say(
-                f"embed: {len(captions)} captions of {self.labelled_captions}, {new_texts} of them new"
-            )
+            source = f"captions of {self.labelled_captions}"
+            say(f"embed: {len(captions)} {source}, {new_texts} of them new")
         return 0
 
 

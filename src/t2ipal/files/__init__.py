@@ -317,8 +317,10 @@ def _load(path: str | Path, loader: Any) -> Any:
     _check_node(path, node, {})
     try:
         return reader.construct_document(node)
-    except _NOT_YAML as error:
+    except yaml.YAMLError as error:
         raise _not_yaml(path, error) from None
+    except _NOT_YAML as error:  # dates that do not exist, numbers of thousands of digits
+        raise UserError(f"{path}: holds a value that cannot be ({error}); correct it.") from None
 
 
 def _compose(path: str | Path, loader: Any) -> tuple[Any, Any]:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from t2ipal.errors import Positive, UserError, listed, settings
 from t2ipal.files import write_jsonl
-from t2ipal.files.pictures import MAX_MEGAPIXELS, why_unreadable
 
 BROKEN_FILE = "broken.jsonl"
+MAX_MEGAPIXELS = 300.0
+"""Larger pictures are refused, unless they are JPEG files, which can be decoded at reduced size."""
+
 _REMEDY = "leave out what is broken with --skip-broken"
 
 
@@ -75,6 +77,8 @@ class Broken:
             UserError: one message for all of the broken files, unless they are skipped; or all are
                 broken.
         """
+        from t2ipal.files.pictures import why_unreadable  # imports Pillow
+
         found = why_unreadable(files, max_megapixels=self.max_megapixels)
         first = next(iter(found), None)
         if first is not None and (not self.skip or len(found) == len(files)):

@@ -48,7 +48,7 @@ def one_job(folder: str | Path, part: str | None = None) -> Iterator[None]:
         return
     made = _make(folder)
     with ExitStack() as stack:
-        for path in reversed(made):
+        for path in made:
             stack.callback(_remove_empty, path)
         stack.enter_context(_locked(own))
         # Each takes its own first and looks at the other's then, so never do both pass.

@@ -25,14 +25,12 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from t2ipal.errors import UserError
+from t2ipal.files.broken import MAX_MEGAPIXELS as MAX_MEGAPIXELS
 
 log = logging.getLogger(__name__)
 
 BACKGROUND = (255, 255, 255)
 """What shows through transparent parts of a picture."""
-
-MAX_MEGAPIXELS = 300.0
-"""Larger pictures are refused, unless they are JPEG files, which can be decoded at reduced size."""
 
 MAX_ASPECT = 100
 """A picture this many times as wide as high, or more, shows nothing at a CLIP's input size."""
