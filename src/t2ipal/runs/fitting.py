@@ -53,6 +53,11 @@ def methods_of(config: RunConfig) -> Callable[[str], MethodConfig]:
     return configure
 
 
+def own_method(*, images: bool) -> str:
+    """The method that a run is about: without any images, generated or real, its captions side."""
+    return "t2i-pal" if images else "t2i-pal/captions"
+
+
 @dataclass(frozen=True, eq=False)
 class RealItems:
     """Labelled real images as items to train on, and how they were chosen, in words."""
@@ -112,10 +117,10 @@ def fit_tagger(
 def train(
     classes: Vocabulary | str | Path,
     captions: str | Path,
-    images: str | Path,
+    images: str | Path | None,
     out: str | Path,
     *,
-    method: str = "t2i-pal",
+    method: str | None = None,
     features: str | Path | None = None,
     config: RunConfig | None = None,
     say: Say = log.info,
@@ -124,15 +129,17 @@ def train(
     """Train one method on labelled captions and the images generated from them, and save it.
 
     Labelled real images that ``config`` names (``real_images``, ``shots``, ``label_fraction``) are
-    trained on too. The epoch is chosen, and thresholds are fitted, on held-out generated
-    images all the same: a few real ones are worth more as training images than as a small test.
+    trained on too. The epoch is chosen, and thresholds are fitted, on held-out generated images (or
+    captions) all the same: a few real ones are worth more as training images than as a small test.
 
     Args:
         classes: vocabulary, its name, or its file.
         captions: labelled captions, as ``t2ipal label`` writes them.
-        images: folder of a generated set (``images.jsonl`` and ``images/``).
+        images: folder of a generated set (``images.jsonl`` and ``images/``); None for no images.
         out: model folder to write.
-        features: folder of the feature cache; ``images``/features if omitted.
+        method: t2i-pal if omitted, or t2i-pal/captions without images.
+        features: folder of the feature cache; ``images``/features if omitted, or beside the
+            captions.
         config: settings of CLIP, head, training, real images, seed, device; the defaults if
             omitted. Its test images (``data``) are read by a method that chooses its epoch by them.
         say: told how many real images were taken.
@@ -143,33 +150,37 @@ def train(
     """
     config = config or RunConfig()
     vocabulary = Vocabulary.load(classes)
+    if method is None:
+        method = own_method(images=not (images is None and config.real_images is None))
     chosen = methods_of(config)(method)
     if chosen.train is None and config.real_images is not None:
         raise UserError(
             f"method {method!r} is not trained, so real images would change nothing: leave "
             "--real-images out, or choose a method that is."
         )
-    real = read_real_images(config, vocabulary, Path(images) / SCENES)
+    folder = Path(captions).parent if images is None else Path(images)
+    real = read_real_images(config, vocabulary, folder / SCENES)
     backbone = Backbone.load(config, pool_positions=chosen.pool_positions)
     bench = Workbench(
         vocabulary,
         backbone,
-        features or Path(images) / "features",
+        features or folder / "features",
         read_labelled(captions),
-        read_manifest(Path(images)),
-        images,
+        () if images is None else read_manifest(folder),
+        folder,
         crops=config.crops,
         progress=progress,
     )
     test = None
     if chosen.best_on_test and config.data is not None:
         labelled = read_labelled_images(
-            config.data, vocabulary, images=config.data_folder, cache=Path(images) / SCENES
+            config.data, vocabulary, images=config.data_folder, cache=folder / SCENES
         )
         test = bench.labelled(labelled, test=True)
     items = RealItems.of(bench, real, test, say)
     tagger = fit_tagger(bench, chosen, config.seed, real=items, test=test)
     tagger.about["captions"] = Path(captions).name
+    tagger.about["generated_images"] = bench.generated_images
     tagger.save_pretrained(out)
     return tagger
 

@@ -7,6 +7,7 @@
     compare   features/, test images -> measurements.jsonl compare.json
     report    all of it -> report.html images.png
 
+With the generator none there is no generate stage, and captions alone are trained on.
 config.yaml says whose the folder is, vocabulary.yaml has the classes, log.txt what was said.
 """
 
@@ -39,7 +40,7 @@ from t2ipal.generation.store import read_manifest
 from t2ipal.generation.summary import GenerateSummary
 from t2ipal.runs.compare import Comparison, compare
 from t2ipal.runs.config import RunConfig
-from t2ipal.runs.fitting import RealItems, Say, fit_tagger, methods_of
+from t2ipal.runs.fitting import RealItems, Say, fit_tagger, methods_of, own_method
 from t2ipal.runs.folder import logged, refuse_foreign
 from t2ipal.runs.labelling import composed_for_missing, labelled_captions
 from t2ipal.runs.measure import Experiment
@@ -99,15 +100,21 @@ def run(
         # Another seed than the test images', so that the miniature renders other scenes.
         ceiling = _labelled(config, vocabulary, out, config.real_data, seed=1)
     find(config.clip)
-    if config.generator is not None:
+    if config.generator is not None and config.generates:
         locate(config.generator, config.revision)
     config.write(out / "config.yaml")
     write_text(out / "vocabulary.yaml", vocabulary.to_yaml())
     say = logged(say, out / "log.txt")
 
     captions = label_stage(config, vocabulary, out, say)
-    summary = generate_stage(config, vocabulary, captions, out, say, progress)
-    bench = embed_stage(config, vocabulary, captions, out, say, progress)
+    summary = None
+    if config.generates:
+        summary = generate_stage(config, vocabulary, captions, out, say, progress)
+    else:
+        say("generate: skipped, the generator is none: there are no generated images")
+    bench = embed_stage(
+        config, vocabulary, captions, out, say, progress, generated=config.generates
+    )
     experiment = None
     if test is not None:
         experiment = Experiment(bench, test, out, say=say)
@@ -119,7 +126,7 @@ def run(
         config=config,
         tagger=tagger,
         captions=captions,
-        images=read_manifest(out),
+        images=read_manifest(out) if config.generates else (),
         test=experiment.images if experiment else None,
         comparison=comparison,
         summary=summary,
@@ -213,9 +220,9 @@ def embed_stage(
         crops=config.crops,
         progress=progress,
     )
-    images = 0 if bench.train_images is None else len(bench.train_images)
     say(
-        f"embed: {images} generated images and {len(bench.train_captions)} captions to train on, "
+        f"embed: {bench.generated_images} generated images and "
+        f"{len(bench.train_captions)} captions to train on, "
         f"{len(bench.valid)} {'generated images' if generated else 'captions'} held out"
     )
     return bench
@@ -234,7 +241,8 @@ def _train_stage(
     With test images its row of measurements.jsonl, too, which its card repeats: the table has the
     saved model in it, and does not fit it again.
     """
-    folder, method = out / "model", methods_of(config)("t2i-pal")
+    folder = out / "model"
+    method = methods_of(config)(own_method(images=config.generates or real is not None))
     if (folder / CONFIG).exists():
         say("train: model, done before")
         tagger = Tagger.from_pretrained(folder, device=config.device, precision=config.precision)
@@ -245,11 +253,12 @@ def _train_stage(
             if config.captions
             else f"{config.compose} composed",
             generator=config.generator,
-            generated_images=0 if bench.train_images is None else len(bench.train_images),
+            generated_images=bench.generated_images,
         )
         tagger.save_pretrained(folder)
+        items = "generated images" if config.generates else "captions"
         say(
-            f"train: t2i-pal, mAP {tagger.about['held_out_map']} on held-out generated images, "
+            f"train: {method.name}, mAP {tagger.about['held_out_map']} on held-out {items}, "
             f"kept epoch {tagger.about['epoch']}"
         )
     if experiment is not None:

@@ -15,6 +15,13 @@ _READABLE = {
 }
 
 
+CALIBRATED_ON_CAPTIONS = (
+    "Thresholds and probabilities were fitted on held-out captions, not on images: they order "
+    "tags, but their level says nothing about photos, so that far too many or too few tags may be "
+    "given. Take the N best with --top N, and measure the model on labelled photos."
+)
+
+
 def photos_used(about: dict[str, Any]) -> str:
     """The sentence about annotated photos that card and report share."""
     if about.get("real_images"):
@@ -72,6 +79,8 @@ def model_card(tagger: Tagger) -> str:
             if key not in ("scores", "versions") and value not in (None, "")
         },
         versions=about.get("versions", {}),
+        about=about,
         photos=photos_used(about),
+        calibrated_on_captions=CALIBRATED_ON_CAPTIONS,
     )
     return str(card)
