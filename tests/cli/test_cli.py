@@ -110,7 +110,7 @@ def test_an_option_means_the_same_in_every_verb() -> None:
     # What is written, and a default that comes from a model or a published setting, differ.
     differ = {key for key, texts in helps.items() if len(texts) > 1}
     assert differ == {"out", "crops", "data", "captions", "batch_size", "device", "features",
-                      "labelled_captions"}  # fmt: skip
+                      "images", "labelled_captions"}  # fmt: skip
 
 
 def test_help_shows_what_people_need_and_says_where_the_rest_is(

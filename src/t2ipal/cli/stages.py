@@ -212,7 +212,7 @@ class Embed(ClipSettings, ReadingSettings, _SharedWork, Verb):
 
 @settings
 class Train(TrainingSettings, ClassSettings, ConfigFile):
-    """Tune one method on labelled captions and the images generated from them."""
+    """Tune one method on labelled captions and the images generated from them, if any."""
 
     needed = ("classes",)
     common = """
@@ -228,15 +228,16 @@ class Train(TrainingSettings, ClassSettings, ConfigFile):
     _: KW_ONLY
     labelled_captions: Annotated[Path, "FILE"]
     """captions with their labels, as 't2ipal label' writes them"""
-    images: Annotated[Path, "DIR"]
-    """folder of a generated set (images.jsonl and images/)"""
+    images: Annotated[Path, "DIR"] | None = None
+    """folder of a generated set (images.jsonl and images/); if omitted, captions alone are trained
+    on, and the labelled images of --real-images"""
     out: Annotated[Path, "DIR"]
     """model folder to write"""
-    method: str = "t2i-pal"
+    method: str | None = None
     """t2i-pal, tai-dpt, tai-dpt-original, dualcoop, clip-dpt, zero-shot, or an ablation, such as
-    t2i-pal/no-adapter"""
+    t2i-pal/no-adapter; if omitted t2i-pal, or t2i-pal/captions where there are no images"""
     features: Annotated[Path, "DIR"] | None = None
-    """folder of the feature cache; IMAGES/features if omitted"""
+    """folder of the feature cache; if omitted IMAGES/features, or features beside the captions"""
 
     def run(self) -> int:
         require_paths(self.labelled_captions, self.images, self.data_folder, self.real_folder)
@@ -254,6 +255,11 @@ class Train(TrainingSettings, ClassSettings, ConfigFile):
             say=say,
         )
         valid = tagger.about.get("held_out_map")
-        say(f"train: {self.method}" + (f", mAP {valid} on held-out items" if valid else ""))
+        if self.images is None:
+            say("train: without --images there are no generated images")
+        say(
+            f"train: {tagger.about['method']}"
+            + (f", mAP {valid} on held-out items" if valid else "")
+        )
         say(f"wrote {self.out}")
         return 0

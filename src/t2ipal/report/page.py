@@ -50,12 +50,13 @@ def _render(content: ReportContent) -> str:
     focus = content.focus_method
     rows = _class_rows(content, focus)
     measured = focus is not None and bool(focus.class_ap)
+    pictured = any(card.images for card in content.captions)
     sections = {
         "methods": ("Methods", content.methods),
         "classes": ("Average precision per class" if measured else "Threshold per class", rows),
         "scenes": ("Test images", content.scenes),
         "next": ("What to do next", content.next_steps),
-        "captions": ("Captions and their generated images", content.captions),
+        "captions": (f"Captions{' and their generated images' * pictured}", content.captions),
         "counts": ("Labels", content.counts),
         "gap": ("Modality gap", content.gap),
         "made": ("How it was made", content.command or content.settings or content.made),
@@ -68,6 +69,7 @@ def _render(content: ReportContent) -> str:
         class_rows=rows,
         groups={"method": "", "ablation": "Ablations", "ceiling": "Ceiling"},
         missing=_MISSING,
+        pictured=pictured,
         overlay=heat_overlay,
     )
 

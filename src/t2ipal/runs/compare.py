@@ -10,7 +10,7 @@ from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.method.methods import MethodConfig
 from t2ipal.metrics.gap import ModalityGap, modality_gap
 from t2ipal.report.content import Group, MethodResult, mean, spread
-from t2ipal.runs.fitting import RealItems
+from t2ipal.runs.fitting import RealItems, own_method
 from t2ipal.runs.measure import Experiment, Measurement
 
 METHODS = ("zero-shot", "clip-dpt", "tai-dpt", "t2i-pal")
@@ -22,6 +22,8 @@ ABLATIONS = (
     "t2i-pal/images",
     "t2i-pal/standardised",
 )
+# What can be had without any images, generated or real; the last of METHODS is then the prompts.
+ABLATIONS_WITHOUT_IMAGES = ("clip-dpt/standardised", "tai-dpt/standardised")
 # Needs labelled images to be what its paper is, so it is compared if there are some.
 WITH_REAL_IMAGES = ("dualcoop", "dualcoop/real")
 CEILING = "t2i-pal on real images"
@@ -36,6 +38,8 @@ _NOTES = {
     "t2i-pal/captions": "prompts alone, captions alone",
     "t2i-pal/images": "generated images alone",
     "t2i-pal/standardised": "branches standardised per image",
+    "clip-dpt/standardised": "branches standardised per image",
+    "tai-dpt/standardised": "branches standardised per image",
     CEILING: "labelled real images: the ceiling",
 }
 
@@ -115,8 +119,10 @@ def compare(
         ceiling: labelled real training images for the row of the ceiling.
     """
     rows = []
-    for name in _method_names(ablations=ablations, real=real is not None):
-        group: Group = "ablation" if "/" in name else "method"
+    images = real is not None or experiment.bench.train_images is not None
+    about = own_method(images=images)
+    for name in _method_names(ablations=ablations, real=real is not None, images=images):
+        group: Group = "ablation" if "/" in name and name != about else "method"
         found = experiment.measure_seeds(configure(name), seeds, real=real)
         rows.append(_row(name, group, found))
     if ceiling is not None:
@@ -138,8 +144,11 @@ def compare(
     return Comparison(tuple(rows), gap, tuple(_described(more) for more in experiment.also))
 
 
-def _method_names(*, ablations: bool, real: bool) -> tuple[str, ...]:
+def _method_names(*, ablations: bool, real: bool, images: bool) -> tuple[str, ...]:
     """The rows of a table, in order; the method that it is about is the last whole one."""
+    if not images:
+        ablated = ABLATIONS_WITHOUT_IMAGES if ablations else ()
+        return (*METHODS[:-1], own_method(images=False), *ablated)
     rows = [*METHODS, *(ABLATIONS if ablations else ())]
     if real:
         whole, part = WITH_REAL_IMAGES

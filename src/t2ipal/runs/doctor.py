@@ -110,6 +110,8 @@ def _clip(config: RunConfig) -> _Finding:
 def _generator(config: RunConfig) -> _Finding:
     from t2ipal.generation.diffusion.source import locate
 
+    if not config.generates:
+        return _Finding("generator", "none: no images are generated, captions alone are trained on")
     try:
         import diffusers  # noqa: F401
 
@@ -188,7 +190,7 @@ def _run(config: RunConfig, out: Path, measure: bool, usable: bool) -> Iterator[
             yield _Finding("folder", f"{out}: cannot be written; choose another --out", True)
     except UserError as error:
         yield _Finding("folder", str(error), True)
-    images = len(captions) * config.images_per_caption
+    images = len(captions) * config.images_per_caption * config.generates
     yield _Finding("run", f"{len(captions)} captions name a class: {images} images to generate")
     if not usable:
         yield _Finding("run", "its size and time can be told once CLIP and generator are here")
@@ -209,6 +211,8 @@ def _run(config: RunConfig, out: Path, measure: bool, usable: bool) -> Iterator[
     free = shutil.disk_usage(_existing(out)).free
     if space > free:
         yield _Finding("disk", f"the run may need {_size(space)}, {_size(free)} are free", True)
+    if not images:
+        return
     if not measure:
         yield _Finding("time", "not measured; --measure generates and embeds a few images to tell")
         return

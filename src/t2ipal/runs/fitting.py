@@ -57,6 +57,11 @@ def methods_of(config: RunConfig) -> Callable[[str], MethodConfig]:
     return configure
 
 
+def own_method(*, images: bool) -> str:
+    """The method that a run is about: without any images, generated or real, its captions side."""
+    return "t2i-pal" if images else "t2i-pal/captions"
+
+
 @dataclass(frozen=True, eq=False)
 class RealItems:
     """Labelled real images as items to train on, and how they were chosen, in words."""
@@ -168,10 +173,10 @@ def class_figures(bench: Workbench, head: T2IPALHead, patience: int) -> dict[str
 def train(
     classes: Vocabulary | str | Path,
     captions: str | Path,
-    images: str | Path,
+    images: str | Path | None,
     out: str | Path,
     *,
-    method: str = "t2i-pal",
+    method: str | None = None,
     features: str | Path | None = None,
     config: RunConfig | None = None,
     say: Say = log.info,
@@ -180,15 +185,17 @@ def train(
     """Train one method on labelled captions and the images generated from them, and save it.
 
     Labelled real images that ``config`` names (``real_images``, ``shots``, ``label_fraction``) are
-    trained on too. The epoch is chosen, and thresholds are fitted, on held-out generated
-    images all the same: a few real ones are worth more as training images than as a small test.
+    trained on too. The epoch is chosen, and thresholds are fitted, on held-out generated images (or
+    captions) all the same: a few real ones are worth more as training images than as a small test.
 
     Args:
         classes: vocabulary, its name, or its file.
         captions: labelled captions, as ``t2ipal label`` writes them.
-        images: folder of a generated set (``images.jsonl`` and ``images/``).
+        images: folder of a generated set (``images.jsonl`` and ``images/``); None for no images.
         out: model folder to write.
-        features: folder of the feature cache; ``images``/features if omitted.
+        method: t2i-pal if omitted, or t2i-pal/captions without images.
+        features: folder of the feature cache; ``images``/features if omitted, or beside the
+            captions.
         config: settings of CLIP, head, training, real images, seed, device; the defaults if
             omitted. Its test images (``data``) are read by a method that chooses its epoch by them.
         say: told how many real images were taken.
@@ -200,13 +207,16 @@ def train(
     config = config or RunConfig()
     vocabulary = Vocabulary.load(classes)
     refuse_one_class(vocabulary)
+    if method is None:
+        method = own_method(images=not (images is None and config.real_images is None))
     chosen = methods_of(config)(method)
     if chosen.train is None and config.real_images is not None:
         raise UserError(
             f"method {method!r} is not trained, so real images would change nothing: leave "
             "--real-images out, or choose a method that is."
         )
-    broken, scenes = Broken.of(config), Path(images) / SCENES
+    folder = Path(captions).parent if images is None else Path(images)
+    broken, scenes = Broken.of(config), folder / SCENES
     real = read_real_images(config, vocabulary, scenes, broken)
     test = None
     if chosen.best_on_test and config.data is not None:
@@ -217,10 +227,10 @@ def train(
     bench = Workbench(
         vocabulary,
         backbone,
-        features or Path(images) / "features",
+        features or folder / "features",
         read_labelled(captions),
-        read_manifest(Path(images)),
-        images,
+        () if images is None else read_manifest(folder),
+        folder,
         crops=config.crops,
         broken=broken,
         progress=progress,
@@ -231,6 +241,7 @@ def train(
         say(line)
     tagger = fit_tagger(bench, chosen, config.seed, real=items, test=tested)
     tagger.about["captions"] = Path(captions).name
+    tagger.about["generated_images"] = bench.generated_images
     tagger.about["classes"] = class_figures(bench, tagger.head, config.patience)
     tagger.save_pretrained(out)
     return tagger

@@ -7,6 +7,7 @@
     compare   features/, test images -> measurements.jsonl compare.json
     report    all of it -> report.html images.png
 
+With the generator none there is no generate stage, and captions alone are trained on.
 config.yaml has the settings, vocabulary.yaml the classes, made_from.json what each product was
 made from, log.txt what was said. With other settings only what depends on them is made anew; images
 of another generator are not replaced unasked.
@@ -49,6 +50,7 @@ from t2ipal.runs.fitting import (
     class_figures,
     fit_tagger,
     methods_of,
+    own_method,
     refuse_one_class,
 )
 from t2ipal.runs.folder import changed_settings, logged, made_from, note_made
@@ -116,7 +118,7 @@ def run(
         # Another seed than the test images', so that the miniature renders other scenes.
         ceiling = _labelled(config, vocabulary, out, config.real_data, broken, seed=1)
     find(config.clip)
-    if config.generator is not None:
+    if config.generator is not None and config.generates:
         locate(config.generator, config.revision)
     config.write(out / "config.yaml")
     write_text(out / "vocabulary.yaml", vocabulary.to_yaml())
@@ -128,8 +130,21 @@ def run(
             say(line)
 
     captions = label_stage(config, vocabulary, out, say)
-    summary = generate_stage(config, vocabulary, captions, out, say, progress, overwrite)
-    bench = embed_stage(config, vocabulary, captions, out, say, progress, broken=broken)
+    summary = None
+    if config.generates:
+        summary = generate_stage(config, vocabulary, captions, out, say, progress, overwrite)
+    else:
+        say("generate: skipped, the generator is none: there are no generated images")
+    bench = embed_stage(
+        config,
+        vocabulary,
+        captions,
+        out,
+        say,
+        progress,
+        broken=broken,
+        generated=config.generates,
+    )
     experiment = None
     if test is not None:
         experiment = Experiment(bench, test, out, also=also, say=say)
@@ -141,7 +156,7 @@ def run(
         config=config,
         tagger=tagger,
         captions=captions,
-        images=read_manifest(out),
+        images=read_manifest(out) if config.generates else (),
         test=experiment.images if experiment else None,
         comparison=comparison,
         summary=summary,
@@ -250,9 +265,9 @@ def embed_stage(
         broken=broken,
         progress=progress,
     )
-    images = 0 if bench.train_images is None else len(bench.train_images)
     say(
-        f"embed: {images} generated images and {len(bench.train_captions)} captions to train on, "
+        f"embed: {bench.generated_images} generated images and "
+        f"{len(bench.train_captions)} captions to train on, "
         f"{len(bench.valid)} {'generated images' if generated else 'captions'} held out"
     )
     return bench
@@ -271,7 +286,8 @@ def _train_stage(
     With test images its row of measurements.jsonl, too, which its card repeats: the table has the
     saved model in it, and does not fit it again.
     """
-    folder, method = out / "model", methods_of(config)("t2i-pal")
+    folder = out / "model"
+    method = methods_of(config)(own_method(images=config.generates or real is not None))
     items = real.items if real is not None else None
     digest = sha256_text(bench.digest(items), method.identity, str(config.seed), str(config.crops))
     there = (folder / CONFIG).exists()
@@ -288,13 +304,14 @@ def _train_stage(
             if config.captions
             else f"{config.compose} composed",
             generator=config.generator,
-            generated_images=0 if bench.train_images is None else len(bench.train_images),
+            generated_images=bench.generated_images,
             classes=class_figures(bench, tagger.head, config.patience),
         )
         tagger.save_pretrained(folder)
         note_made(out, folder.name, digest)
+        held_out = "generated images" if config.generates else "captions"
         say(
-            f"train: t2i-pal, mAP {tagger.about['held_out_map']} on held-out generated images, "
+            f"train: {method.name}, mAP {tagger.about['held_out_map']} on held-out {held_out}, "
             f"kept epoch {tagger.about['epoch']}"
         )
     if experiment is not None:

@@ -130,6 +130,11 @@ class Workbench:
                 "every class needs at least two."
             )
 
+    @property
+    def generated_images(self) -> int:
+        """How many generated images are trained on."""
+        return 0 if self.train_images is None else len(self.train_images)
+
     def readable(self, images: LabelledImages, *, test: bool = False) -> LabelledImages:
         """Those of real images that can be embedded (:meth:`FeatureCache.readable`)."""
         crops = self.crops if test else 0
@@ -219,8 +224,8 @@ class Workbench:
                 )
             raise UserError(
                 f"method {method.name!r} needs images and there are none: generate some with "
-                "'t2ipal generate', give labelled ones with --real-images, or use tai-dpt, which "
-                "trains on captions alone."
+                "'t2ipal generate', give labelled ones with --real-images, or use "
+                "t2i-pal/captions or tai-dpt, which train on captions alone."
             )
         return images
 

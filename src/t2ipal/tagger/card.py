@@ -17,6 +17,13 @@ _READABLE = {
 }
 
 
+CALIBRATED_ON_CAPTIONS = (
+    "Thresholds and probabilities were fitted on held-out captions, not on images: they order "
+    "tags, but their level says nothing about photos, so that far too many or too few tags may be "
+    "given. Take the N best with --top N, and measure the model on labelled photos."
+)
+
+
 def photos_used(about: dict[str, Any]) -> str:
     """The sentence about annotated photos that card and report share."""
     if about.get("real_images"):
@@ -29,10 +36,10 @@ def weak_classes(about: dict[str, Any]) -> list[str]:
     lines = []
     for name, found in about.get("classes", {}).items():
         if found["AP"] is None:
-            lines.append(f"weak: {name}: no held-out image shows it, so it was not measured")
+            lines.append(f"weak: {name}: no held-out item shows it, so it was not measured")
         elif found["AP"] <= found["chance"]:
             lines.append(
-                f"weak: {name}: AP {100 * found['AP']:.1f} on held-out images, which a random "
+                f"weak: {name}: AP {100 * found['AP']:.1f} on held-out items, which a random "
                 f"order reaches as well ({100 * found['chance']:.1f}); more captions may help"
             )
         if 2 * found["found"] < found["images"]:
@@ -104,9 +111,11 @@ def model_card(tagger: Tagger) -> str:
             if key not in ("scores", "versions", "classes") and value not in (None, "")
         },
         versions=about.get("versions", {}),
+        about=about,
         photos=photos_used(about),
         plain=_plain,
         code=_code,
         weak=weak_classes(about),
+        calibrated_on_captions=CALIBRATED_ON_CAPTIONS,
     )
     return str(card)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Annotated, Any, Self
 
 from annotated_types import Ge, MultipleOf
@@ -13,6 +13,9 @@ from t2ipal.generation.diffusion.presets import PRESETS, PresetName
 
 PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 """Name here -> name of the torch number format."""
+
+NO_GENERATOR = "none"
+_ALSO_WITHOUT_IMAGES = {"generator", "batch_size", "device", "precision"}
 
 Pixels = Annotated[int, Ge(8), MultipleOf(8), "PIXELS"]
 
@@ -59,8 +62,8 @@ class GenerationSettings(Settings):
     """Which generator, and which of its images are kept."""
 
     generator: str | None = None
-    """diffusers text-to-image pipeline: a hub id, a folder, or miniature; the preset's if omitted,
-    and miniature without a preset"""
+    """diffusers text-to-image pipeline: a hub id, a folder, or miniature; none for no images, so
+    that captions alone are trained on; the preset's if omitted, and miniature without a preset"""
     preset: PresetName | None = None
     """a generator with its steps, guidance and size: paper is Stable Diffusion 1.5, fast
     is SD-Turbo; options that are given win over it"""
@@ -78,6 +81,22 @@ class GenerationSettings(Settings):
     them, if they are few)"""
     max_retries: Whole = 3
     """further attempts at an image that is rejected: black, flat, flagged, or without its labels"""
+
+    def _check(self) -> None:
+        if self.generates:
+            return
+        for field in fields(GenerationSettings):
+            name, value = field.name, getattr(self, field.name)
+            if name not in _ALSO_WITHOUT_IMAGES and value != field.default:
+                raise UserError(
+                    f"with the generator none no image is generated, so {name} ({value}) would "
+                    "change nothing: leave it out, or name a generator."
+                )
+
+    @property
+    def generates(self) -> bool:
+        """Whether images are generated at all."""
+        return self.generator != NO_GENERATOR
 
     def with_preset(self) -> Self:
         """The same with what its preset gives filled in, and a generator in any case."""
