@@ -10,7 +10,8 @@ BIN := .venv/bin
 
 run: .venv/installed
 	$(BIN)/t2ipal run --classes voc2007 --captions examples/captions.txt \
-	  --steps 12 --train.epochs 10 --data miniature:1000 --real-data miniature:600 \
+	  --steps 12 --train.epochs 10 --data miniature:1000 --also miniature:style:1000 \
+	  --real-data miniature:600 \
 	  --out runs/miniature
 
 test: .venv/installed

@@ -196,6 +196,8 @@ def test_signals_leave_nothing_half_written(sign: int, status: int, tmp_path: Pa
     process = subprocess.Popen(
         [sys.executable, "-c", STOPPED, *words],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell starts what runs in the background with interrupts ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     process.send_signal(sign)

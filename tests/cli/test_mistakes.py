@@ -102,7 +102,7 @@ BAD_CLASSES = [
     ("surrogate.json", "surrogate.json"), ("json.txt", ":1: is JSON"), ("long.txt", "3000 char"),
     ("deep.json", "nesting|nested"), ("deep.yaml", "nesting|nested"), ("deep.csv", "deep.csv:1"),
 ]  # fmt: skip
-NOT_THERE = "cannot be read|no such file"
+NOT_THERE = "cannot be read|no such folder or file"
 BAD_CAPTIONS = [
     ("missing.txt", NOT_THERE), ("missing.json", NOT_THERE),
     ("nothing", "cannot be read"), ("pipe", "is a pipe"), ("dangling", NOT_THERE),

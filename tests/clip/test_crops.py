@@ -70,7 +70,7 @@ def test_a_file_is_decoded_once_for_all_its_crops(
     opened: list[Path] = []
     load_image = features.load_image
     monkeypatch.setattr(
-        features, "load_image", lambda path: opened.append(path) or load_image(path)
+        features, "load_image", lambda path, **how: opened.append(path) or load_image(path, **how)
     )
     targets = np.zeros((len(files), 2), dtype=np.int8)
     items = image_items(FeatureCache(tmp_path / "cache", tiny_vit), files, targets, crops=2)

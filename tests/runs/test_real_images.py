@@ -229,8 +229,8 @@ def test_real_images_change_the_model(tiny_run: TinyRun, config: RunConfig, tmp_
 
 
 def test_the_table_of_a_run_has_dualcoop_where_there_are_real_images() -> None:
-    assert _method_names(ablations=False, real=False) == METHODS
-    names = _method_names(ablations=False, real=True)
+    assert _method_names(ablations=False, real=False, images=True) == METHODS
+    names = _method_names(ablations=False, real=True, images=True)
     assert names == ("zero-shot", "clip-dpt", "tai-dpt", "dualcoop", "t2i-pal", "dualcoop/real")
 
 
@@ -245,7 +245,7 @@ def test_a_run_trains_and_compares_with_them(
     assert [line for line in said if line.startswith("real images: ")]
     table = json.loads((out / "compare.json").read_text())
     assert {row["name"] for row in table["methods"]} == set(
-        _method_names(ablations=False, real=True)
+        _method_names(ablations=False, real=True, images=True)
     )
     assert "Labelled real images were trained on too." in (out / "report.html").read_text()
     said.clear()

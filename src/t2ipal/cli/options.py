@@ -102,7 +102,7 @@ def require_paths(*paths: str | Path | None) -> None:
     """
     for path in paths:
         if path is not None and not Path(path).exists():
-            raise UserError(f"{path}: no such file or folder; check the path.")
+            raise UserError(f"{path}: no such folder or file; check the path.")
 
 
 def require_data(*specs: str | None) -> None:

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from t2ipal.cli.options import Verb, require_data
 from t2ipal.cli.speech import complain, csv_cell, plain, say
 from t2ipal.clip.clip_settings import InputSettings
-from t2ipal.errors import Count, UserError, settings
+from t2ipal.errors import Count, UserError, nearest, settings
 from t2ipal.files.broken import PictureSettings
 from t2ipal.files.folders import LeftOut, common_folder, find_images
 from t2ipal.files.names import readable_name
 from t2ipal.files.pictures import has_picture_suffix
 from t2ipal.runs.config import Crops, EvaluationSettings
+from t2ipal.tagger import PACKAGED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +54,7 @@ class Eval(_ModelSettings, EvaluationSettings, Verb):
     """
     _: KW_ONLY
     model: Path
-    """model folder, such as RUN/model"""
+    """photo (the tagger of this package), or a model folder such as RUN/model"""
     features: Annotated[Path, "DIR"] | None = None
     """folder of the feature cache; beside the model if omitted"""
     out: Annotated[Path, "FILE"] | None = None
@@ -93,13 +94,15 @@ class Predict(_ModelSettings, PictureSettings, Verb):
 
     positional = ("model", "images")
     examples = """
+        t2ipal predict photo holiday/
         t2ipal predict runs/mine/model photo.jpg
         t2ipal predict runs/mine/model photos/ --top 3 --format csv > tags.csv
         t2ipal predict runs/mine/model 'photos/*.jpg' --heatmaps overlays
     """
     _: KW_ONLY
     model: str
-    """model folder, such as RUN/model, or ORG/NAME on the Hugging Face hub"""
+    """photo (the tagger of this package: 80 things in photos), a model folder such as RUN/model, or
+    ORG/NAME on the Hugging Face hub"""
     images: tuple[str, ...]
     """image files, folders (searched through) and glob patterns"""
     top: Count | None = None
@@ -186,10 +189,13 @@ class Predict(_ModelSettings, PictureSettings, Verb):
 
 def _refuse_missing(model: str | Path) -> None:
     """Say that there is no such model before PyTorch is imported, which takes seconds."""
-    path = Path(model)
+    path = PACKAGED.get(str(model), Path(model))
     named = str(model).count("/") == 1 and not str(model).startswith((".", "/", "~"))
     if not path.is_dir() and (path.exists() or path.parent.is_dir() or not named):
-        raise UserError(f"{model}: no such folder; name a model folder such as RUN/model.")
+        raise UserError(
+            f"{model}: no such folder{nearest(str(model), PACKAGED)}; name a model folder such as "
+            f"RUN/model, or {' or '.join(PACKAGED)}, the tagger of this package."
+        )
 
 
 def _json_line(row: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from t2ipal.tagger.tagger import Tagger
 
 _FIGURES = ("mAP", "CF1", "OF1")
+_ELSEWHERE = ("scores", "versions", "classes", "limits", "packaged")  # in the card
 _READABLE = {
     "held_out_map": "mAP on held-out images, percent",
     "epoch": "epoch kept, by held-out mAP",
@@ -26,6 +27,8 @@ CALIBRATED_ON_CAPTIONS = (
 
 def photos_used(about: dict[str, Any]) -> str:
     """The sentence about annotated photos that card and report share."""
+    if about.get("calibrated_on"):
+        return f"Labelled photos ({about['calibrated_on']}) chose the method and the thresholds."
     if about.get("real_images"):
         return "Labelled real images were trained on too."
     return "No annotated photo was used."
@@ -108,10 +111,11 @@ def model_card(tagger: Tagger) -> str:
         made={
             _READABLE.get(key, key.replace("_", " ")): value
             for key, value in about.items()
-            if key not in ("scores", "versions", "classes") and value not in (None, "")
+            if key not in _ELSEWHERE and value not in (None, "")
         },
         versions=about.get("versions", {}),
         about=about,
+        name=about.get("packaged", "PATH"),
         photos=photos_used(about),
         plain=_plain,
         code=_code,
