@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,7 @@ def test_label_imports_no_tensors(tmp_path: Path) -> None:
     "words",
     [
         "predict {model} none.jpg",
+        "predict {folder}/none {image}",
         "predict {folder} {folder}",
         "eval {model} --data none",
         "eval {model} --data voc2007:none?split=test",
@@ -229,10 +231,14 @@ def test_an_error_of_our_own_is_none() -> None:
     assert sentence(ValueError("a bug")) is None
 
 
+BIDI = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+
+
 @given(st.text())
 def test_nothing_that_a_terminal_obeys_is_left(text: str) -> None:
-    shown = plain(text)
-    assert shown.isprintable() or all(char.isprintable() or ord(char) >= 0xA0 for char in shown)
+    for character in plain(text):
+        assert unicodedata.category(character) not in {"Cc", "Zl", "Zp"}
+        assert unicodedata.bidirectional(character) not in BIDI
     assert plain("\x1b[31mred\x9b\u202e\n") == r"\x1b[31mred\x9b\u202e\n"
 
 

@@ -166,6 +166,8 @@ def test_nothing_comes_from_outside(content):
     assert "http:" not in source and "https:" not in source
     assert "@import" not in source and "url(" not in source
     assert not page.all("link") and not page.all("iframe")
+    (policy,) = [tag["content"] for tag in page.all("meta") if "http-equiv" in tag]
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline';")
 
 
 def test_every_image_is_inlined_has_words_and_opens(content):
