@@ -28,7 +28,7 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _NOT_UTF_8 = re.compile("[\udc80-\udcff]")  # what "surrogateescape" makes of such bytes
-DELIMITERS = (",", ";", "\t", "|")
+_DELIMITERS = (",", ";", "\t", "|")
 
 
 def text_lines(path: str | Path, *, ended: bool = False) -> Iterator[tuple[int, str]]:
@@ -211,7 +211,7 @@ def read_table(path: str | Path, delimiter: str | None = None, *, header: bool =
 
 def _header_delimiter(header: str) -> str:
     """The separator that splits a header into most columns; the comma if none does."""
-    return max(DELIMITERS, key=lambda mark: len(_cells(header, mark)))
+    return max(_DELIMITERS, key=lambda mark: len(_cells(header, mark)))
 
 
 def _cells(line: str, mark: str) -> list[str]:
@@ -233,7 +233,7 @@ def looks_like_table(lines: Sequence[str], header: Sequence[str] = ()) -> str | 
     if not lines:
         return None
     known = set(header)
-    for mark in DELIMITERS:
+    for mark in _DELIMITERS:
         cells = [cell.strip().casefold() for cell in _cells(lines[0], mark)]
         if len(cells) > 1 and known & set(cells) and all(len(cell) < 40 for cell in cells):
             return mark

@@ -83,7 +83,7 @@ class _Meaning:
     shared: set[int] = field(default_factory=set)
 
 
-class PhraseTable:
+class _PhraseTable:
     """All phrases of a vocabulary, with plurals, and the idioms that hide one of its words.
 
     Attributes:
@@ -172,9 +172,9 @@ class PhraseTable:
 
 
 @lru_cache(maxsize=8)
-def phrase_table(vocabulary: Vocabulary) -> PhraseTable:
+def phrase_table(vocabulary: Vocabulary) -> _PhraseTable:
     """The table of a vocabulary, made once."""
-    return PhraseTable(vocabulary)
+    return _PhraseTable(vocabulary)
 
 
 def _heads(
