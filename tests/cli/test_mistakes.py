@@ -160,6 +160,10 @@ CASES = [
     *((f"label --classes classes.yaml --captions {name} --out o", said)
       for name, said in BAD_CAPTIONS),
     ("label --classes classes.yaml --captions captions.txt --out nothing", "nothing: is a folder"),
+    *((f"label --classes classes.yaml --captions captions.txt --out {out}", out[:9])
+      for out in ("captions.txt/o", "/proc/o", "o" * 300)),
+    *((f"generate --labelled-captions labelled.jsonl --generator miniature --out {out}", out[:9])
+      for out in ("captions.txt", "captions.txt/o", "/proc/o", "o" * 300)),
     ("label --classes classes.yaml --captions captions.txt --out o --limit 0", "--limit must be"),
     ("label --classes classes.yaml --captions captions.txt --out o --limit -3", "--limit"),
     ("label --classes classes.yaml --compose 1e12 --out o", "--compose must be a whole number"),
