@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from t2ipal.captions.labelled import read_labelled
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.features import FeatureCache, image_items
 from t2ipal.errors import UserError
+from t2ipal.files import LOCK
 from t2ipal.generation.store import read_manifest
 from t2ipal.method.checkpoint import tuned_state
 from t2ipal.method.methods import MethodConfig, method_config
@@ -265,6 +268,32 @@ def test_the_classes_count_and_not_the_name_of_their_file(
     )
     said = _start(replace(config, classes=str(tmp_path / "turned.yaml")), out)
     assert "generated 1 images" in said and "29 reused" in said
+
+
+def test_a_finished_run_starts_again_where_nothing_can_be_written(
+    small: tuple[RunConfig, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, out = small
+    _start(config, out)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    opened = Path.open
+
+    def read_only(path: Path, mode: str = "r", *args: Any, **given: Any) -> Any:
+        return opened(path, mode, *args, **given) if mode in ("r", "rb") else refused()
+
+    for name in ("replace", "rename", "unlink", "mkdir"):
+        monkeypatch.setattr(Path, name, refused)
+        monkeypatch.setattr(os, name, refused)
+    monkeypatch.setattr(Path, "open", read_only)
+    said = _start(config, out)
+    assert "no log is kept (Read-only file system)" in said and "model, done before" in said
+    monkeypatch.undo()
+    (out / LOCK).unlink()
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == before
 
 
 def test_further_test_images_have_columns_of_their_own(small: tuple[RunConfig, Path]) -> None:

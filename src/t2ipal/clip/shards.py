@@ -174,8 +174,9 @@ class ShardFolder:
                 save_file(tensors, temporary, metadata={"t2ipal": json.dumps(header)})
         except (OSError, SafetensorError) as error:
             raise UserError(
-                f"{path}: features cannot be written ({error}); free some space or check "
-                "permissions, then run the command again: finished shards are kept."
+                f"{path}: features cannot be written ({error}); free some space, check "
+                "permissions or name another folder with --features, then run the command again: "
+                "finished shards are kept."
             ) from error
         shard = _open(path)
         if shard is None:

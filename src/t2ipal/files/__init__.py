@@ -123,8 +123,19 @@ def _machine() -> str:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` as UTF-8, whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file, whole or not at all; one that has this content already is left alone.
+
+    So a finished job can be started again where nothing can be written.
+    """
+    path = Path(path)
+    if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
+        return
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
 
 
 def to_json_line(row: object) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from t2ipal.files import atomic_path
+from t2ipal.files import write_bytes
 
 _PAPER, _INK, _FAINT = (250, 250, 248), (34, 34, 38), (228, 228, 224)
 _MARGIN, _GUTTER = 24, 16  # pixels
@@ -71,8 +72,9 @@ def write_contact_sheet(
     path: str | Path, items: Sequence[tuple[Image.Image, str]], *, columns: int = 6, title: str = ""
 ) -> None:
     """Write :func:`_contact_sheet` as a PNG, whole or not at all."""
-    with atomic_path(path) as temporary:
-        _contact_sheet(items, columns=columns, title=title).save(temporary, format="PNG")
+    content = io.BytesIO()
+    _contact_sheet(items, columns=columns, title=title).save(content, format="PNG")
+    write_bytes(path, content.getvalue())
 
 
 def _fit(image: Image.Image, edge: int) -> Image.Image:

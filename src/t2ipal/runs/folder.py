@@ -103,11 +103,18 @@ def note_made(out: Path, product: str, digest: str | None) -> None:
 
 
 def logged(say: Callable[[str], None], path: Path) -> Callable[[str], None]:
-    """``say`` that also writes each line, with the time, at the end of a file."""
+    """``say`` that also writes each line, with the time, at the end of a file, if it can."""
+    refused = False
 
     def say_and_write(line: str) -> None:
-        with path.open("a", encoding="utf-8") as stream:
-            stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+        nonlocal refused
+        try:
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+        except OSError as error:
+            if not refused:
+                say(f"{path}: no log is kept ({error.strerror})")
+            refused = True
         say(line)
 
     return say_and_write
