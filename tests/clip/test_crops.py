@@ -60,7 +60,7 @@ def test_a_crop_has_its_own_features_under_the_files_hash(
     assert again.images([tmp_path / "whole.png"], crop=crop).computed == 0
 
 
-def test_a_file_is_decoded_once_for_all_its_crops(
+def test_a_file_is_hashed_and_decoded_once_for_all_its_crops(
     tiny_vit: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = [tmp_path / f"{number}.png" for number in range(7)]
@@ -72,9 +72,14 @@ def test_a_file_is_decoded_once_for_all_its_crops(
     monkeypatch.setattr(
         features, "load_image", lambda path, **how: opened.append(path) or load_image(path, **how)
     )
+    hashed: list[Path] = []
+    sha256_file = features.sha256_file
+    monkeypatch.setattr(
+        features, "sha256_file", lambda path: hashed.append(path) or sha256_file(path)
+    )
     targets = np.zeros((len(files), 2), dtype=np.int8)
     items = image_items(FeatureCache(tmp_path / "cache", tiny_vit), files, targets, crops=2)
-    assert sorted(opened) == files and len(items.crops) == 4
+    assert sorted(opened) == sorted(hashed) == files and len(items.crops) == 4
     apart = FeatureCache(tmp_path / "apart", tiny_vit)
     for crop, seen in zip((None, *crop_boxes(2)), (items, *items.crops), strict=True):
         alone = apart.images(files, crop=crop)

@@ -142,7 +142,7 @@ class FeatureCache:
         """
         if not self.broken.skip:
             return images
-        keys = self._hash_images(images.files)
+        keys = self.hash_images(images.files)
         parts = _parts((None, *crop_boxes(crops)))
         self.embed_images(images.files, keys, crops=crops, progress=progress)
         kept: list[int] = []
@@ -236,7 +236,7 @@ class FeatureCache:
         if not files:
             raise UserError("there are no images to embed; check the folder or the manifest.")
         paths = [Path(file) for file in files]
-        keys = self._hash_images(paths) if hashes is None else hashes
+        keys = self.hash_images(paths) if hashes is None else hashes
         if len(keys) != len(paths):
             raise ValueError(f"{len(paths)} files but {len(keys)} hashes")
         return [
@@ -246,10 +246,10 @@ class FeatureCache:
             if str(path) not in self.broken.reasons
         ]
 
-    def _hash_images(self, files: Sequence[Path]) -> list[str]:
+    def hash_images(self, files: Sequence[str | Path]) -> list[str]:
         """SHA-256 of each file in hex, by which the cache knows images; empty for broken ones."""
         hashes = []
-        for path in files:
+        for path in map(Path, files):
             try:
                 if not path.is_file():
                     raise UserError(f"{path}: {why_unreadable([path])[0]}")
@@ -394,6 +394,7 @@ def image_items(
     """
     boxes = crop_boxes(crops)
     if boxes:
+        hashes = cache.hash_images(files) if hashes is None else hashes
         cache.embed_images(files, hashes, crops=crops, progress=progress)
     labels = torch.from_numpy(targets)
 
