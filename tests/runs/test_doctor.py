@@ -86,11 +86,13 @@ def test_labelled_images_of_any_kind_are_looked_at(tiny_run: TinyRun, tmp_path: 
         Image.new("RGB", (40, 30), "red").save(photos / name)
     labels = photos / "labels.csv"
     assert isinstance(tiny_run.config, RunConfig)
-    config = replace(tiny_run.config, data=str(photos), real_images=str(photos))
+    config = replace(
+        tiny_run.config, data=str(photos), also=(str(photos),), real_images=str(photos)
+    )
 
     labels.write_text("image,labels\na.png,dog\nb.png,person;cat\nc.png,\n")
     found = texts(config, tmp_path / "out")
-    for topic in ("data", "real-images"):
+    for topic in ("data", "also", "real-images"):
         assert "3 images, 3 labels present" in found[topic][0]
         assert "no image shows 'bus', 'car', 'boat'" in found[topic][1]
     assert not any("MISSING" in line for line in found["data"])

@@ -41,7 +41,7 @@ class Run(RunConfig, ConfigFile):
     def run(self) -> int:
         self.require()
         require_paths(self.captions, self.data_folder, self.real_folder)
-        require_data(self.data, self.real_images, self.real_data)
+        require_data(self.data, *self.also, self.real_images, self.real_data)
         from t2ipal.runs.pipeline import run
 
         run(settings_of(RunConfig, self), self.out, overwrite=self.overwrite, say=say)
@@ -73,7 +73,7 @@ class Compare(CompareSettings, Verb):
     def run(self) -> int:
         if self.data is None:
             raise UserError("no test images: give --data FOLDER, a COCO-format JSON, or miniature.")
-        require_data(self.data, self.real_data)
+        require_data(self.data, *self.also, self.real_data)
         from t2ipal.runs.pipeline import run
 
         config = RunConfig.read(self.run_folder / "config.yaml")

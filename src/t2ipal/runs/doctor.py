@@ -56,9 +56,11 @@ def examine(config: RunConfig, out: Path, *, measure: bool = False) -> Iterator[
     clip, generator = _clip(config), _generator(config)
     yield clip
     yield generator
-    for key in ("data", "real_data", "real_images"):
-        if getattr(config, key) is not None:
-            yield from _data(config, key)
+    yield from _data(config, "data", config.data, config.data_folder)
+    for spec in config.also:
+        yield from _data(config, "also", spec, config.data_folder)
+    yield from _data(config, "real-data", config.real_data, config.data_folder)
+    yield from _data(config, "real-images", config.real_images, config.real_folder)
     yield from _run(config, out, measure, usable=not clip.missing and not generator.missing)
 
 
@@ -127,10 +129,12 @@ def _generator(config: RunConfig) -> _Finding:
     return _Finding("generator", f"{config.generator} is here, {source.revision}")
 
 
-def _data(config: RunConfig, key: str) -> Iterator[_Finding]:
+def _data(
+    config: RunConfig, topic: str, spec: str | None, folder: str | None
+) -> Iterator[_Finding]:
     """Whether labelled images are all there, and can be read as far as their headers tell."""
-    spec, topic = getattr(config, key), key.replace("_", "-")
-    folder = config.real_folder if key == "real_images" else config.data_folder
+    if spec is None:
+        return
     name = spec.partition(":")[0]
     if name == "miniature":
         yield _Finding(topic, f"{spec} is rendered when a run needs it")

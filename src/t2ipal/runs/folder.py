@@ -71,7 +71,8 @@ def changed_settings(config: RunConfig, out: Path, *, overwrite: bool = False) -
     changed = _changes(out / "config.yaml", config.to_dict())
     store = ImageStore(out)
     if not overwrite and (store.manifest.exists() or store.journals()):
-        for key in changed.keys() & (_OF_IMAGES | (_INSPECTED if config.inspect else set())):
+        decides = _OF_IMAGES | (_INSPECTED if config.inspect else set())
+        if key := next((key for key in changed if key in decides), None):
             raise UserError(
                 f"{out}: its images were generated with another {key} ({changed[key]}); choose "
                 "another --out, or give --overwrite to generate them anew."
