@@ -94,7 +94,8 @@ def main() -> None:
         "packaged": "photo",
         "method": best,
         "generated_images": 0,
-        "calibrated_on": f"{len(dev):,} photos of MS-COCO val2017",
+        "calibrated_on": f"{len(dev):,} photos of MS-COCO val2017, a person on others of it and of "
+        "Flickr8k too",
         "limits": LIMITS,
         "versions": versions(),
     }

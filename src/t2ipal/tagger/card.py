@@ -48,7 +48,7 @@ def weak_classes(about: dict[str, Any]) -> list[str]:
         if 2 * found["found"] < found["images"]:
             lines.append(
                 f"weak: {name}: CLIP finds it in {found['found']} of the {found['images']} images "
-                "generated for it: either does not know it, or not by this name"
+                "generated for it: CLIP or the generator does not know it, or not by this name"
             )
     return lines
 
