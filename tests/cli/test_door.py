@@ -20,9 +20,10 @@ from safetensors import SafetensorError
 from conftest import TinyRun
 from t2ipal.cli.door import sentence
 from t2ipal.cli.speech import csv_cell, plain
-from t2ipal.cli.tagging import _csv_line, _json_line
+from t2ipal.cli.tagging import _csv_line
 from t2ipal.datasets.labels_csv import _unquoted
 from t2ipal.errors import UserError
+from t2ipal.files import to_json_line
 from t2ipal.generation.store import read_manifest
 
 HEAVY = {
@@ -251,13 +252,10 @@ def test_cells_are_no_formulas_and_come_back(text: str) -> None:
         assert [_unquoted(cell) for cell in cells] == [text, "0.5"]
 
 
-def test_json_has_only_characters_that_standard_output_has(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for encoding, line in (("utf-8", '{"a": "é"}'), ("ascii", '{"a": "\\u00e9"}')):
-        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding))
-        assert _json_line({"a": "é"}) == line
-    assert _json_line({"a": os.fsdecode(b"\xff")}) == '{"a": "\\udcff"}'
+def test_json_has_only_characters_that_standard_output_has() -> None:
+    for encoding, line in (("utf-8", '{"a": "é"}\n'), ("ascii", '{"a": "\\u00e9"}\n')):
+        assert to_json_line({"a": "é"}, encoding) == line
+        assert to_json_line({"a": os.fsdecode(b"\xff")}, encoding) == '{"a": "\\udcff"}\n'
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])

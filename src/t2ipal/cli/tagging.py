@@ -11,18 +11,19 @@ import os
 import sys
 from dataclasses import KW_ONLY
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from t2ipal.cli.options import Verb, require_data
+from t2ipal.cli.options import Verb, require_data, require_paths
 from t2ipal.cli.speech import complain, csv_cell, plain, say
 from t2ipal.clip.clip_settings import InputSettings
-from t2ipal.errors import Count, UserError, nearest, settings
+from t2ipal.errors import Count, UserError, settings
+from t2ipal.files import to_json_line
 from t2ipal.files.broken import PictureSettings
 from t2ipal.files.folders import LeftOut, common_folder, find_images
 from t2ipal.files.names import readable_name
 from t2ipal.files.pictures import has_picture_suffix
 from t2ipal.runs.config import Crops, EvaluationSettings
-from t2ipal.tagger import PACKAGED
+from t2ipal.tagger import model_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,8 +63,9 @@ class Eval(_ModelSettings, EvaluationSettings, Verb):
 
     def run(self) -> int:
         assert self.data is not None, "it is needed"
-        _refuse_missing(self.model)
-        require_data(self.data, self.data_folder)
+        model_folder(self.model, typed=True)  # before PyTorch is imported, which takes seconds
+        require_paths(self.data_folder)
+        require_data(self.data)
         from t2ipal.files import write_text
         from t2ipal.tagger.scoring import evaluate
 
@@ -128,7 +130,7 @@ class Predict(_ModelSettings, PictureSettings, Verb):
         if first is None:
             why = f" ({left_out})" if str(left_out) else ""
             raise UserError(f"no image among {', '.join(self.images)}{why}; check the paths.")
-        _refuse_missing(self.model)
+        model_folder(self.model, typed=True)  # before PyTorch is imported, which takes seconds
         from t2ipal.tagger.tagger import Tagger
 
         tagger = Tagger.from_pretrained(
@@ -166,7 +168,7 @@ class Predict(_ModelSettings, PictureSettings, Verb):
                     zip(tagger.names, tagged.probabilities.round(4).tolist(), strict=True)
                 )
                 row = {"image": str(tagged.image), "tags": names, "scores": scores}
-                say(_json_line(row), data=data)
+                say(to_json_line(row, sys.stdout.encoding or "utf-8").rstrip("\n"), data=data)
             elif self.format == "csv":
                 scores = tagged.probabilities.round(4).tolist()
                 name = readable_name(str(tagged.image))
@@ -185,27 +187,6 @@ class Predict(_ModelSettings, PictureSettings, Verb):
         if failed:
             complain(f"{failed} of {failed + done} images could not be read.")
         return 1 if failed else 0
-
-
-def _refuse_missing(model: str | Path) -> None:
-    """Say that there is no such model before PyTorch is imported, which takes seconds."""
-    path = PACKAGED.get(str(model), Path(model))
-    named = str(model).count("/") == 1 and not str(model).startswith((".", "/", "~"))
-    if not path.is_dir() and (path.exists() or path.parent.is_dir() or not named):
-        raise UserError(
-            f"{model}: no such folder{nearest(str(model), PACKAGED)}; name a model folder such as "
-            f"RUN/model, or {' or '.join(PACKAGED)}, the tagger of this package."
-        )
-
-
-def _json_line(row: dict[str, Any]) -> str:
-    """JSON of characters that standard output has, so that no handler of errors breaks it."""
-    line = json.dumps(row, ensure_ascii=False)
-    try:
-        line.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        return json.dumps(row)
-    return line
 
 
 def _csv_line(*cells: str | float) -> str:

@@ -138,12 +138,15 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def to_json_line(row: object) -> str:
-    """One JSON object on one line, newline included: a mapping or a dataclass, in its own order."""
+def to_json_line(row: object, encoding: str = "utf-8") -> str:
+    """One JSON object on one line, newline included: a mapping or a dataclass, in its own order.
+
+    What ``encoding`` lacks, such as bytes in a file's name that are no UTF-8, is escaped.
+    """
     line = json.dumps(row, ensure_ascii=False, default=_fields)
     try:
-        line.encode()
-    except UnicodeEncodeError:  # a file's name that is no UTF-8
+        line.encode(encoding)
+    except UnicodeEncodeError:
         line = json.dumps(row, default=_fields)
     return line + "\n"
 

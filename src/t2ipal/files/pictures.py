@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from t2ipal.errors import UserError
-from t2ipal.files.broken import MAX_MEGAPIXELS as MAX_MEGAPIXELS
+from t2ipal.files.broken import MAX_MEGAPIXELS
 
 log = logging.getLogger(__name__)
 

@@ -26,10 +26,10 @@ from PIL import Image
 
 from t2ipal.errors import UserError, listed
 from t2ipal.files import read_jsonl
-from t2ipal.files.broken import Broken
+from t2ipal.files.broken import MAX_MEGAPIXELS, Broken
 from t2ipal.files.folders import LeftOut, find_images, hidden
 from t2ipal.files.names import portable_path, readable_name
-from t2ipal.files.pictures import MAX_MEGAPIXELS, has_picture_suffix, load_image
+from t2ipal.files.pictures import has_picture_suffix, load_image
 from t2ipal.files.tables import read_json, read_table, text_lines
 
 log = logging.getLogger(__name__)

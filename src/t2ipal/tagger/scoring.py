@@ -13,8 +13,7 @@ from t2ipal.clip.clip_settings import Precision, ResizeMode
 from t2ipal.clip.features import FeatureCache, image_items
 from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError
-from t2ipal.files.broken import Broken
-from t2ipal.files.pictures import MAX_MEGAPIXELS
+from t2ipal.files.broken import MAX_MEGAPIXELS, Broken
 from t2ipal.metrics import evaluation
 from t2ipal.metrics.evaluation import Evaluation
 from t2ipal.tagger.tagger import Tagger

@@ -18,14 +18,15 @@ from safetensors.torch import save_file
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.clip_settings import ClipSettings, Precision, ResizeMode
 from t2ipal.clip.crops import crop_boxes, cut
-from t2ipal.errors import UserError, nearest, read_settings
+from t2ipal.errors import UserError, read_settings
 from t2ipal.files import atomic_path, write_text
-from t2ipal.files.pictures import MAX_MEGAPIXELS, load_image, to_rgb
+from t2ipal.files.broken import MAX_MEGAPIXELS
+from t2ipal.files.pictures import load_image, to_rgb
 from t2ipal.method.checkpoint import restore_head, tuned_state
 from t2ipal.method.equations import fuse_crops
 from t2ipal.method.head import T2IPALHead
 from t2ipal.method.head_config import HeadConfig
-from t2ipal.tagger import PACKAGED
+from t2ipal.tagger import model_folder
 from t2ipal.tagger.thresholds import Thresholds
 from t2ipal.vocabulary import Vocabulary
 
@@ -135,9 +136,7 @@ class Tagger:
         Raises:
             UserError: no such model, a damaged file, or a CLIP other than the one it was tuned on.
         """
-        folder = PACKAGED.get(str(path), Path(path))
-        if not folder.is_dir():
-            folder = _from_hub(str(path))
+        folder = model_folder(path) or _from_hub(str(path))
         config = _read_config(folder)
         try:
             vocabulary = Vocabulary.from_dict(config["vocabulary"], str(folder / CONFIG))
@@ -385,11 +384,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _from_hub(name: str) -> Path:
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise UserError(
-            f"{name}: no such folder{nearest(name, PACKAGED)}; name a model folder such as "
-            f"RUN/model, or {' or '.join(PACKAGED)}, the tagger of this package."
-        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
