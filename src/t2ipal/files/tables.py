@@ -31,7 +31,9 @@ _NOT_UTF_8 = re.compile("[\udc80-\udcff]")  # what "surrogateescape" makes of su
 _DELIMITERS = (",", ";", "\t", "|")
 
 
-def text_lines(path: str | Path, *, ended: bool = False) -> Iterator[tuple[int, str]]:
+def text_lines(
+    path: str | Path, *, ended: bool = False, data: bytes | None = None
+) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, line without its line break) of a text file.
 
     UTF-8 with or without byte order mark, UTF-16 and UTF-32; what is none of them is read as
@@ -39,6 +41,7 @@ def text_lines(path: str | Path, *, ended: bool = False) -> Iterator[tuple[int, 
 
     Args:
         ended: leave out a last line without a line break: of a file that is being written, say.
+        data: what the file holds, if it is part of another; ``path`` is then its name in messages.
 
     Raises:
         UserError: the file cannot be read, holds no text, or holds both UTF-8 and other text; the
@@ -46,7 +49,7 @@ def text_lines(path: str | Path, *, ended: bool = False) -> Iterator[tuple[int, 
     """
     path, number = Path(path), 0
     try:
-        with _opened(path) as binary:
+        with _opened(path) if data is None else io.BufferedReader(io.BytesIO(data)) as binary:
             encoding = _encoding(binary.peek(4096)[:4096])
             errors = "surrogateescape" if encoding.startswith("utf-8") else "strict"
             with io.TextIOWrapper(binary, encoding, errors) as stream:

@@ -10,10 +10,8 @@ a data set of Hugging Face's library.
 from __future__ import annotations
 
 import bz2
-import codecs
 import gzip
 import json
-import logging
 import lzma
 import tarfile
 import zlib
@@ -31,8 +29,6 @@ from t2ipal.files.folders import LeftOut, find_images, hidden
 from t2ipal.files.names import portable_path, readable_name
 from t2ipal.files.pictures import has_picture_suffix, load_image
 from t2ipal.files.tables import read_json, read_table, text_lines
-
-log = logging.getLogger(__name__)
 
 CAPTION_KEYS = ("text", "caption")
 HUB = "hf:"
@@ -202,7 +198,7 @@ def _caption_of(path: Path) -> str:
     """The caption in a file beside an image; empty if it holds none."""
     if path.suffix == ".json":
         return _caption_in(read_json(path)) or ""
-    return _one_line(" ".join(line for _, line in text_lines(path)))
+    return _text(path)
 
 
 def _caption_in(row: object) -> str | None:
@@ -215,6 +211,10 @@ def _caption_in(row: object) -> str | None:
         if isinstance(first, str) and first.strip():
             return _one_line(first)
     return None if any(value and not isinstance(value, str) for value in values) else ""
+
+
+def _text(path: str | Path, data: bytes | None = None) -> str:
+    return _one_line(" ".join(line for _, line in text_lines(path, data=data)))
 
 
 def _one_line(text: str) -> str:
@@ -324,18 +324,9 @@ def _caption_among(where: str, parts: Mapping[str, bytes]) -> str:
         if suffix not in parts:
             continue
         if suffix != ".json":
-            return _one_line(_decoded(where, parts[suffix]))
+            return _text(where, parts[suffix])
         try:
             return _caption_in(json.loads(parts[suffix])) or ""
         except (ValueError, RecursionError):
             raise UserError(f"{where}: its .json is broken; repair or remove it.") from None
     return ""
-
-
-def _decoded(where: str, data: bytes) -> str:
-    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    try:
-        return data.decode("utf-16" if wide else "utf-8-sig")
-    except UnicodeDecodeError:
-        log.warning("%s: not UTF-8 text; read as Windows-1252. Save it as UTF-8.", where)
-        return data.decode("cp1252", errors="replace")
