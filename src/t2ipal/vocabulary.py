@@ -268,6 +268,21 @@ class Vocabulary:
             )
         return position
 
+    def meant(self, name: str) -> int:
+        """Position of the class that a person means: its key, name or synonym in any spelling.
+
+        Raises:
+            UserError: no class is called so, or several are.
+        """
+        if name in self._positions:
+            return self._positions[name]
+        forms = [{*map(name_key, (c.name, c.readable, *c.phrases))} for c in self.classes]
+        found = [i for i, keys in enumerate(forms) if name_key(name) in keys]
+        if len(found) > 1:
+            called = " and ".join(repr(self.names[i]) for i in found)
+            raise UserError(f"{name!r} may be {called}; name the class by its key.")
+        return found[0] if found else self.index(name)
+
     def targets(self, labels: Sequence[str], unknown: Sequence[str] = ()) -> np.ndarray:
         """Target vector, int8 [C]: 1 for labels, ``UNKNOWN`` for unknown, 0 for the rest.
 

@@ -110,7 +110,7 @@ def test_an_option_means_the_same_in_every_verb() -> None:
     # What is written, and a default that comes from a model or a published setting, differ.
     differ = {key for key, texts in helps.items() if len(texts) > 1}
     assert differ == {"out", "crops", "data", "captions", "batch_size", "device", "features",
-                      "images", "labelled_captions"}  # fmt: skip
+                      "images", "labelled_captions", "classes", "overwrite"}  # fmt: skip
 
 
 def test_help_shows_what_people_need_and_says_where_the_rest_is(
@@ -258,6 +258,47 @@ def test_predict_prints_tables_lines_and_csv(
     for line, row in zip(lines, table_rows, strict=True):
         assert row["labels"].split("|") == line["tags"]
         assert float(row["dog"]) == line["scores"]["dog"]
+
+
+def test_predict_writes_a_file_and_tags_only_what_is_new(
+    tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [str(tiny_run.folder / row.file) for row in read_manifest(tiny_run.folder)[:3]]
+    model, out = str(tiny_run.folder / "model"), str(tmp_path / "tags.csv")
+    verb = ["predict", model, "--out", out, "--classes", "Dog", "city bus"]
+    assert main([*verb[:2], *files[1:], *verb[2:]]) == 0
+    assert main([*verb[:2], *files, *verb[2:]]) == 0
+    assert "2 of 3 images are there already" in capsys.readouterr().out
+    rows = list(csv.DictReader((tmp_path / "tags.csv").open()))
+    assert [row["image"] for row in rows] == files
+    assert list(rows[0]) == ["image", "labels", "dog", "bus"]
+    assert main([*verb[:2], *files, *verb[2:]]) == 0
+    assert f"{out}: 3 images, done before" in capsys.readouterr().out
+    assert "made with another threshold" in failing(
+        capsys, "predict", model, *files, *verb[2:], "--threshold", "0.5"
+    )
+
+
+def test_thresholds_of_predict_are_one_number_or_a_file(
+    tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verb = ["predict", str(tiny_run.folder / "model")]
+    verb.append(str(tiny_run.folder / read_manifest(tiny_run.folder)[0].file))
+    assert main([*verb, "--threshold", "0", "--scores"]) == 0
+    assert capsys.readouterr().out.count("*") == 6
+    limits = tmp_path / "limits.yaml"
+    limits.write_text("{dog: 0, city bus: 1, cat: 1, person: 1, car: 1, boat: 1}")
+    assert main([*verb, "--threshold", str(limits)]) == 0
+    assert capsys.readouterr().out.split("  ")[1].startswith("dog 0.")
+    for bad, message in (
+        ("{dgo: 0.5}", "no class 'dgo'"),
+        ("{dog: high}", "dog: a threshold is a number from 0 to 1, not 'high'"),
+    ):
+        limits.write_text(bad)
+        assert message in failing(capsys, *verb, "--threshold", limits)
+    assert "neither auto, nor a number, nor a file" in failing(capsys, *verb, "--threshold", "hi")
+    assert "ends neither in .csv" in failing(capsys, *verb, "--out", tmp_path / "tags.txt")
+    assert "is an address" in failing(capsys, *verb[:2], "https://example.org/a.jpg")
 
 
 def test_predict_goes_on_after_an_unreadable_image_and_writes_heatmaps(

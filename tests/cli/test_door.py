@@ -19,12 +19,13 @@ from safetensors import SafetensorError
 
 from conftest import TinyRun
 from t2ipal.cli.door import sentence
-from t2ipal.cli.speech import csv_cell, plain
-from t2ipal.cli.tagging import _csv_line
+from t2ipal.cli.speech import plain
 from t2ipal.datasets.labels_csv import _unquoted
 from t2ipal.errors import UserError
 from t2ipal.files import to_json_line
+from t2ipal.files.tables import csv_cell
 from t2ipal.generation.store import read_manifest
+from t2ipal.tagger.tag_file import _csv_line
 
 HEAVY = {
     "numpy", "pydantic", "yaml", "torch", "torchvision", "torch._dynamo", "open_clip", "timm",

@@ -111,7 +111,7 @@ def test_train_and_eval(
     config = json.loads((out / "config.json").read_text())
     assert config["backbone"]["pool_positions"] is False
     assert config["about"]["method"].endswith("best-on-test") == flawed
-    assert Tagger.from_pretrained(out).backbone.pool_positions is False
+    assert Tagger.from_pretrained(out).clip.backbone.pool_positions is False
     capsys.readouterr()
     data = ("--data", "miniature:24", "--features", str(folder / "scenes"))
     assert main(["eval", str(out), *data]) == 0

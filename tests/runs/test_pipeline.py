@@ -106,7 +106,9 @@ def test_the_captions_side_is_the_same_with_and_without_a_run(
     saved = Tagger.from_pretrained(captions_run.folder / "model")
     assert tagger.about["method"] == "t2i-pal/captions"
     stored = tuned_state(saved.head)
-    assert stored and all(torch.equal(v, stored[k]) for k, v in tuned_state(tagger.head).items())
+    assert stored and all(
+        torch.equal(v, stored[k]) for k, v in tuned_state(tagger.clip.head).items()
+    )
 
 
 def test_what_would_change_nothing_without_a_generator_is_refused(tmp_path: Path) -> None:
@@ -359,17 +361,17 @@ def test_crops_are_seen_alike_by_tagger_workbench_and_evaluation(tiny_run: TinyR
     cache = tiny_run.folder / "features"
     files = [tiny_run.folder / row.file for row in read_manifest(tiny_run.folder)[:5]]
     items = image_items(
-        FeatureCache(cache, tagger.backbone),
+        FeatureCache(cache, tagger.clip.backbone),
         files,
         np.zeros((5, len(tagger.names)), dtype=np.int8),
         crops=2,
     )
     assert len(items.crops) == 4
-    scores = tagger.head.score_items(items).numpy()
+    scores = tagger.clip.head.score_items(items).numpy()
     expected = tagger.thresholds.probabilities(scores)
     found = np.stack([tagged.probabilities for tagged in tagger.stream(files)])
     assert found == pytest.approx(expected, abs=2e-3)  # local features are kept in half precision
-    assert whole.crops == 0 and tagger.crops == 2
+    assert whole.model.crops == 0 and tagger.model.crops == 2
     unseen = whole.head.score_items(items.whole()).numpy()
     assert np.abs(scores - unseen).max() > 1e-3
     same, closer = (
@@ -389,11 +391,11 @@ def test_a_run_with_crops_keeps_them_in_its_model(tiny_run: TinyRun, tmp_path: P
         config=config,
         progress=False,
     )
-    assert tagger.crops == Tagger.from_pretrained(tmp_path / "model").crops == 2
+    assert tagger.model.crops == Tagger.from_pretrained(tmp_path / "model").model.crops == 2
     plain = Tagger.from_pretrained(tiny_run.folder / "model")
     # Training does not see the crops, the thresholds do.
     for name, tensor in tuned_state(plain.head).items():
-        assert torch.equal(tensor, tuned_state(tagger.head)[name])
+        assert torch.equal(tensor, tuned_state(tagger.clip.head)[name])
     assert tagger.thresholds != plain.thresholds
 
 
@@ -456,7 +458,7 @@ def test_a_saved_and_reloaded_tagger_is_the_same_to_the_byte(
         assert (tmp_path / "again" / file).read_bytes() == (
             tiny_run.folder / "model" / file
         ).read_bytes()
-    assert second.backbone.resize_mode == "squash"  # not the model's own
+    assert second.clip.backbone.resize_mode == "squash"  # not the model's own
     assert second.vocabulary == Vocabulary.load(tiny_run.folder / "vocabulary.yaml")
     a, b = ([t.probabilities for t in tagger.stream(files)] for tagger in (first, second))
     assert np.array_equal(np.stack(a), np.stack(b))

@@ -224,7 +224,7 @@ def test_real_images_change_the_model(tiny_run: TinyRun, config: RunConfig, tmp_
             config=replace(settings, train=replace(config.train, select="last", epochs=1)),
             progress=False,
         )
-        scores.append(tuned_state(tagger.head)["prompts.local_context"])
+        scores.append(tuned_state(tagger.clip.head)["prompts.local_context"])
     assert torch.equal(scores[0], scores[1]) and not torch.equal(scores[0], scores[2])
 
 

@@ -19,7 +19,7 @@ def test_the_page_says_how_to_use_the_model(tiny_run: TinyRun):
 
 def test_the_page_shows_thresholds_as_probabilities(tiny_run: TinyRun):
     page = (tiny_run.folder / "report.html").read_text(encoding="utf-8")
-    limits = Tagger.from_pretrained(tiny_run.folder / "model").thresholds.as_probabilities()
+    limits = Tagger.from_pretrained(tiny_run.folder / "model").thresholds.thresholds
     assert page.count('<span class="value threshold">') == len(limits) == 6
     for limit in limits:
         assert f'<span class="value threshold">≥ {limit:.2f}</span>' in page

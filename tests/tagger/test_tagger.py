@@ -14,7 +14,8 @@ from PIL import Image
 from conftest import TinyRun
 from t2ipal.generation.store import read_manifest
 from t2ipal.tagger.card import model_card
-from t2ipal.tagger.tagger import Tagged, Tagger
+from t2ipal.tagger.tagger import Tagger
+from t2ipal.tagger.tags import Tags
 
 
 @pytest.fixture
@@ -25,24 +26,26 @@ def tagger(tiny_run: TinyRun) -> Tagger:
 
 
 def test_a_tagger_says_what_it_is(tagger: Tagger):
-    size = tagger.backbone.image_size
-    clip = f"CLIP {tagger.backbone.spec} at {size} px"
+    size = tagger.clip.backbone.image_size
+    clip = f"CLIP {tagger.clip.backbone.spec} at {size} px"
     assert repr(tagger) == f"Tagger(t2i-pal, 6 classes, {clip}, cpu)"
     assert repr(tagger.vocabulary) == "Vocabulary('classes', 6 classes: dog, person, cat, ...)"
-    tagger.crops = 2
+    tagger.model.crops = 2
     assert "px, 2 x 2 crops, cpu)" in repr(tagger)
 
 
 def test_a_result_says_its_tags_best_first():
-    probabilities = np.array([0.2, 0.914, 0.5])
-    chosen = np.array([False, True, True])
-    none = np.zeros(0)
+    probabilities, limits = np.array([0.2, 0.914, 0.5]), np.array([0.3, 0.9, 0.5])
     names = ("dog", "cat", "bus")
-    tagged = Tagged(names, Path("a/b.jpg"), None, probabilities, chosen, none)
-    assert tagged.tags == ["cat", "bus"]
-    assert repr(tagged) == "Tagged(a/b.jpg: cat 0.91, bus 0.50)"
-    nothing = Tagged(names, None, None, probabilities, ~chosen & False, none)
-    assert nothing.tags == [] and repr(nothing) == "Tagged(image: no tag)"
+    tags = Tags(names, probabilities, limits, Path("a/b.jpg"))
+    assert tags.tags == ["cat", "bus"]
+    assert repr(tags) == "Tags(a/b.jpg: cat 0.91, bus 0.50)"
+    assert tags == {"dog": 0.2, "cat": 0.914, "bus": 0.5} and tags["cat"] == 0.914
+    assert tags.above(0.1) == tags.top(3) == ["cat", "bus", "dog"] and tags.top(1) == ["cat"]
+    table = tags.to_pandas()
+    assert list(table["class"]) == ["cat", "bus", "dog"] and list(table.tag) == [True, True, False]
+    nothing = Tags(names, probabilities, np.ones(3))
+    assert nothing.tags == [] and repr(nothing) == "Tags(image: no tag)"
 
 
 def test_an_unreadable_image_has_no_tags(tagger: Tagger, tmp_path: Path):
@@ -55,7 +58,7 @@ def test_an_unreadable_image_has_no_tags(tagger: Tagger, tmp_path: Path):
 
 def test_the_card_has_every_class_by_name_and_key_with_its_threshold(tagger: Tagger):
     text = model_card(tagger)
-    limits = tagger.thresholds.as_probabilities()
+    limits = tagger.thresholds.thresholds
     for item, limit in zip(tagger.vocabulary.classes, limits, strict=True):
         assert f"| {item.readable} | {item.name} | {limit:.2f} |\n" in text
     assert "| city bus | bus | " in text
@@ -100,7 +103,7 @@ def test_measured_scores_stand_in_the_card_in_percent(tagger: Tagger):
     assert "On my \\| photos (50 images), in percent:" in text
     assert "| mAP | CF1 | OF1 |\n| ---: | ---: | ---: |\n| 76.3 | 50.0 | 45.7 |\n" in text
     assert "| class | key | threshold | AP |\n| --- | --- | ---: | ---: |\n" in text
-    limits = dict(zip(tagger.names, tagger.thresholds.as_probabilities(), strict=True))
+    limits = dict(zip(tagger.names, tagger.thresholds.thresholds, strict=True))
     assert f"| city bus | bus | {limits['bus']:.2f} | 25.0 |\n" in text
     assert f"| cat | cat | {limits['cat']:.2f} | - |\n" in text
     results = ModelCard(text).data.eval_results

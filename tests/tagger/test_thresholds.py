@@ -127,7 +127,7 @@ def test_json_keeps_every_digit_and_decisions():
         "intercept": fitted.intercepts[1],
         "shared": False,
     }
-    np.testing.assert_array_equal(again.decide(scores), scores >= np.array(fitted.thresholds))
+    np.testing.assert_array_equal(again.decide(scores), fitted.decide(scores))
     assert fitted.probabilities(np.array([1e6, -1e6, 0.0])).tolist()[:2] == [1.0, 0.0]
 
 
@@ -140,20 +140,32 @@ def test_probabilities_keep_the_order_of_scores(column):
     assert (np.diff(probabilities) >= 0).all()
 
 
-def test_thresholds_are_probabilities_too():
+def test_thresholds_are_the_probabilities_of_the_scores_with_the_best_f1():
     scores, targets = held_out(500)
     fitted = fit_thresholds(scores, targets, NAMES)
-    limits = fitted.as_probabilities()
-    assert limits.shape == (3,) and ((limits > 0) & (limits < 1)).all()
-    found = fitted.probabilities(scores) >= limits
-    np.testing.assert_array_equal(found, fitted.decide(scores))
+    assert all(0 < limit < 1 for limit in fitted.thresholds)
+    for c in range(3):
+        best = _best_threshold(scores[:, c], targets[:, c] == 1)
+        np.testing.assert_array_equal(fitted.decide(scores)[:, c], scores[:, c] >= best)
+
+
+def test_thresholds_are_replaced_for_all_or_by_name():
+    fitted = Thresholds(NAMES, (0.2, 0.5, 0.7), (1.0,) * 3, (0.0,) * 3, (False,) * 3)
+    assert fitted.limits(None).tolist() == [0.2, 0.5, 0.7]
+    assert fitted.limits(0.4).tolist() == [0.4] * 3
+    assert fitted.limits({NAMES[1]: 0.9}).tolist() == [0.2, 0.9, 0.7]
+    for bad in (1.5, -0.1, float("nan"), {NAMES[0]: 2}):
+        with pytest.raises(UserError, match="from 0 to 1"):
+            fitted.limits(bad)
+    with pytest.raises(ValueError, match="a probability"):
+        Thresholds(("cat",), (1.2,), (1.0,), (0.0,), (False,))
 
 
 def test_nothing_but_a_fit_loads_scikit_learn():
     code = (
         "import sys, t2ipal.tagger.tagger as _; from t2ipal.tagger.thresholds import Thresholds; "
         "row = dict(threshold=0.5, slope=1.0, intercept=0.0, shared=False); "
-        "Thresholds.from_json({'cat': row}).as_probabilities(); "
+        "Thresholds.from_json({'cat': row}); "
         "print(*{name.partition('.')[0] for name in sys.modules})"
     )
     loaded = subprocess.run(

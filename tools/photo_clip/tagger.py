@@ -34,6 +34,7 @@ from t2ipal.metrics.ranking import average_precision, mean_average_precision
 from t2ipal.runs.fitting import versions
 from t2ipal.runs.workbench import Workbench
 from t2ipal.tagger import PACKAGED
+from t2ipal.tagger.clip_model import ClipModel
 from t2ipal.tagger.tagger import Tagger
 from t2ipal.tagger.thresholds import Thresholds, fit_thresholds
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
@@ -99,7 +100,9 @@ def main() -> None:
         "limits": LIMITS,
         "versions": versions(),
     }
-    Tagger(backbone, heads[best], vocabulary, thresholds, about).save_pretrained(arguments.out)
+    Tagger(ClipModel(backbone, heads[best]), vocabulary, thresholds, about).save_pretrained(
+        arguments.out
+    )
     print(f"wrote {arguments.out}")
 
 

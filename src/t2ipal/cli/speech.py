@@ -9,7 +9,6 @@ import sys
 
 # What a terminal obeys or turns round: escape sequences, line breaks, directions of writing.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff0b\uff0d\uff1d\uff20]")
 
 
 class _Hearing:
@@ -21,14 +20,6 @@ class _Hearing:
 def plain(text: str) -> str:
     """``text`` with control characters as escapes, such as ``\\x1b``: safe on a terminal."""
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
-def csv_cell(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula: ``'`` before ``=``, ``+``, ``-`` and ``@``.
-
-    As OWASP's page on CSV injection has it; :mod:`t2ipal.datasets.labels_csv` takes it off again.
-    """
-    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def complain(message: str) -> None:

@@ -30,6 +30,8 @@ _BOMS = (
 _NOT_UTF_8 = re.compile("[\udc80-\udcff]")  # what "surrogateescape" makes of such bytes
 _DELIMITERS = (",", ";", "\t", "|")
 
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff0b\uff0d\uff1d\uff20]")
+
 
 def text_lines(
     path: str | Path, *, ended: bool = False, data: bytes | None = None
@@ -322,3 +324,11 @@ def parse_json(text: str, path: str | Path, line: int | None = None) -> Any:
         deep = isinstance(error, RecursionError)
         reason = "it is nested too deeply" if deep else "a number has thousands of digits"
         raise UserError(f"{where}: cannot be read as JSON ({reason}); repair it.") from None
+
+
+def csv_cell(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula: ``'`` before ``=``, ``+``, ``-`` and ``@``.
+
+    As OWASP's page on CSV injection has it; :mod:`t2ipal.datasets.labels_csv` takes it off again.
+    """
+    return f"'{text}" if _FORMULA.match(text) else text

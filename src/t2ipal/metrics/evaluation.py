@@ -160,9 +160,9 @@ def evaluate(
     """Measure scores [N, C] against targets [N, C] in {1, 0, -1} for the C classes ``names``.
 
     Args:
-        thresholds: one number, or one per class: a class is predicted where its score reaches its
-            threshold. Thresholds belong to the scores, so fit them on other images than these.
-        probabilities: [N, C] calibrated ones of the same images, for the calibration error.
+        thresholds: one number, or one per class: a class is predicted where its probability (its
+            score, without probabilities) reaches it. Fit them on other images than these.
+        probabilities: [N, C] calibrated ones of the same images.
         replicates: samples of the bootstrap; 0 leaves the interval out, which costs most.
 
     Raises:
@@ -182,7 +182,8 @@ def evaluate(
         limits = np.asarray(thresholds, dtype=np.float64)
         if limits.shape not in ((), (len(names),)):
             raise ValueError(f"thresholds {limits.shape} for {len(names)} classes")
-        at_threshold = _f1(scores >= limits, targets, "threshold")
+        values = scores if probabilities is None else probabilities
+        at_threshold = _f1(values >= limits, targets, "threshold")
     positives, unknown = (targets == 1).sum(0), (targets < 0).sum(0)
     nothing = (math.nan, math.nan)
     return Evaluation(

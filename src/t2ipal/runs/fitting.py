@@ -25,6 +25,7 @@ from t2ipal.metrics.ranking import average_precision, chance_level
 from t2ipal.runs.config import RunConfig
 from t2ipal.runs.real_images import SCENES, RealImages, read_real_images
 from t2ipal.runs.workbench import Workbench
+from t2ipal.tagger.clip_model import ClipModel
 from t2ipal.tagger.tagger import Tagger
 from t2ipal.vocabulary import Vocabulary
 
@@ -142,7 +143,7 @@ def fit_tagger(
         about["held_out_map"] = round(100 * result.valid_map, 1)
         about["epoch"] = result.best_epoch
     thresholds = bench.thresholds(head)
-    return Tagger(bench.backbone, head, bench.vocabulary, thresholds, about, bench.crops)
+    return Tagger(ClipModel(bench.backbone, head, bench.crops), bench.vocabulary, thresholds, about)
 
 
 def class_figures(bench: Workbench, head: T2IPALHead, patience: int) -> dict[str, dict[str, Any]]:
@@ -242,7 +243,7 @@ def train(
     tagger = fit_tagger(bench, chosen, config.seed, real=items, test=tested)
     tagger.about["captions"] = Path(captions).name
     tagger.about["generated_images"] = bench.generated_images
-    tagger.about["classes"] = class_figures(bench, tagger.head, config.patience)
+    tagger.about["classes"] = class_figures(bench, tagger.clip.head, config.patience)
     tagger.save_pretrained(out)
     return tagger
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
@@ -161,14 +160,14 @@ class Experiment:
         return found
 
     def _evaluate(self, tagger: Tagger, test: ItemSet, images: LabelledImages) -> Evaluation:
-        head = tagger.head if self._transfer is None else self._transfer(tagger.head)
+        head = tagger.clip.head if self._transfer is None else self._transfer(tagger.clip.head)
         scores = head.score_items(test).cpu().numpy()
         calibrated = tagger.thresholds if self._transfer is None else None
         found = evaluate(
             scores,
             test.targets.numpy(),
             head.names,
-            thresholds=np.array(calibrated.thresholds) if calibrated else None,
+            thresholds=calibrated.thresholds if calibrated else None,
             probabilities=calibrated.probabilities(scores) if calibrated else None,
             replicates=self._replicates,
         )

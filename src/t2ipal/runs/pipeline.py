@@ -59,8 +59,9 @@ from t2ipal.runs.measure import Experiment
 from t2ipal.runs.real_images import SCENES, read_real_images
 from t2ipal.runs.run_report import write_report
 from t2ipal.runs.workbench import Workbench
+from t2ipal.tagger import CONFIG
 from t2ipal.tagger.card import weak_classes
-from t2ipal.tagger.tagger import CONFIG, Tagger
+from t2ipal.tagger.tagger import Tagger
 from t2ipal.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -305,7 +306,7 @@ def _train_stage(
             else f"{config.compose} composed",
             generator=config.generator,
             generated_images=bench.generated_images,
-            classes=class_figures(bench, tagger.head, config.patience),
+            classes=class_figures(bench, tagger.clip.head, config.patience),
         )
         tagger.save_pretrained(folder)
         note_made(out, folder.name, digest)

@@ -31,7 +31,8 @@ from t2ipal.report.page import build_report
 from t2ipal.runs.compare import Comparison
 from t2ipal.runs.config import RunConfig
 from t2ipal.tagger.card import CALIBRATED_ON_CAPTIONS, photos_used, weak_classes
-from t2ipal.tagger.tagger import Tagged, Tagger
+from t2ipal.tagger.tagger import Tagger
+from t2ipal.tagger.tags import Tags
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
 Row = TypeVar("Row")
@@ -95,7 +96,7 @@ def write_report(
         also=comparison.also if comparison else (),
         facts=_facts(tagger, captions, images, comparison),
         next_steps=_next_steps(out / "model"),
-        thresholds=tuple(tagger.thresholds.as_probabilities().tolist()),
+        thresholds=tagger.thresholds.thresholds,
         counts=tuple(ClassCount(name, named[name], shows[name]) for name in vocabulary.names),
         captions=tuple(
             CaptionCard(
@@ -188,18 +189,16 @@ def _scenes(tagger: Tagger, test: LabelledImages | None) -> tuple[TaggedScene, .
 
 
 def _scene(
-    vocabulary: Vocabulary, image: Image.Image, targets: np.ndarray, tagged: Tagged
+    vocabulary: Vocabulary, image: Image.Image, targets: np.ndarray, tagged: Tags
 ) -> TaggedScene:
-    order = np.argsort(-tagged.probabilities, kind="stable")
-    best = [i for i in order if tagged.chosen[i]] or list(order[:1])
     predictions = tuple(
         Prediction(
-            vocabulary.names[i],
-            float(tagged.probabilities[i]),
-            bool(tagged.chosen[i]),
-            tagged.heatmaps[..., i] if rank < HEATMAPS_SHOWN else None,
+            name,
+            tagged[name],
+            name in tagged.tags,
+            tagged.heatmap(name) if rank < HEATMAPS_SHOWN else None,
         )
-        for rank, i in enumerate(best[:6])
+        for rank, name in enumerate((tagged.tags or tagged.top(1))[:6])
     )
     return TaggedScene(
         image,
@@ -232,7 +231,7 @@ def _readable(value: Any) -> str:
 
 
 def _made(tagger: Tagger) -> tuple[tuple[str, str], ...]:
-    backbone = tagger.backbone
+    backbone = tagger.clip.backbone
     clip = f"{backbone.spec}, images of {backbone.image_size} pixels (weights {backbone.digest})"
     versions = [f"{name} {version}" for name, version in tagger.about.get("versions", {}).items()]
     return (("CLIP", clip), ("versions", ", ".join(versions)))

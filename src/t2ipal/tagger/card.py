@@ -95,9 +95,7 @@ def model_card(tagger: Tagger) -> str:
         eval_results=results or None,
     )
     per_class: dict[str, dict[str, Any]] = scores.get("classes", {})
-    classes = zip(
-        tagger.vocabulary.classes, tagger.thresholds.as_probabilities().tolist(), strict=True
-    )
+    classes = zip(tagger.vocabulary.classes, tagger.thresholds.thresholds, strict=True)
     card: ModelCard = ModelCard.from_template(
         data,
         template_str=resources.files("t2ipal").joinpath("tagger", "card.md.j2").read_text("utf-8"),

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from t2ipal.clip.clip_settings import Precision, ResizeMode
 from t2ipal.clip.features import FeatureCache, image_items
 from t2ipal.datasets.read import read_labelled_images
@@ -83,19 +81,19 @@ def evaluate(
             f"{data}: no class is known to be absent from any image, so every ranking would be "
             "right; give images with labels 0 too."
         )
-    features = FeatureCache(cache, tagger.backbone, broken=broken)
-    labelled = features.readable(labelled, crops=tagger.crops, progress=progress)
+    features = FeatureCache(cache, tagger.clip.backbone, broken=broken)
+    labelled = features.readable(labelled, crops=tagger.model.crops, progress=progress)
     for line in (*labelled.lines(), *broken.write(Path(cache))):
         say(line)
     items = image_items(
-        features, labelled.files, labelled.targets, crops=tagger.crops, progress=progress
+        features, labelled.files, labelled.targets, crops=tagger.model.crops, progress=progress
     )
-    scores = tagger.head.score_items(items).cpu().numpy()
+    scores = tagger.clip.head.score_items(items).cpu().numpy()
     found = evaluation.evaluate(
         scores,
         labelled.targets,
         tagger.names,
-        thresholds=np.array(tagger.thresholds.thresholds),
+        thresholds=tagger.thresholds.thresholds,
         probabilities=tagger.thresholds.probabilities(scores),
     )
     return replace(found, skipped=labelled.skipped)

@@ -2,111 +2,79 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 import numpy as np
-import torch
 from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.clip_settings import ClipSettings, Precision, ResizeMode
 from t2ipal.clip.crops import crop_boxes, cut
-from t2ipal.errors import UserError, read_settings
-from t2ipal.files import atomic_path, write_text
+from t2ipal.errors import UserError
+from t2ipal.files import write_text
 from t2ipal.files.broken import MAX_MEGAPIXELS
-from t2ipal.files.pictures import load_image, to_rgb
-from t2ipal.method.checkpoint import restore_head, tuned_state
-from t2ipal.method.equations import fuse_crops
-from t2ipal.method.head import T2IPALHead
-from t2ipal.method.head_config import HeadConfig
-from t2ipal.tagger import model_folder
+from t2ipal.parallel.ahead import map_ahead
+from t2ipal.tagger import CARD, CONFIG, WEIGHTS, from_hub, model_folder
+from t2ipal.tagger.inputs import ImageLike, one_image, open_image
+from t2ipal.tagger.tags import Box, Tags
 from t2ipal.tagger.thresholds import Thresholds
 from t2ipal.vocabulary import Vocabulary
 
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-FORMAT = 2
+if TYPE_CHECKING:
+    from t2ipal.tagger.clip_model import ClipModel
 
-ImageLike = str | Path | Image.Image | np.ndarray
+FORMAT = 3
+
+Threshold = float | Mapping[str, float] | None
+"""One probability for all classes, one per class (the others keep theirs), or the model's own."""
 
 
-@dataclass(frozen=True, eq=False)
-class Tagged:
-    """What a tagger says of one image.
+class Model(Protocol):
+    """What scores images for a tagger: a CLIP with a head on it."""
 
-    Attributes:
-        names: the C classes.
-        image: the file, or None for an image in memory.
-        error: why it could not be read, or None.
-        probabilities: [C], calibrated on held-out generated images; empty after an error.
-        chosen: [C] bool, whether each class reaches its threshold; empty after an error.
-        heatmaps: [h, w, C] weight of each place for each class; empty if not asked for.
-        seen: share of the image that CLIP saw; the rest was cut off.
-    """
+    crops: int
+    image_size: int
+    resize_mode: str
 
-    names: tuple[str, ...]
-    image: Path | None
-    error: str | None
-    probabilities: np.ndarray
-    chosen: np.ndarray
-    heatmaps: np.ndarray
-    seen: float = 1.0
+    def preprocess(self, image: Image.Image) -> np.ndarray:
+        """A PIL image as the model wants it: float32 [3, S, S]."""
 
-    @property
-    def tags(self) -> list[str]:
-        """The classes that reach their thresholds, most probable first."""
-        order = np.argsort(-self.probabilities, kind="stable")
-        return [self.names[i] for i in order if self.chosen[i]]
+    def scores(self, pixels: np.ndarray, heatmaps: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Of views [B, 1 + V, 3, S, S], whole images first: scores [B, C], heatmaps [B, h, w, C].
 
-    def __repr__(self) -> str:
-        what = "image" if self.image is None else str(self.image)
-        if self.error is not None:
-            return f"Tagged({what}: {self.error})"
-        found = dict(zip(self.names, self.probabilities.tolist(), strict=True))
-        tags = ", ".join(f"{name} {found[name]:.2f}" for name in self.tags)
-        return f"Tagged({what}: {tags or 'no tag'})"
+        Heatmaps may be empty unless they are asked for.
+        """
 
 
 class Tagger:
-    """A frozen CLIP, a tuned head, and the thresholds that turn scores into tags.
+    """A model, its classes, and the thresholds that turn its scores into tags.
 
     Attributes:
+        model: what scores images.
         vocabulary: the C classes.
+        thresholds: how scores become probabilities, and from which one on a class is a tag.
         about: how it was made: method, captions, generator, seed, versions, and the scores that
             were measured (:func:`t2ipal.tagger.card.model_card`).
-        crops: each image is scored on this many crops per side too; 0 for none.
     """
 
     def __init__(
         self,
-        backbone: Backbone,
-        head: T2IPALHead,
+        model: Model,
         vocabulary: Vocabulary,
         thresholds: Thresholds,
         about: dict[str, Any] | None = None,
-        crops: int = 0,
     ) -> None:
-        self.backbone = backbone
-        self.head = head.bake()
+        self.model = model
         self.vocabulary = vocabulary
         self.thresholds = thresholds
         self.about = about or {}
-        self.crops = crops
-        self._crops = crop_boxes(crops)
 
     def __repr__(self) -> str:
         method = self.about.get("method", "tuned")
-        crops = f", {self.crops} x {self.crops} crops" if self.crops else ""
-        return (
-            f"Tagger({method}, {len(self.names)} classes, CLIP {self.backbone.spec} at "
-            f"{self.backbone.image_size} px{crops}, {self.backbone.device})"
-        )
+        return f"Tagger({method}, {len(self.names)} classes, {self.model})"
 
     # --- on disk ---------------------------------------------------------------------------------
 
@@ -136,51 +104,25 @@ class Tagger:
         Raises:
             UserError: no such model, a damaged file, or a CLIP other than the one it was tuned on.
         """
-        folder = model_folder(path) or _from_hub(str(path))
+        given = ClipSettings(
+            device=device, precision=precision, image_size=image_size, resize_mode=resize_mode
+        )
+        folder = model_folder(path) or from_hub(str(path))
         config = _read_config(folder)
+        from t2ipal.tagger.clip_model import ClipModel  # loads PyTorch
+
         try:
             vocabulary = Vocabulary.from_dict(config["vocabulary"], str(folder / CONFIG))
-            head_config = read_settings(
-                HeadConfig, config["head"], lambda key: f"{folder / CONFIG}: head.{key}"
-            )
             thresholds = Thresholds.from_json(config["thresholds"])
-            clip = config["backbone"]
-            spec, digest = clip["spec"], clip["digest"]
-            image_size = clip["image_size"] if image_size is None else image_size
-            crops = config.get("crops", 0) if crops is None else crops
-            pool_positions = clip.get("pool_positions", True)
-            resize_mode = clip.get("resize_mode") if resize_mode is None else resize_mode
-            local_grid = clip.get("local_grid")
+            model = ClipModel.load(folder / WEIGHTS, config, vocabulary.names, given)
         except (KeyError, TypeError) as error:
             raise UserError(
                 f"{folder / CONFIG}: entry {error} is missing or malformed; save the model again."
             ) from None
-        weights = folder / WEIGHTS
-        if not weights.is_file():
-            raise UserError(f"{folder}: holds no {WEIGHTS}; copy the whole model folder.")
-        try:
-            with safe_open(weights, "pt") as stored:
-                state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise UserError(f"{weights}: damaged ({error}); copy or train it again.") from None
-        backbone = Backbone.load(
-            ClipSettings(
-                clip=spec,
-                device=device,
-                precision=precision,
-                image_size=image_size,
-                resize_mode=resize_mode,
-                local_grid=local_grid,
-            ),
-            pool_positions=pool_positions,
-        )
-        if backbone.digest != digest:
-            raise UserError(
-                f"{folder}: was tuned on another {spec!r} than the one found here (weights "
-                f"{digest} against {backbone.digest}); install the one it names."
-            )
-        head = restore_head(head_config, vocabulary.names, state).to(backbone.device)
-        return cls(backbone, head, vocabulary, thresholds, config.get("about", {}), crops)
+        if crops is not None:
+            crop_boxes(crops)  # refuses what is no number of crops
+            model.crops = crops
+        return cls(model, vocabulary, thresholds, config.get("about", {}))
 
     def save_pretrained(self, path: str | Path) -> Path:
         """Write ``config.json``, ``model.safetensors`` (tuned tensors only) and a model card.
@@ -193,23 +135,12 @@ class Tagger:
         config = {
             "format": FORMAT,
             "vocabulary": self.vocabulary.as_dict(),
-            "backbone": {
-                "spec": self.backbone.spec,
-                "digest": self.backbone.digest,
-                "image_size": self.backbone.image_size,
-                "resize_mode": self.backbone.resize_mode,
-                "local_grid": self.backbone.local_grid,
-                "pool_positions": self.backbone.pool_positions,
-                "preprocessing": self.backbone.preprocess_digest,
-            },
-            "crops": self.crops,
-            "head": asdict(self.head.config),
+            **self.clip.to_json(),
             "thresholds": self.thresholds.to_json(),
             "about": self.about,
         }
         text = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
-        with atomic_path(folder / WEIGHTS) as temporary:
-            save_file(tuned_state(self.head), temporary, {"config": json.dumps(config)})
+        self.clip.save(folder / WEIGHTS, config)
         write_text(folder / CARD, model_card(self))
         write_text(folder / CONFIG, text)  # last: a folder with it is complete
         return folder
@@ -221,64 +152,118 @@ class Tagger:
         """The class names, in the order of every array."""
         return self.vocabulary.names
 
-    @overload
-    def predict(self, images: ImageLike) -> dict[str, float]: ...
+    @property
+    def clip(self) -> ClipModel:
+        """Its model, with CLIP and head in PyTorch."""
+        from t2ipal.tagger.clip_model import ClipModel
+
+        assert isinstance(self.model, ClipModel)
+        return self.model
 
     @overload
-    def predict(self, images: list[Any] | tuple[Any, ...]) -> list[dict[str, float]]: ...
+    def predict(
+        self, images: str | Path | bytes | Image.Image, *, threshold: Threshold = None,
+        classes: Sequence[str] | None = None, heatmaps: bool = False, batch_size: int = 16,
+    ) -> Tags: ...  # fmt: skip
+
+    @overload
+    def predict(
+        self, images: Any, *, threshold: Threshold = None,
+        classes: Sequence[str] | None = None, heatmaps: bool = False, batch_size: int = 16,
+    ) -> Any: ...  # fmt: skip
 
     def predict(
-        self, images: ImageLike | list[Any] | tuple[Any, ...]
-    ) -> dict[str, float] | list[dict[str, float]]:
-        """Probability of every class for one image, or a list of them for a list.
+        self,
+        images: Any,
+        *,
+        threshold: Threshold = None,
+        classes: Sequence[str] | None = None,
+        heatmaps: bool = False,
+        batch_size: int = 16,
+    ) -> Tags | list[Tags]:
+        """Tag one image, or several.
 
         Args:
-            images: a file, PIL image or uint8 array [H, W, 3], or a list of them.
+            images: one image (a file, its bytes, a PIL image, an array [H, W, 3], a tensor
+                [3, H, W]), or several: a list, a generator such as ``Path.glob``, a batch [B, ...].
+            threshold: from which probability a class is a tag; the model's thresholds if omitted.
+            classes: these classes alone, by key, name or synonym; all of them if omitted.
+            heatmaps: give the heatmaps too.
+            batch_size: images that go through CLIP together.
+
+        Returns:
+            A mapping from class to probability that knows its tags; a list of them for several.
 
         Raises:
-            UserError: an image cannot be read.
+            UserError: an image cannot be read, or there is no such class.
+
+        Examples:
+            >>> tagger = Tagger.from_pretrained("photo")
+            >>> found = tagger.predict("examples/photos/cat.jpg")
+            >>> found.top(1), found["cat"] > 0.9
+            (['cat'], True)
         """
-        if not isinstance(images, (list, tuple)):
-            return self.predict([images])[0]
+        one = one_image(images)
         found = []
-        for tagged in self.stream(images):
-            if tagged.error is not None:
-                raise UserError(tagged.error)
-            found.append(dict(zip(self.names, tagged.probabilities.tolist(), strict=True)))
-        return found
+        for tags in self.stream(
+            [images] if one else images,
+            threshold=threshold,
+            classes=classes,
+            heatmaps=heatmaps,
+            batch_size=batch_size,
+        ):
+            if tags.error is not None:
+                raise UserError(tags.error)
+            found.append(tags)
+        return found[0] if one else found
 
-    def tags(self, image: ImageLike) -> list[str]:
-        """The classes that reach their thresholds, most probable first.
+    __call__ = predict
+
+    def tags(
+        self,
+        images: Any,
+        *,
+        threshold: Threshold = None,
+        classes: Sequence[str] | None = None,
+        top: int | None = None,
+    ) -> Any:
+        """The classes that reach their thresholds, most probable first; a list per image.
+
+        Args:
+            images, threshold, classes: as :meth:`predict` takes them.
+            top: the most probable classes instead, so many.
 
         Raises:
-            UserError: the image cannot be read.
+            UserError: as :meth:`predict`.
         """
-        (tagged,) = self.stream([image])
-        if tagged.error is not None:
-            raise UserError(tagged.error)
-        return tagged.tags
+        found = self.predict(images, threshold=threshold, classes=classes)
+        lists = [
+            tags.tags if top is None else tags.top(top)
+            for tags in ([found] if isinstance(found, Tags) else found)
+        ]
+        return lists[0] if isinstance(found, Tags) else lists
 
-    def heatmaps(self, image: ImageLike) -> dict[str, np.ndarray]:
-        """Class name to its heatmap [h, w], which sums to one over the image.
+    def heatmaps(self, images: Any, *, classes: Sequence[str] | None = None) -> Any:
+        """Class name to its heatmap [h, w], which sums to one over the image; a list for several.
 
         Raises:
-            UserError: the image cannot be read.
+            UserError: as :meth:`predict`.
         """
-        (tagged,) = self.stream([image], heatmaps=True)
-        if tagged.error is not None:
-            raise UserError(tagged.error)
-        return {name: tagged.heatmaps[..., i] for i, name in enumerate(self.names)}
+        found = self.predict(images, classes=classes, heatmaps=True)
+        if isinstance(found, Tags):
+            return {name: found.heatmap(name) for name in found}
+        return [{name: tags.heatmap(name) for name in tags} for tags in found]
 
-    def seen(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    def seen(self, size: tuple[int, int]) -> Box:
         """Left, top, right and bottom of what CLIP sees of an image of ``size`` (width, height).
 
         By its preprocessing that is the square in the middle (``shortest``), all of the image
         (``squash``), or a square around it (``longest``). Heatmaps are about this part.
         """
         width, height = size
-        if self.backbone.resize_mode == "squash":
+        if self.model.resize_mode == "squash":
             return 0, 0, width, height
-        whole = self.backbone.resize_mode == "longest"
+        whole = self.model.resize_mode == "longest"
         side = max(size) if whole else min(size)
         left, top = (width - side) // 2, (height - side) // 2
         return left, top, left + side, top + side
@@ -287,84 +272,79 @@ class Tagger:
         self,
         images: Iterable[ImageLike],
         *,
-        batch_size: int = 16,
+        threshold: Threshold = None,
+        classes: Sequence[str] | None = None,
         heatmaps: bool = False,
+        batch_size: int = 16,
         max_megapixels: float = MAX_MEGAPIXELS,
-    ) -> Iterator[Tagged]:
-        """Tag any number of images in constant memory.
+    ) -> Iterator[Tags]:
+        """Tag any number of images in constant memory; the next ones are decoded meanwhile.
 
         Args:
-            images: files, PIL images or uint8 arrays [H, W, 3].
-            batch_size: images that go through CLIP together.
-            heatmaps: give the heatmaps too.
+            images: as :meth:`predict` takes several.
+            threshold, classes, heatmaps, batch_size: as :meth:`predict` takes them.
             max_megapixels: larger pictures cannot be read, unless they are JPEG.
 
         Yields:
             One result per image, in order; an unreadable image yields a result with an error.
+
+        Raises:
+            UserError: there is no such class.
         """
-        none = np.zeros(0)
-        source = iter(images)
-        while batch := list(itertools.islice(source, batch_size)):
-            pixels, readable, failed, sizes = [], [], {}, {}
-            for i, image in enumerate(batch):
-                try:
-                    opened = _open(image, max_megapixels)
-                    views = [opened, *(cut(opened, crop) for crop in self._crops)]
-                    pixels.append(torch.stack([self.backbone.preprocess(view) for view in views]))
-                    readable.append(i)
-                    sizes[i] = opened.size
-                except UserError as error:
-                    failed[i] = str(error)
-            if pixels:
-                probabilities, chosen, maps = self._score(torch.stack(pixels), heatmaps)
-            place = {i: row for row, i in enumerate(readable)}
-            for i, image in enumerate(batch):
-                file = Path(image) if isinstance(image, (str, Path)) else None
-                if i in failed:
-                    yield Tagged(self.names, file, failed[i], none, none.astype(bool), none)
-                    continue
-                row = place[i]
-                shown = maps[row] if heatmaps else none
-                yield Tagged(
-                    self.names, file, None, probabilities[row], chosen[row], shown,
-                    seen=self._share_seen(sizes[i]),
-                )  # fmt: skip
-
-    def _share_seen(self, size: tuple[int, int]) -> float:
-        if self.backbone.resize_mode != "shortest":
-            return 1.0
-        return min(size) / max(size)
-
-    @torch.no_grad()
-    def _score(
-        self, pixels: torch.Tensor, heatmaps: bool
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of views [B, 1 + V, 3, S, S], whole images first; heatmaps are those of the whole."""
-        unit = torch.nn.functional.normalize
-        seen = []
-        for view in pixels.unbind(dim=1):
-            features = self.backbone.encode_image(view)
-            local = unit(features.local, dim=-1)
-            seen.append(self.head.scores(unit(features.global_, dim=-1), local))
-        scores = seen[0]
-        crops = [crop.fused for crop in seen[1:]]
-        fused = fuse_crops(scores.fused, crops, self.head.config.fusion).cpu().numpy()
-        maps = np.zeros((len(fused), 0, 0, len(self.names)))
-        if heatmaps:
-            maps = scores.heatmap.cpu().numpy().reshape(len(fused), *features.grid, -1)
-        return self.thresholds.probabilities(fused), self.thresholds.decide(fused), maps
-
-
-def _open(image: ImageLike, max_megapixels: float) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return to_rgb(image)
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise UserError(
-                f"an array of {image.dtype} {image.shape} is no image; give uint8 [H, W, 3]."
+        limits = self.thresholds.limits(
+            {self.names[self.vocabulary.meant(name)]: value for name, value in threshold.items()}
+            if isinstance(threshold, Mapping)
+            else threshold
+        )
+        columns = np.arange(len(self.names))
+        if classes is not None:
+            columns = np.array(
+                [self.vocabulary.meant(name) for name in dict.fromkeys(classes)], int
             )
-        return Image.fromarray(image)
-    return load_image(image, max_megapixels=max_megapixels)
+        names = tuple(self.names[i] for i in columns)
+        crops = crop_boxes(self.model.crops)
+
+        def prepare(image: ImageLike) -> tuple[ImageLike, Image.Image | UserError, np.ndarray]:
+            try:
+                opened = open_image(image, max_megapixels)
+                views = [opened, *(cut(opened, crop) for crop in crops)]
+                return image, opened, np.stack([self.model.preprocess(view) for view in views])
+            except UserError as error:
+                return image, error, np.zeros(0)
+
+        prepared = map_ahead(prepare, images, 2 * batch_size)
+        while batch := list(islice(prepared, batch_size)):
+            read = [pixels for _, _, pixels in batch if pixels.size]
+            if read:
+                scores, maps = self.model.scores(np.stack(read), heatmaps)
+                probabilities = self.thresholds.probabilities(scores)
+            row = 0
+            for image, opened, _ in batch:
+                file = Path(image) if isinstance(image, (str, Path)) else None
+                if isinstance(opened, UserError):
+                    yield Tags(names, image=file, error=str(opened))
+                    continue
+                yield Tags(
+                    names,
+                    probabilities[row, columns],
+                    limits[columns],
+                    file,
+                    heatmaps=maps[row][..., columns] if heatmaps else np.zeros(0),
+                    size=opened.size,
+                    box=self.seen(opened.size),
+                    picture=opened if heatmaps else None,
+                )
+                row += 1
+
+
+def saved_vocabulary(model: str | Path) -> Vocabulary:
+    """The classes of a saved model, without loading it.
+
+    Raises:
+        UserError: there is no such model, or it is damaged.
+    """
+    folder = model_folder(model) or from_hub(str(model))
+    return Vocabulary.from_dict(_read_config(folder).get("vocabulary", {}), str(folder / CONFIG))
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -381,16 +361,3 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise UserError(f"{path}: is no tagger of format {FORMAT}; update t2ipal or train again.")
     return config
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, CARD]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        first = str(error).strip().split("\n")[0]
-        raise UserError(
-            f"{name}: neither a folder here nor a model on the hub that can be reached ({first})."
-        ) from None

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,7 @@ class Thresholds:
 
     Attributes:
         names: the C classes.
-        thresholds: scores from which a class counts as present.
+        thresholds: probabilities from which a class is a tag, in [0, 1].
         slopes, intercepts: probability = sigmoid(slope * score + intercept); slopes >= 0.
         shared: True for a class that had too few examples and took the pooled fit.
     """
@@ -62,21 +62,37 @@ class Thresholds:
                 raise ValueError(f"{len(self.names)} names but {len(getattr(self, field))} {field}")
         if not all(map(math.isfinite, (*self.thresholds, *self.slopes, *self.intercepts))):
             raise ValueError("thresholds, slopes and intercepts must be finite numbers")
+        if not all(0 <= threshold <= 1 for threshold in self.thresholds):
+            raise ValueError("a threshold is a probability, from 0 to 1")
         if min(self.slopes, default=0.0) < 0:
             raise ValueError("a negative slope would turn the order of the scores round")
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
         """Scores [..., C] -> probabilities [..., C] in [0, 1], one class at a time in order."""
         logits = np.asarray(scores, np.float64) * np.array(self.slopes) + np.array(self.intercepts)
-        return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))  # the sigmoid, without overflow
+        return _sigmoid(logits)
 
     def decide(self, scores: np.ndarray) -> np.ndarray:
-        """Scores [..., C] -> bool [..., C]: the score reaches the threshold of its class."""
-        return np.asarray(scores, dtype=np.float64) >= np.array(self.thresholds)
+        """Scores [..., C] -> bool [..., C]: the probability reaches the threshold of its class."""
+        return self.probabilities(scores) >= np.array(self.thresholds)
 
-    def as_probabilities(self) -> np.ndarray:
-        """The thresholds as probabilities [C]: what a class has to reach to be a tag."""
-        return self.probabilities(np.array(self.thresholds))
+    def limits(self, threshold: float | Mapping[str, float] | None) -> np.ndarray:
+        """The thresholds [C] with some replaced: by one for all, or by class name.
+
+        Raises:
+            UserError: a threshold is not from 0 to 1.
+        """
+        if threshold is None:
+            threshold = {}
+        if not isinstance(threshold, Mapping):
+            threshold = dict.fromkeys(self.names, threshold)
+        for name, value in threshold.items():
+            if not 0 <= value <= 1:
+                raise UserError(
+                    f"a threshold is a probability, from 0 to 1; {value} ({name}) is not."
+                )
+        pairs = zip(self.names, self.thresholds, strict=True)
+        return np.array([threshold.get(name, own) for name, own in pairs])
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object: class name -> its numbers."""
@@ -161,8 +177,10 @@ def fit_thresholds(
             if slope >= 0:
                 row = (_best_threshold(score, truth), slope, intercept, False)
         rows.append(row)
-    thresholds, slopes, intercepts, shared = zip(*rows, strict=True)
-    return Thresholds(tuple(names), thresholds, slopes, intercepts, shared)
+    limits, slopes, intercepts, shared = map(np.array, zip(*rows, strict=True))
+    thresholds = _sigmoid(limits * slopes + intercepts)
+    columns = (tuple(column.tolist()) for column in (thresholds, slopes, intercepts, shared))
+    return Thresholds(tuple(names), *columns)
 
 
 def _platt(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
@@ -206,6 +224,10 @@ def _best_threshold(scores: np.ndarray, truth: np.ndarray) -> float:
     below = float(ranked[last[best + 1]])
     between = below + (lowest - below) / 2
     return between if between > below else lowest  # neighbouring floats have nothing between them
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))  # without overflow
 
 
 def _logit(probability: float) -> float:

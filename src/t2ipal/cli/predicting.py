@@ -1,0 +1,272 @@
+"""The verb that tags images."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import KW_ONLY
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from t2ipal.cli.options import Verb
+from t2ipal.cli.speech import complain, plain, say
+from t2ipal.cli.tagging import ModelSettings
+from t2ipal.errors import Count, UserError, settings
+from t2ipal.files.broken import PictureSettings
+from t2ipal.files.folders import LeftOut, common_folder, find_images
+from t2ipal.files.names import readable_name
+from t2ipal.files.pictures import has_picture_suffix
+from t2ipal.tagger import model_digest, model_folder
+
+if TYPE_CHECKING:
+    from t2ipal.tagger.tag_file import TagFile
+    from t2ipal.tagger.tagger import Tagger
+    from t2ipal.tagger.tags import Tags
+
+
+_LONGEST_NAME = 200  # bytes: file systems take 255, and a name while it is written is longer
+_NEARLY_ALL = 0.6  # of a photo of 3:2 CLIP sees two thirds, which everybody expects
+
+
+@settings
+class Predict(ModelSettings, PictureSettings, Verb):
+    """Tag images: files, folders and globs."""
+
+    positional = ("model", "images")
+    examples = """
+        t2ipal predict photo holiday/
+        t2ipal predict photo holiday/ --out tags.csv
+        t2ipal predict runs/mine/model photo.jpg --threshold 0.3 --scores
+        t2ipal predict runs/mine/model photos/ --classes dog cat --top 1
+        t2ipal predict runs/mine/model 'photos/*.jpg' --heatmaps overlays
+    """
+    _: KW_ONLY
+    model: str
+    """photo (the tagger of this package: 80 things in photos), a model folder such as RUN/model, or
+    ORG/NAME on the Hugging Face hub"""
+    images: tuple[str, ...]
+    """image files, folders and glob patterns"""
+    threshold: Annotated[str, "X"] = "auto"
+    """from which probability a class is a tag: auto (the model's own thresholds), one number, or a
+    YAML or JSON file of thresholds by class"""
+    top: Count | None = None
+    """show the N most probable classes; those that reach their thresholds if omitted"""
+    classes: tuple[str, ...] = ()
+    """these classes alone; all of the model's if omitted"""
+    scores: bool = False
+    """show the probability of every class (csv and jsonl always do), tags with a star"""
+    format: Literal["table", "jsonl", "csv"] | None = None
+    """how to print or write; by the name of --out, or else table"""
+    out: Annotated[Path, "FILE"] | None = None
+    """write to a .csv or .jsonl file: resumed if interrupted, and only new images are tagged"""
+    overwrite: bool = False
+    """replace an --out that was made by another model or with other options"""
+    recursive: bool = True
+    """search the folders within folders too"""
+    heatmaps: Annotated[Path, "DIR"] | None = None
+    """folder for one overlay per shown tag"""
+    batch_size: Count = 16
+    """images processed together"""
+
+    def run(self) -> int:
+        kind = self._kind()
+        self._check_words()
+        limits = self._limits()
+        left_out = LeftOut()
+        found = map(str, find_images(self.images, left_out, recursive=self.recursive))
+        first = next(found, None)
+        if first is None:
+            why = f" ({left_out})" if str(left_out) else ""
+            raise UserError(f"no image among {', '.join(self.images)}{why}; check the paths.")
+        files = itertools.chain([first], found)
+        model_folder(self.model, typed=True)
+        from t2ipal.tagger.tagger import saved_vocabulary
+
+        vocabulary = saved_vocabulary(self.model)  # before PyTorch is imported, which takes seconds
+        names = [vocabulary.names[vocabulary.meant(name)] for name in self.classes]
+        for name in limits if isinstance(limits, dict) else ():
+            vocabulary.meant(name)
+        if self.out is None:
+            return self._tag(self._load(), files, limits, kind, left_out, None)
+        from t2ipal.tagger.tag_file import TagFile
+
+        listed = list(files)
+        made_from: dict[str, Any] = {
+            "model": model_digest(self.model),
+            "classes": names or list(vocabulary.names),
+            "threshold": limits,
+            "top": self.top,
+            "format": kind,
+            "crops": self.crops,
+            "image_size": self.image_size,
+            "resize_mode": self.resize_mode,
+            "precision": self.precision,
+        }
+        with TagFile.open(
+            self.out, kind, made_from["classes"], made_from, listed, overwrite=self.overwrite
+        ) as out:
+            if not out.missing:
+                say(f"{self.out}: {len(listed)} images, done before")
+                return 0
+            if there := len(listed) - len(out.missing):
+                say(f"{self.out}: {there} of {len(listed)} images are there already")
+            status = self._tag(self._load(), iter(out.missing), limits, kind, left_out, out)
+        say(f"wrote {self.out}")
+        return status
+
+    # --- before anything is loaded ---------------------------------------------------------------
+
+    def _check_words(self) -> None:
+        if has_picture_suffix(self.model) and not Path(self.model).is_dir():
+            raise UserError(
+                f"{self.model} is an image, not a model: the model comes first, as in 't2ipal "
+                f"predict {self.images[-1]} {self.model}'."
+            )
+        from t2ipal.tagger.inputs import refuse_address
+
+        for image in self.images:
+            refuse_address(image)
+            if image == "":
+                raise UserError("an image is called '', which names nothing; check the paths.")
+
+    def _kind(self) -> str:
+        """How to write: as --format says, or by the name of --out."""
+        if self.out is None:
+            return self.format or "table"
+        from t2ipal.tagger.tag_file import KINDS
+
+        kind = self.format or self.out.suffix.lower().removeprefix(".")
+        if kind not in KINDS:
+            raise UserError(
+                f"--out {self.out}: ends neither in .csv nor in .jsonl; rename it, or give "
+                "--format csv or --format jsonl."
+            )
+        return kind
+
+    def _limits(self) -> float | dict[str, float] | None:
+        """The value of --threshold."""
+        if self.threshold == "auto":
+            return None
+        try:
+            value = float(self.threshold)
+        except ValueError:
+            return _read_limits(self.threshold)
+        if not 0 <= value <= 1:
+            raise UserError(f"--threshold is a probability, from 0 to 1, not {self.threshold}.")
+        return value
+
+    def _load(self) -> Tagger:
+        from t2ipal.tagger.tagger import Tagger
+
+        return Tagger.from_pretrained(
+            self.model,
+            device=self.device,
+            precision=self.precision,
+            image_size=self.image_size,
+            resize_mode=self.resize_mode,
+            crops=self.crops,
+        )
+
+    # --- tagging ---------------------------------------------------------------------------------
+
+    def _tag(
+        self,
+        tagger: Tagger,
+        files: Iterator[str],
+        limits: float | dict[str, float] | None,
+        kind: str,
+        left_out: LeftOut,
+        out: TagFile | None,
+    ) -> int:
+        """Tag the files, and print them unless they go to ``out``; the exit status."""
+        from tqdm import tqdm
+
+        from t2ipal.tagger.tag_file import header_line, tags_line
+
+        start = common_folder(self.images)
+        data = self.heatmaps is None  # else there are files to write, whoever reads the lines
+        stream = tagger.stream(
+            map(Path, files),
+            threshold=limits,
+            classes=self.classes or None,
+            heatmaps=self.heatmaps is not None,
+            batch_size=self.batch_size,
+            max_megapixels=self.max_megapixels,
+        )
+        quiet = not sys.stderr.isatty() or (out is None and sys.stdout.isatty())
+        total = len(out.missing) if out is not None else None
+        failed = done = cut = 0
+        with nullcontext() if quiet else tqdm(total=total, unit="image") as bar:
+            for tags in stream:
+                if bar is not None:
+                    bar.update()
+                if tags.error is not None:
+                    complain(tags.error)
+                    failed += 1
+                    continue
+                shown = tags.tags if self.top is None else tags.top(self.top)
+                if self.heatmaps is not None:
+                    _write_heatmaps(tags, shown, self.heatmaps, start)
+                if out is not None:
+                    out.add(tags, shown)
+                elif kind == "table":
+                    say(self._row(tags, shown), data=data)
+                else:
+                    if not done and (head := header_line(kind, tags.names)) is not None:
+                        say(head, data=data)
+                    say(tags_line(kind, tags, shown, sys.stdout.encoding or "utf-8"), data=data)
+                done += 1
+                cut += tags.seen < _NEARLY_ALL
+        if str(left_out):
+            complain(f"{left_out}.")
+        if cut:
+            complain(
+                f"{cut} images were seen in part: CLIP looks at the square in their middle "
+                "(--resize-mode squash looks at all of an image)."
+            )
+        if failed:
+            complain(f"{failed} of {failed + done} images could not be read.")
+        return 1 if failed else 0
+
+    def _row(self, tags: Tags, shown: list[str]) -> str:
+        """An image and its tags as a person reads them."""
+        names = tags.top(len(tags)) if self.scores else shown
+        marks = {name: "*" for name in shown} if self.scores else {}
+        words = ", ".join(f"{name}{marks.get(name, '')} {tags[name]:.2f}" for name in names)
+        return plain(f"{readable_name(str(tags.image))}  {words or '-'}")
+
+
+def _read_limits(path: str) -> dict[str, float]:
+    """Thresholds by class from a YAML or JSON file."""
+    from t2ipal.files import read_yaml
+
+    if not Path(path).is_file():
+        raise UserError(f"--threshold {path}: is neither auto, nor a number, nor a file.")
+    limits = read_yaml(path)
+    for name, value in limits.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise UserError(f"{path}: {name}: a threshold is a number from 0 to 1, not {value!r}.")
+    return limits
+
+
+def _write_heatmaps(tags: Tags, shown: list[str], folder: Path, start: Path) -> None:
+    """One overlay per shown tag, FOLDER/IMAGE.jpg-CLASS.png; IMAGE is the path below ``start``."""
+    from t2ipal.files import atomic_path, sha256_text
+    from t2ipal.files.pictures import load_image
+    from t2ipal.report.overlay import heat_overlay
+
+    assert tags.image is not None, "predict streams files"
+    image = load_image(tags.image, max_megapixels=math.inf)  # it has been read before
+    inside = Path(os.path.relpath(tags.image, start))
+    for name in shown:
+        safe = name.replace("/", "%2F").replace(" ", "-")
+        file = f"{inside.name}-{safe}.png"
+        if len(os.fsencode(file)) > _LONGEST_NAME:
+            begin = os.fsdecode(os.fsencode(inside.name)[:100])
+            file = f"{begin}-{sha256_text(file)[:8]}-{safe[-60:]}.png"
+        with atomic_path(folder / inside.parent / file) as path:
+            heat_overlay(image, tags.heatmap(name), seen=tags.box).save(path)

@@ -1,0 +1,100 @@
+"""What people hand to a tagger as an image, turned into one: files, bytes, PIL, arrays, tensors."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from t2ipal.errors import UserError
+from t2ipal.files.pictures import load_image, to_rgb
+
+ImageLike = Any
+"""A file (str or Path), its bytes, a PIL image, an array [H, W], [H, W, 3] or [H, W, 4] of uint8,
+or of floats in [0, 1], or a tensor [3, H, W] of the same."""
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
+
+def one_image(images: Any) -> bool:
+    """Whether this is one image, not several.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)):
+        return True
+    if (array := _array(images)) is not None:
+        return array.ndim < 4
+    if isinstance(images, Iterable):
+        return False
+    raise UserError(
+        f"an object of type {type(images).__name__} is no image; give a file, its bytes, a PIL "
+        "image, an array, a tensor, or several of these."
+    )
+
+
+def open_image(image: ImageLike, max_megapixels: float) -> Image.Image:
+    """An image as upright RGB, 8 bits a channel.
+
+    Raises:
+        UserError: it cannot be read, or is no image.
+    """
+    if isinstance(image, Image.Image):
+        return to_rgb(image)
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return load_image("an image in memory", bytes(image), max_megapixels=max_megapixels)
+    if isinstance(image, (str, os.PathLike)):
+        refuse_address(os.fspath(image))
+        if os.path.isdir(image):
+            raise UserError(f"{image}: is a folder; give its images, as Path.glob('*.jpg') does.")
+        return load_image(Path(image), max_megapixels=max_megapixels)
+    if (array := _array(image)) is not None:
+        return _from_array(array, channels_first=hasattr(image, "detach"))
+    one_image(image)
+    raise UserError(f"an object of type {type(image).__name__} among the images is no image.")
+
+
+def refuse_address(text: str | bytes) -> None:
+    """Refuse what has to be downloaded first.
+
+    Raises:
+        UserError: it is an address such as https://...
+    """
+    if isinstance(text, str) and _ADDRESS.match(text):
+        raise UserError(f"{text}: is an address; download it and give the file.")
+
+
+def _array(image: Any) -> np.ndarray | None:
+    """An array, or a tensor as one; None for anything else."""
+    if hasattr(image, "detach"):
+        image = image.detach().cpu().numpy()
+    return image if isinstance(image, np.ndarray) else None
+
+
+def _from_array(array: np.ndarray, channels_first: bool) -> Image.Image:
+    kind = "a tensor" if channels_first else "an array"
+    wanted = "[3, H, W]" if channels_first else "[H, W, 3]"
+    shape = list(array.shape)
+    if channels_first and array.ndim == 3:
+        array = np.moveaxis(array, 0, -1)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if not array.size or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
+        raise UserError(f"{kind} of shape {shape} is no image; give {wanted}.")
+    if array.dtype == bool:
+        array = array.astype(np.float32)
+    if np.issubdtype(array.dtype, np.floating):
+        if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
+            raise UserError(
+                f"{kind} of floats must hold pixels from 0 to 1, before any normalisation."
+            )
+        array = np.rint(array * 255).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise UserError(f"{kind} of {array.dtype} is no image; give uint8, or floats from 0 to 1.")
+    return to_rgb(Image.fromarray(np.ascontiguousarray(array)))
