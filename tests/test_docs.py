@@ -115,7 +115,7 @@ def _commands(text: str) -> Iterator[tuple[str, list[str]]]:
     pieces = [*"\n".join(shell).replace("\\\n", " ").splitlines()]
     pieces += _CODE.findall(_BLOCK.sub("", text))
     for piece in pieces:
-        for command in re.findall(r"(?:^|\s)t2ipal ([a-z]+\b[^;&#|]*)", piece):
+        for command in re.findall(r"(?:^|\s)t2ipal ([a-z]+[^;&#|]*)", piece):
             verb, *rest = command.split()
             yield verb, [option for word in rest for option in _OPTION.findall(word)]
 

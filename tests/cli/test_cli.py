@@ -76,7 +76,7 @@ def test_a_misspelt_command_and_option_are_mistakes(capsys: pytest.CaptureFixtur
 
 
 VERBS = ("run", "label", "generate", "import", "pack", "embed", "train", "eval", "compare")
-VERBS += ("benchmark", "predict", "doctor", "completion")
+VERBS += ("benchmark", "predict", "undo-keywords", "doctor", "completion")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -268,7 +268,7 @@ def test_predict_writes_a_file_and_tags_only_what_is_new(
     verb = ["predict", model, "--out", out, "--classes", "Dog", "city bus"]
     assert main([*verb[:2], *files[1:], *verb[2:]]) == 0
     assert main([*verb[:2], *files, *verb[2:]]) == 0
-    assert "2 of 3 images are there already" in capsys.readouterr().out
+    assert "2 of 3 images are there" in capsys.readouterr().out
     rows = list(csv.DictReader((tmp_path / "tags.csv").open()))
     assert [row["image"] for row in rows] == files
     assert list(rows[0]) == ["image", "labels", "dog", "bus"]
@@ -299,6 +299,38 @@ def test_thresholds_of_predict_are_one_number_or_a_file(
     assert "neither auto, nor a number, nor a file" in failing(capsys, *verb, "--threshold", "hi")
     assert "ends neither in .csv" in failing(capsys, *verb, "--out", tmp_path / "tags.txt")
     assert "is an address" in failing(capsys, *verb[:2], "https://example.org/a.jpg")
+
+
+def test_predict_adds_keywords_and_exports(
+    tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number, row in enumerate(read_manifest(tiny_run.folder)[:2]):
+        shutil.copy(tiny_run.folder / row.file, photos / f"{number}.png")
+    (photos / "0.txt").write_text("a caption, and its end.\nanother\n")
+    verb = ["predict", str(tiny_run.folder / "model"), str(photos), "--threshold", "0"]
+    verb += ["--classes", "bus"]
+    assert main([*verb, "--write-keywords", "xmp", "--dry-run"]) == 0
+    assert "0.png.xmp: would add city bus" in capsys.readouterr().out
+    assert len(list(photos.iterdir())) == 3
+    assert main([*verb, "--write-keywords", "txt"]) == 1
+    assert "0.txt: is no line of keywords" in capsys.readouterr().err
+    assert (photos / "1.txt").read_text() == "city bus\n"
+    assert main(["undo-keywords", str(photos)]) == 0
+    assert sorted(path.name for path in photos.iterdir()) == ["0.png", "0.txt", "1.png"]
+    assert "no keywords were added" in failing(capsys, "undo-keywords", photos)
+    out = tmp_path / "tags.jsonl"
+    for kind in ("coco", "cvat"):  # the second time nothing is tagged
+        assert main([*verb, "--out", str(out), "--export", kind]) == 0
+    assert "done before" in capsys.readouterr().out and (tmp_path / "tags.cvat.xml").exists()
+    for options, message in (
+        (["--export", "coco"], "--export needs --out FILE.jsonl"),
+        (["--embed"], "need --write-keywords"),
+        (["--write-keywords", "txt", "--embed"], "photos hold no txt"),
+        (["--write-keywords", "iptc"], "no sidecars of IPTC"),
+    ):
+        assert message in failing(capsys, *verb, *options)
 
 
 def test_predict_goes_on_after_an_unreadable_image_and_writes_heatmaps(

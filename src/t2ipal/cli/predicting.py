@@ -43,6 +43,8 @@ class Predict(ModelSettings, PictureSettings, Verb):
         t2ipal predict runs/mine/model photo.jpg --threshold 0.3 --scores
         t2ipal predict runs/mine/model photos/ --classes dog cat --top 1
         t2ipal predict runs/mine/model 'photos/*.jpg' --heatmaps overlays
+        t2ipal predict photo holiday/ --write-keywords xmp --dry-run
+        t2ipal predict photo holiday/ --out tags.jsonl --export cvat
     """
     _: KW_ONLY
     model: str
@@ -65,6 +67,15 @@ class Predict(ModelSettings, PictureSettings, Verb):
     """write to a .csv or .jsonl file: resumed if interrupted, and only new images are tagged"""
     overwrite: bool = False
     """replace an --out that was made by another model or with other options"""
+    export: Literal["coco", "fiftyone", "label-studio", "cvat"] | None = None
+    """write the tags for an annotation tool too, beside an --out FILE.jsonl"""
+    write_keywords: Literal["txt", "xmp", "iptc"] | None = None
+    """add the tags to the photos' keywords, in sidecars photo.txt or photo.jpg.xmp;
+    undo-keywords takes them away"""
+    embed: bool = False
+    """write keywords into the photos themselves, with the program exiv2"""
+    dry_run: bool = False
+    """only say which keywords would be added"""
     recursive: bool = True
     """search the folders within folders too"""
     heatmaps: Annotated[Path, "DIR"] | None = None
@@ -75,6 +86,7 @@ class Predict(ModelSettings, PictureSettings, Verb):
     def run(self) -> int:
         kind = self._kind()
         self._check_words()
+        self._check_keywords(kind)
         limits = self._limits()
         left_out = LeftOut()
         found = map(str, find_images(self.images, left_out, recursive=self.recursive))
@@ -105,17 +117,28 @@ class Predict(ModelSettings, PictureSettings, Verb):
             "image_size": self.image_size,
             "resize_mode": self.resize_mode,
             "precision": self.precision,
+            # What else is written for each image: done for those that have a row, for no others.
+            "heatmaps": self.heatmaps and str(self.heatmaps),
+            "write_keywords": self.write_keywords,
+            "embed": self.embed,
+            "dry_run": self.dry_run,
         }
         with TagFile.open(
             self.out, kind, made_from["classes"], made_from, listed, overwrite=self.overwrite
         ) as out:
-            if not out.missing:
+            status, missing = 0, len(out.missing)
+            if not missing:
                 say(f"{self.out}: {len(listed)} images, done before")
-                return 0
-            if there := len(listed) - len(out.missing):
-                say(f"{self.out}: {there} of {len(listed)} images are there already")
-            status = self._tag(self._load(), iter(out.missing), limits, kind, left_out, out)
-        say(f"wrote {self.out}")
+            else:
+                if missing < len(listed):
+                    say(f"{self.out}: {len(listed) - missing} of {len(listed)} images are there")
+                status = self._tag(self._load(), iter(out.missing), limits, kind, left_out, out)
+        if missing:
+            say(f"wrote {self.out}")
+        if self.export is not None:
+            from t2ipal.tagger.annotations import export_tags
+
+            say(f"wrote {export_tags(self.out, self.export, made_from['classes'])}")
         return status
 
     # --- before anything is loaded ---------------------------------------------------------------
@@ -132,6 +155,21 @@ class Predict(ModelSettings, PictureSettings, Verb):
             refuse_address(image)
             if image == "":
                 raise UserError("an image is called '', which names nothing; check the paths.")
+
+    def _check_keywords(self, kind: str) -> None:
+        if self.export is not None and (self.out is None or kind != "jsonl"):
+            raise UserError("--export needs --out FILE.jsonl, of which it is made.")
+        if self.write_keywords is None:
+            if self.embed or self.dry_run:
+                raise UserError("--embed and --dry-run need --write-keywords.")
+        elif self.embed and self.write_keywords == "txt":
+            raise UserError("--embed needs --write-keywords xmp or iptc: photos hold no txt.")
+        elif self.embed:
+            from t2ipal.tagger.keywords import require_exiv2
+
+            require_exiv2()
+        elif self.write_keywords == "iptc":
+            raise UserError("there are no sidecars of IPTC: take xmp, or add --embed.")
 
     def _kind(self) -> str:
         """How to write: as --format says, or by the name of --out."""
@@ -209,6 +247,9 @@ class Predict(ModelSettings, PictureSettings, Verb):
                     failed += 1
                     continue
                 shown = tags.tags if self.top is None else tags.top(self.top)
+                if self.write_keywords is not None and not self._add_keywords(tagger, tags, shown):
+                    failed += 1
+                    continue
                 if self.heatmaps is not None:
                     _write_heatmaps(tags, shown, self.heatmaps, start)
                 if out is not None:
@@ -229,8 +270,27 @@ class Predict(ModelSettings, PictureSettings, Verb):
                 "(--resize-mode squash looks at all of an image)."
             )
         if failed:
-            complain(f"{failed} of {failed + done} images could not be read.")
+            complain(f"{failed} of {failed + done} images failed, see above.")
         return 1 if failed else 0
+
+    def _add_keywords(self, tagger: Tagger, tags: Tags, shown: list[str]) -> bool:
+        """Add the tags to a photo's keywords; whether that went well."""
+        from t2ipal.tagger.keywords import JOURNAL, add_keywords
+
+        assert tags.image is not None and self.write_keywords is not None, "predict streams files"
+        vocabulary = tagger.vocabulary
+        words = [vocabulary.readable[vocabulary.index(name)] for name in shown]
+        journal = None if self.dry_run else common_folder(self.images) / JOURNAL
+        try:
+            target, added = add_keywords(
+                tags.image, words, self.write_keywords, embed=self.embed, journal=journal
+            )
+        except UserError as error:
+            complain(str(error))
+            return False
+        if self.dry_run and added:
+            say(f"{target}: would add {', '.join(added)}")
+        return True
 
     def _row(self, tags: Tags, shown: list[str]) -> str:
         """An image and its tags as a person reads them."""
@@ -270,3 +330,23 @@ def _write_heatmaps(tags: Tags, shown: list[str], folder: Path, start: Path) -> 
             file = f"{begin}-{sha256_text(file)[:8]}-{safe[-60:]}.png"
         with atomic_path(folder / inside.parent / file) as path:
             heat_overlay(image, tags.heatmap(name), seen=tags.box).save(path)
+
+
+@settings
+class UndoKeywords(Verb):
+    """Take away the keywords that predict added to the photos of a folder."""
+
+    positional = ("folder",)
+    examples = """
+        t2ipal undo-keywords holiday/
+    """
+    _: KW_ONLY
+    folder: Path
+    """the folder of the photos"""
+
+    def run(self) -> int:
+        from t2ipal.tagger.keywords import JOURNAL, undo
+
+        changed = undo(self.folder / JOURNAL)
+        say(f"{self.folder}: took the added keywords away, {changed} changes")
+        return 0

@@ -103,6 +103,24 @@ def why_unreadable(
         return {row: why for row, why in enumerate(found) if why is not None}
 
 
+def picture_size(path: str | Path) -> tuple[int, int]:
+    """Width and height of a picture as it is looked at, upright, by its header.
+
+    Raises:
+        UserError: the file is missing, or no picture.
+    """
+    _register_heif()
+    try:
+        with _open(path) as image:
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            width, height = image.size
+    except FileNotFoundError:
+        raise UserError(f"{path}: image not found; check the path.") from None
+    except Exception as error:  # see load_image
+        raise UserError(f"{path}: {_why(path, None, error)}") from None
+    return (height, width) if turned else (width, height)
+
+
 def to_rgb(image: Image.Image, name: str = "an image") -> Image.Image:
     """An opened PIL image as upright RGB, 8 bits a channel; the current frame of an animation.
 
