@@ -122,3 +122,25 @@ def test_the_card_is_written_beside_the_model(tiny_run: TinyRun, tmp_path: Path)
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == model_card(found)
     file = tiny_run.folder / read_manifest(tiny_run.folder)[0].file
     assert found.tags(file) == Tagger.from_pretrained(tmp_path).tags(file)
+
+
+def test_a_tagger_made_for_one_size_says_so_once_per_use(
+    tagger: Tagger, caplog: pytest.LogCaptureFixture
+):
+    photo, scene = Image.new("RGB", (40, 30)), Image.new("RGB", (8, 8))
+    tagger.predict([photo, photo])
+    assert not caplog.records  # most know images of any size
+    tagger.about["made_for"] = {"images": "icon scenes, not photos", "size": [8, 8]}
+    tagger.predict([scene, scene])
+    assert not caplog.records
+    tagger.predict([scene, photo, photo], batch_size=1)
+    said = (
+        "this tagger knows icon scenes, not photos, and images of 8 x 8 pixels alone: what it says "
+        "of one of 40 x 30 means nothing"
+    )
+    assert caplog.messages == [said]
+    tagger.tags(photo)
+    assert caplog.messages == [said, said]
+    assert "- It knows icon scenes, not photos, and images of 8 x 8 pixels alone." in model_card(
+        tagger
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
@@ -48,6 +48,7 @@ class Backbone:
         device: where the model computes.
         precision: ``fp32``, ``bf16`` or ``fp16``, of the image tower; text is always float32, as
             prompts are learned through it.
+        made_for: ``images`` in words and their ``size`` in pixels, if it knows no others; or None.
         image_space, text_space: what cached features of images and of captions depend on, as one
             digest each.
 
@@ -58,6 +59,7 @@ class Backbone:
             records.
         config: open_clip's ``model_cfg``, as it cannot be read back from the model.
         pool_positions: see :func:`t2ipal.clip.dense.image_encoder`.
+        made_for: see above.
 
     Raises:
         UserError: a text or vision tower that cannot be used, a device that is not there, or an
@@ -72,8 +74,9 @@ class Backbone:
         *,
         config: dict[str, Any],
         pool_positions: bool = True,
+        made_for: Mapping[str, Any] | None = None,
     ) -> None:
-        self.spec = settings.clip
+        self.spec, self.made_for = settings.clip, made_for
         image_size, local_grid = settings.image_size, settings.local_grid
         self.device, self.precision = settings.found()
         self.model = model.eval().requires_grad_(False)
@@ -130,6 +133,7 @@ class Backbone:
             settings,
             config=source.config,
             pool_positions=pool_positions,
+            made_for=source.made_for,
         )
 
     def preprocess(self, image: Image.Image) -> Tensor:

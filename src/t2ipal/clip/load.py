@@ -7,8 +7,8 @@ without weights is refused, with the command that fetches them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class _Source:
         pretrained: open_clip's tag or a file of weights; None for a folder.
         config: open_clip's model configuration, the activation included.
         tokenizer: makes the tokenizer, without reaching for the network where it can.
+        made_for: ``images`` in words and their ``size`` in pixels, if it knows no others.
     """
 
     spec: str
@@ -50,6 +51,7 @@ class _Source:
     pretrained: str | None
     config: dict[str, Any]
     tokenizer: Callable[[], Any]
+    made_for: Mapping[str, Any] | None = None
 
     def load(self) -> Any:
         """The open_clip model on the CPU in float32.
@@ -106,9 +108,9 @@ def find(spec: str) -> _Source:
             it is a kind of model whose prompts cannot be learned.
     """
     if spec == "miniature":
-        from t2ipal.miniature.weights import path
+        from t2ipal.miniature.weights import MADE_FOR, path
 
-        return _folder(spec, Path(path("clip")))
+        return replace(_folder(spec, Path(path("clip"))), made_for=MADE_FOR)
     if spec == "photo":
         from t2ipal.clip import photo_clip
 

@@ -138,6 +138,8 @@ def fit_tagger(
     if metrics is not None and history:
         write_jsonl(metrics, history)
     about: dict[str, Any] = {"method": method.name, "seed": seed, "versions": versions()}
+    if bench.backbone.made_for is not None:
+        about["made_for"] = dict(bench.backbone.made_for)
     about["real_images"] = real.summary if real is not None else 0
     if result is not None and result.valid_map is not None:
         about["held_out_map"] = round(100 * result.valid_map, 1)

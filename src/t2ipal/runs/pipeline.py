@@ -158,7 +158,7 @@ def run(
         tagger=tagger,
         captions=captions,
         images=read_manifest(out) if config.generates else (),
-        test=experiment.images if experiment else None,
+        experiment=experiment,
         comparison=comparison,
         summary=summary,
     )

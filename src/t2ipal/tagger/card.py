@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from t2ipal.tagger.tagger import Tagger
 
 _FIGURES = ("mAP", "CF1", "OF1")
-_ELSEWHERE = ("scores", "versions", "classes", "limits", "packaged")  # in the card
+_ELSEWHERE = ("scores", "versions", "classes", "limits", "packaged", "made_for")  # in the card
 _READABLE = {
     "held_out_map": "mAP on held-out images, percent",
     "epoch": "epoch kept, by held-out mAP",

@@ -12,6 +12,7 @@ from t2ipal.clip.features import FeatureCache, image_items
 from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError
 from t2ipal.files.broken import MAX_MEGAPIXELS, Broken
+from t2ipal.files.pictures import load_image
 from t2ipal.metrics import evaluation
 from t2ipal.metrics.evaluation import Evaluation
 from t2ipal.tagger.tagger import Tagger
@@ -85,6 +86,7 @@ def evaluate(
     labelled = features.readable(labelled, crops=tagger.model.crops, progress=progress)
     for line in (*labelled.lines(), *broken.write(Path(cache))):
         say(line)
+    tagger.warn_of_other_images(load_image(file).size for file in labelled.files)
     items = image_items(
         features, labelled.files, labelled.targets, crops=tagger.model.crops, progress=progress
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -25,6 +26,8 @@ from t2ipal.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from t2ipal.tagger.clip_model import ClipModel
+
+log = logging.getLogger(__name__)
 
 FORMAT = 3
 
@@ -268,6 +271,27 @@ class Tagger:
         left, top = (width - side) // 2, (height - side) // 2
         return left, top, left + side, top + side
 
+    def warn_of_other_images(self, sizes: Iterable[tuple[int, int]]) -> bool:
+        """Say in the log that the model does not know images of such sizes, if one is among them.
+
+        Only a model that was made for images of one size says so. Returns whether it was said.
+        """
+        made_for = self.about.get("made_for")
+        if made_for is None:
+            return False
+        other = next((size for size in sizes if list(size) != made_for["size"]), None)
+        if other is None:
+            return False
+        own, found = (" x ".join(map(str, size)) for size in (made_for["size"], other))
+        log.warning(
+            "this tagger knows %s, and images of %s pixels alone: what it says of one of %s means "
+            "nothing",
+            made_for["images"],
+            own,
+            found,
+        )
+        return True
+
     def stream(
         self,
         images: Iterable[ImageLike],
@@ -312,12 +336,15 @@ class Tagger:
             except UserError as error:
                 return image, error, np.zeros(0)
 
+        said = False
         prepared = map_ahead(prepare, images, 2 * batch_size)
         while batch := list(islice(prepared, batch_size)):
             read = [pixels for _, _, pixels in batch if pixels.size]
             if read:
                 scores, maps = self.model.scores(np.stack(read), heatmaps)
                 probabilities = self.thresholds.probabilities(scores)
+            sizes = (opened.size for _, opened, _ in batch if isinstance(opened, Image.Image))
+            said = said or self.warn_of_other_images(sizes)
             row = 0
             for image, opened, _ in batch:
                 file = Path(image) if isinstance(image, (str, Path)) else None
