@@ -126,6 +126,7 @@ def test_json_keeps_every_digit_and_decisions():
         "slope": fitted.slopes[1],
         "intercept": fitted.intercepts[1],
         "shared": False,
+        "calibrated": True,
     }
     np.testing.assert_array_equal(again.decide(scores), fitted.decide(scores))
     assert fitted.probabilities(np.array([1e6, -1e6, 0.0])).tolist()[:2] == [1.0, 0.0]

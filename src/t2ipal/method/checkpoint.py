@@ -7,6 +7,7 @@ model scores the same bytes, with no text tower at hand), prototypes, adapter.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,10 +15,14 @@ from torch import Tensor
 from t2ipal.errors import UserError
 from t2ipal.method.adapter import Adapter
 from t2ipal.method.dual import HEADS
+from t2ipal.method.grown import GrownHead, added_config
 from t2ipal.method.head import T2IPALHead
 from t2ipal.method.head_config import HeadConfig, PromptKind
 from t2ipal.method.prompts import ClassEmbeddings, FixedPrompts, LearnedPrompts
 from t2ipal.method.prototypes import Prototypes
+
+_ADDED = "added.{}."
+"""Before the names of the tensors of each group of added classes."""
 
 _Shape = tuple[int | str, ...]
 """Sizes; a letter stands for a size that must be the same wherever the letter stands."""
@@ -31,6 +36,13 @@ def tuned_state(head: T2IPALHead) -> dict[str, Tensor]:
         RuntimeError: prototypes or adapter were never started.
     """
     head.require_started()
+    if isinstance(head, GrownHead):
+        own, *added = head.groups
+        return tuned_state(own) | {
+            _ADDED.format(number) + key: tensor
+            for number, group in enumerate(added)
+            for key, tensor in tuned_state(group).items()
+        }
     classes = head.class_embeddings()
     first, second = _pair_names(head.config.prompts.kind)
     state = {
@@ -47,13 +59,36 @@ def tuned_state(head: T2IPALHead) -> dict[str, Tensor]:
 
 
 def restore_head(
-    config: HeadConfig, names: Sequence[str], state: Mapping[str, Tensor]
+    config: HeadConfig,
+    names: Sequence[str],
+    state: Mapping[str, Tensor],
+    added: Sequence[Mapping[str, Any]] = (),
 ) -> T2IPALHead:
     """A head for scoring from its saved tensors, without a text tower.
+
+    Args:
+        names: of all classes, the added ones last.
+        added: what was added to it, as :func:`additions` gives it.
 
     Raises:
         UserError: a tensor is missing, unexpected or of another shape.
     """
+    if added:
+        prefixes = tuple(map(_ADDED.format, range(len(added))))
+        own = {name: tensor for name, tensor in state.items() if not name.startswith(prefixes)}
+        heads = []
+        start = first = len(names) - sum(one["classes"] for one in added)
+        for prefix, one in zip(prefixes, added, strict=True):
+            end = start + one["classes"]
+            tensors = {
+                name.removeprefix(prefix): tensor
+                for name, tensor in state.items()
+                if name.startswith(prefix)
+            }
+            group = added_config(config, images=one["images"])
+            heads.append(restore_head(group, names[start:end], tensors))
+            start = end
+        return GrownHead(restore_head(config, names[:first], own), heads)
     _check_state(state, config, len(names))
     pair = _pair_names(config.prompts.kind)
     prompts: LearnedPrompts | FixedPrompts
@@ -63,6 +98,12 @@ def restore_head(
         first, second = (state[f"prompts.{name}_context"] for name in pair)
         prompts = LearnedPrompts(first, second)
     return _load_tuned(HEADS[config.prompts.kind](config, names, prompts), state)
+
+
+def additions(head: T2IPALHead) -> list[dict[str, Any]]:
+    """What was added to a head, for JSON: number of ``classes``, and if ``images`` were given."""
+    added = head.groups[1:] if isinstance(head, GrownHead) else ()
+    return [{"classes": len(one.names), "images": one.config.needs_images} for one in added]
 
 
 @torch.no_grad()

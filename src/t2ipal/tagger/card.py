@@ -95,13 +95,19 @@ def model_card(tagger: Tagger) -> str:
         eval_results=results or None,
     )
     per_class: dict[str, dict[str, Any]] = scores.get("classes", {})
-    classes = zip(tagger.vocabulary.classes, tagger.thresholds.thresholds, strict=True)
+    limits = [
+        f"{limit:.2f}" + " (not calibrated)" * (not calibrated)
+        for limit, calibrated in zip(
+            tagger.thresholds.thresholds, tagger.thresholds.calibrated, strict=True
+        )
+    ]
     card: ModelCard = ModelCard.from_template(
         data,
         template_str=resources.files("t2ipal").joinpath("tagger", "card.md.j2").read_text("utf-8"),
         tagger=tagger,
         classes=[
-            (item, threshold, per_class.get(item.name, {}).get("AP")) for item, threshold in classes
+            (item, limit, per_class.get(item.name, {}).get("AP"))
+            for item, limit in zip(tagger.vocabulary.classes, limits, strict=True)
         ],
         measured=bool(per_class),
         figures=figures,

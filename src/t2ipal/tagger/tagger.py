@@ -22,7 +22,7 @@ from t2ipal.tagger import CARD, CONFIG, WEIGHTS, from_hub, model_folder
 from t2ipal.tagger.inputs import ImageLike, one_image, open_image
 from t2ipal.tagger.tags import Box, Tags
 from t2ipal.tagger.thresholds import Thresholds
-from t2ipal.vocabulary import Vocabulary
+from t2ipal.vocabulary import ClassName, Vocabulary
 
 if TYPE_CHECKING:
     from t2ipal.tagger.clip_model import ClipModel
@@ -147,6 +147,31 @@ class Tagger:
         write_text(folder / CARD, model_card(self))
         write_text(folder / CONFIG, text)  # last: a folder with it is complete
         return folder
+
+    # --- more classes ----------------------------------------------------------------------------
+
+    def with_classes(
+        self,
+        names: Sequence[str | ClassName],
+        images: Mapping[str, Iterable[ImageLike]] | None = None,
+    ) -> Tagger:
+        """This tagger with further classes, at once and without training.
+
+        The classes that there are keep their scores to the last bit (:mod:`t2ipal.method.grown`).
+        Probabilities and thresholds of a new one are taken from the others: not calibrated.
+
+        Args:
+            names: new classes, or any text such as "a red bicycle"; synonyms in a ``ClassName``.
+            images: images that show a new class, for its prototypes and the adapter: class name ->
+                images as :meth:`predict` takes them.
+
+        Raises:
+            UserError: such a class is there already, an image cannot be read, or the model has no
+                text tower.
+        """
+        from t2ipal.tagger.growing import grown
+
+        return grown(self, names, images)
 
     # --- use -------------------------------------------------------------------------------------
 
@@ -326,6 +351,7 @@ class Tagger:
                 [self.vocabulary.meant(name) for name in dict.fromkeys(classes)], int
             )
         names = tuple(self.names[i] for i in columns)
+        uncalibrated = tuple(self.names[i] for i in columns if not self.thresholds.calibrated[i])
         crops = crop_boxes(self.model.crops)
 
         def prepare(image: ImageLike) -> tuple[ImageLike, Image.Image | UserError, np.ndarray]:
@@ -360,6 +386,7 @@ class Tagger:
                     size=opened.size,
                     box=self.seen(opened.size),
                     picture=opened if heatmaps else None,
+                    uncalibrated=uncalibrated,
                 )
                 row += 1
 
