@@ -154,7 +154,7 @@ def _number(option: Option, text: Any) -> Any:
 
 
 def _prog(verb: type[Verb]) -> str:
-    return f"t2ipal {re.sub('(?<!^)(?=[A-Z])', '-', verb.__name__).lower()}"
+    return f"t2ipal {re.sub('(?<=[a-z])(?=[A-Z])', '-', verb.__name__).lower()}"
 
 
 def _named(verb: type[Verb], key: str) -> str:

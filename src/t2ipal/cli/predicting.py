@@ -42,6 +42,7 @@ class Predict(ModelSettings, PictureSettings, Verb):
         t2ipal predict photo holiday/ --out tags.csv
         t2ipal predict runs/mine/model photo.jpg --threshold 0.3 --scores
         t2ipal predict runs/mine/model photos/ --classes dog cat --top 1
+        t2ipal predict photo holiday/ --query "a red bicycle" "people at a table"
         t2ipal predict runs/mine/model 'photos/*.jpg' --heatmaps overlays
         t2ipal predict photo holiday/ --write-keywords xmp --dry-run
         t2ipal predict photo holiday/ --out tags.jsonl --export cvat
@@ -59,6 +60,9 @@ class Predict(ModelSettings, PictureSettings, Verb):
     """show the N most probable classes; those that reach their thresholds if omitted"""
     classes: tuple[str, ...] = ()
     """these classes alone; all of the model's if omitted"""
+    query: Annotated[tuple[str, ...], "TEXT"] = ()
+    """free text to score beside the classes, such as "a red bicycle"; always shown, and not
+    calibrated"""
     scores: bool = False
     """show the probability of every class (csv and jsonl always do), tags with a star"""
     format: Literal["table", "jsonl", "csv"] | None = None
@@ -100,6 +104,11 @@ class Predict(ModelSettings, PictureSettings, Verb):
 
         vocabulary = saved_vocabulary(self.model)  # before PyTorch is imported, which takes seconds
         names = [vocabulary.names[vocabulary.meant(name)] for name in self.classes]
+        if self.query:
+            from t2ipal.tagger.new_names import queried, with_new
+
+            vocabulary = with_new(vocabulary, queried(self.query))
+            names += self.query if names else ()
         for name in limits if isinstance(limits, dict) else ():
             vocabulary.meant(name)
         if self.out is None:
@@ -110,6 +119,7 @@ class Predict(ModelSettings, PictureSettings, Verb):
         made_from: dict[str, Any] = {
             "model": model_digest(self.model),
             "classes": names or list(vocabulary.names),
+            "query": list(self.query),
             "threshold": limits,
             "top": self.top,
             "format": kind,
@@ -198,9 +208,10 @@ class Predict(ModelSettings, PictureSettings, Verb):
         return value
 
     def _load(self) -> Tagger:
+        from t2ipal.tagger.new_names import queried
         from t2ipal.tagger.tagger import Tagger
 
-        return Tagger.from_pretrained(
+        tagger = Tagger.from_pretrained(
             self.model,
             device=self.device,
             precision=self.precision,
@@ -208,6 +219,7 @@ class Predict(ModelSettings, PictureSettings, Verb):
             resize_mode=self.resize_mode,
             crops=self.crops,
         )
+        return tagger.with_classes(queried(self.query)) if self.query else tagger
 
     # --- tagging ---------------------------------------------------------------------------------
 
@@ -230,7 +242,7 @@ class Predict(ModelSettings, PictureSettings, Verb):
         stream = tagger.stream(
             map(Path, files),
             threshold=limits,
-            classes=self.classes or None,
+            classes=(*self.classes, *self.query) if self.classes else None,
             heatmaps=self.heatmaps is not None,
             batch_size=self.batch_size,
             max_megapixels=self.max_megapixels,
@@ -294,7 +306,7 @@ class Predict(ModelSettings, PictureSettings, Verb):
 
     def _row(self, tags: Tags, shown: list[str]) -> str:
         """An image and its tags as a person reads them."""
-        names = tags.top(len(tags)) if self.scores else shown
+        names = tags.top(len(tags)) if self.scores else list(dict.fromkeys([*shown, *self.query]))
         marks = {name: "*" for name in shown} if self.scores else {}
         words = ", ".join(f"{name}{marks.get(name, '')} {tags[name]:.2f}" for name in names)
         return plain(f"{readable_name(str(tags.image))}  {words or '-'}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby, islice
 from typing import TYPE_CHECKING
@@ -14,7 +13,6 @@ from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.class_prompts import IMAGENET_TEMPLATES, TEMPLATES, class_ensemble, class_tokens
 from t2ipal.errors import UserError
 from t2ipal.files.broken import MAX_MEGAPIXELS
-from t2ipal.files.names import name_key
 from t2ipal.method.build import build_head
 from t2ipal.method.grown import GrownHead, added_config
 from t2ipal.method.head import T2IPALHead
@@ -23,6 +21,7 @@ from t2ipal.method.items import ItemSet
 from t2ipal.method.methods import METHOD_NAMES, method_config
 from t2ipal.tagger.clip_model import ClipModel
 from t2ipal.tagger.inputs import ImageLike, one_image, open_image
+from t2ipal.tagger.new_names import with_new
 from t2ipal.vocabulary import ClassName, Vocabulary
 
 if TYPE_CHECKING:
@@ -81,33 +80,6 @@ def _untuned(
         class_embeddings=embeddings,
     )
     return head.to(backbone.device)
-
-
-def with_new(vocabulary: Vocabulary, classes: Iterable[ClassName]) -> Vocabulary:
-    """The vocabulary and further classes.
-
-    Raises:
-        UserError: a name or synonym of one names a class that is there, in some spelling.
-    """
-    for one in classes:
-        known: dict[str, str] = {}
-        for there in vocabulary.classes:
-            for word in (*there.phrases, *there.ambiguous, there.readable):
-                known.setdefault(name_key(word), there.name)
-        for word in (one.name, one.readable, *one.synonyms):
-            if found := known.keys() & _numbers(name_key(word)):
-                raise UserError(
-                    f"{word!r} names the class {known[found.pop()]!r} already; leave it out, or "
-                    "choose another word."
-                )
-        vocabulary = Vocabulary(vocabulary.title, (*vocabulary.classes, one))
-    return vocabulary
-
-
-def _numbers(key: str) -> set[str]:
-    """A word, and what may be its singular or plural: loading a dictionary would take seconds."""
-    singular = re.sub("ies$", "y", key), re.sub("es$", "", key), re.sub("s$", "", key)
-    return {key, *singular, re.sub("y$", "ies", key), f"{key}es", f"{key}s"}
 
 
 def _items(backbone: Backbone, name: str, images: Iterable[ImageLike]) -> ItemSet:
