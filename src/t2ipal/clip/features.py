@@ -31,10 +31,10 @@ from t2ipal.clip.shards import Features, Item, ShardFolder
 from t2ipal.datasets.labelled_images import LabelledImages, Labels
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_file, sha256_text
-from t2ipal.files.ahead import ahead
 from t2ipal.files.broken import Broken
 from t2ipal.files.pictures import load_image, why_unreadable
 from t2ipal.method.items import ItemSet
+from t2ipal.parallel.ahead import map_ahead
 
 logger = logging.getLogger(__name__)
 
@@ -286,7 +286,8 @@ class FeatureCache:
         """
         files = [list(group) for _, group in groupby(views, key=lambda view: view.file)]
         each = max(map(len, files), default=1)
-        for same, pixels in ahead(self._decode, files, pending=1 + 2 * batch_size // each):
+        decoded = map_ahead(self._decode, files, 2 * batch_size // each)
+        for same, pixels in zip(files, decoded, strict=True):
             if isinstance(pixels, UserError):
                 self.broken.add(same[0].file, pixels)
             else:
