@@ -18,6 +18,7 @@ from torch import Tensor
 from t2ipal.clip import load as sources
 from t2ipal.clip.clip_settings import ClipSettings, Precision, ResizeMode
 from t2ipal.clip.dense import ImageFeatures, image_encoder
+from t2ipal.clip.folded import fold
 from t2ipal.clip.positions import resize_tower
 from t2ipal.clip.preprocessing import Preprocessing
 from t2ipal.clip.text import TextFeatures, TextTower
@@ -26,7 +27,7 @@ from t2ipal.files import sha256_text
 
 _PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Bumped when the code below would give other features for the same model and files.
-_FEATURES_VERSION = "1"
+_FEATURES_VERSION = "2"
 _PROBES = ("a photo of a dog.", "Two umbrellas & 3 children?", "")
 
 
@@ -94,6 +95,7 @@ class Backbone:
         self.preprocess_digest = self._preprocessing.digest
         self.pool_positions = pool_positions
         self.local_grid = local_grid
+        self._memory_format = fold(model.visual)
         self._encode_image = image_encoder(model.visual, pool_positions=pool_positions)
         self._text = TextTower(model)
         self._tokenizer = tokenizer
@@ -186,7 +188,7 @@ class Backbone:
         dtype = _PRECISIONS[self.precision]
         lower = torch.autocast(self.device.type, dtype) if dtype else contextlib.nullcontext()
         with lower:
-            features = self._encode_image(pixels.to(self.device))
+            features = self._encode_image(pixels.to(self.device, memory_format=self._memory_format))
         if self.local_grid is not None:
             features = _pooled(features, self.local_grid)
         return replace(features, global_=features.global_.float(), local=features.local.float())
