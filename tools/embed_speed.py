@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,10 @@ def compare(name: str, files: list[Path], rounds: int) -> None:
     distance = (unit(clip.encode_image(pixels).global_) - unit(theirs)).abs().max()
     ours(clip, files[:BATCH])
     rates: dict[str, list[float]] = {"bare": [], "t2ipal": []}
-    sides = {"bare": partial(bare, model, transform), "t2ipal": partial(ours, clip)}
+    sides: dict[str, Callable[[list[Path]], object]] = {
+        "bare": partial(bare, model, transform),
+        "t2ipal": partial(ours, clip),
+    }
     for _ in range(rounds):
         for side, run in sides.items():
             started = time.perf_counter()
