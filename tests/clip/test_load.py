@@ -101,8 +101,8 @@ def test_hub_revisions_are_honoured(
 ) -> None:
     put_on_hub(offline, tiny_vit_folder, "org/name", "1" * 40)
     put_on_hub(offline, tiny_resnet_folder, "org/name", "2" * 40, ref="v2")
-    assert sources.find("hf-hub:org/name").config["vision_cfg"]["layers"] == 3
-    assert sources.find("hf-hub:org/name@v2").config["vision_cfg"]["layers"] == [1, 1, 1, 1]
+    assert sources.find("hf-hub:org/name").load()[1]["vision_cfg"]["layers"] == 3
+    assert sources.find("hf-hub:org/name@v2").load()[1]["vision_cfg"]["layers"] == [1, 1, 1, 1]
     with pytest.raises(UserError, match="not on this machine"):
         sources.find("hf-hub:org/name@v3")
 

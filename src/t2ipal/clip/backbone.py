@@ -1,4 +1,4 @@
-"""A frozen open_clip model as this project uses it: dense image features, text from embeddings."""
+"""A frozen CLIP as this project uses it: dense image features, text from embeddings."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor
 
 from t2ipal.clip import load as sources
-from t2ipal.clip.clip_settings import ClipSettings
+from t2ipal.clip.clip_settings import ClipSettings, Precision, ResizeMode
 from t2ipal.clip.dense import ImageFeatures, image_encoder
+from t2ipal.clip.folded import fold
 from t2ipal.clip.positions import resize_tower
+from t2ipal.clip.preprocessing import Preprocessing
 from t2ipal.clip.text import TextFeatures, TextTower
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_text
 
 _PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Bumped when the code below would give other features for the same model and files.
-_FEATURES_VERSION = "1"
+_FEATURES_VERSION = "2"
 _PROBES = ("a photo of a dog.", "Two umbrellas & 3 children?", "")
 
 
@@ -42,6 +43,7 @@ class Backbone:
         width: D, the width of the space that images and texts share.
         text_width: Wt, the width of token embeddings.
         context_length: the most tokens a text may have.
+        has_start: whether every text begins with a start token.
         image_size: S; images enter as [3, S, S].
         pool_positions: whether global features are pooled with positions, as CLIP's own.
         logit_scale: what CLIP multiplies similarities with (the exponential of its parameter).
@@ -53,12 +55,15 @@ class Backbone:
             digest each.
 
     Args:
-        model: an open_clip ``CLIP`` or ``CustomTextCLIP``; it is frozen, and resized if asked to.
+        model: an open_clip ``CLIP`` or ``CustomTextCLIP``, or one of transformers in such modules;
+            it is frozen, and resized if asked to.
         tokenizer: open_clip's tokenizer of that model.
         settings: how it sees an image and where it computes; ``clip`` is a name for messages and
             records.
         config: open_clip's ``model_cfg``, as it cannot be read back from the model.
         pool_positions: see :func:`t2ipal.clip.dense.image_encoder`.
+        preprocessing: how images become pixels; what ``model.visual.preprocess_cfg`` and
+            ``settings`` say if omitted.
         made_for: see above.
 
     Raises:
@@ -74,6 +79,7 @@ class Backbone:
         *,
         config: dict[str, Any],
         pool_positions: bool = True,
+        preprocessing: Preprocessing | None = None,
         made_for: Mapping[str, Any] | None = None,
     ) -> None:
         self.spec, self.made_for = settings.clip, made_for
@@ -83,16 +89,16 @@ class Backbone:
         self.digest = _digest(model, config)
         if image_size is not None:
             resize_tower(model.visual, image_size)
-        self._preprocess_cfg = _preprocess_cfg(model, image_size, settings.resize_mode)
-        self._transform = image_transform_v2(self._preprocess_cfg, is_train=False)
+        self._preprocessing = preprocessing or Preprocessing.of(
+            model.visual.preprocess_cfg, image_size, settings.resize_mode
+        )
         self.model.to(self.device)
-        self.image_size = _side(self._preprocess_cfg.size)
-        self.resize_mode = self._preprocess_cfg.resize_mode
-        self.preprocess_digest = sha256_text(
-            json.dumps(asdict(self._preprocess_cfg), sort_keys=True)
-        )[:16]
+        self.image_size = self._preprocessing.side
+        self.resize_mode = self._preprocessing.resize_mode
+        self.preprocess_digest = self._preprocessing.digest
         self.pool_positions = pool_positions
         self.local_grid = local_grid
+        self._memory_format = fold(model.visual)
         self._encode_image = image_encoder(model.visual, pool_positions=pool_positions)
         self._text = TextTower(model)
         self._tokenizer = tokenizer
@@ -101,6 +107,8 @@ class Backbone:
         self.logit_scale = float(model.logit_scale.exp())
         probes = self.tokenize(_PROBES)
         self._pad_id = int(probes[-1, -1])
+        self._pad_ends = bool((probes[-1] == self._pad_id).all())  # the empty text has no token
+        self.has_start = len(set(probes[:, 0].tolist())) == 1
         self._check_tokens(probes)
         self.width = self.encode_text(_PROBES[:1]).global_.shape[1]
         self.image_space = sha256_text(
@@ -116,7 +124,8 @@ class Backbone:
         Args:
             settings: which CLIP, and how it sees an image; or its name alone: ``RN50:openai``
                 (open_clip's name and tag), ``hf-hub:org/name``, a folder in open_clip's format
-                (open_clip_config.json, open_clip_model.safetensors, tokenizer files), or
+                (open_clip_config.json, open_clip_model.safetensors, tokenizer files),
+                ``transformers:`` and such a name or folder in transformers' format, or
                 a packaged one, ``photo`` or ``miniature``.
             pool_positions: as for the constructor.
 
@@ -127,19 +136,56 @@ class Backbone:
         if isinstance(settings, str):
             settings = ClipSettings(clip=settings)
         source = sources.find(settings.clip)
+        model, config = source.load()
+        tokenizer = source.load_tokenizer()
         return cls(
-            source.load(),
-            source.load_tokenizer(),
+            model,
+            tokenizer,
             settings,
-            config=source.config,
+            config=config,
             pool_positions=pool_positions,
             made_for=source.made_for,
         )
 
+    @classmethod
+    def wrap(
+        cls,
+        model: Any,
+        tokenizer: Any,
+        preprocess: Any,
+        *,
+        clip: str = "wrapped",
+        device: str = "auto",
+        precision: Precision = "auto",
+        resize_mode: ResizeMode = "shortest",
+    ) -> Backbone:
+        """A model object of yours. It stays as it is: the backbone computes with a copy.
+
+        Args:
+            model: a CLIP of open_clip, of transformers (see :mod:`t2ipal.clip.from_transformers`)
+                or of OpenAI's ``clip``, not compiled.
+            tokenizer: turns a list of texts into token ids [B, context], as ``open_clip``'s and
+                ``clip.tokenize`` do; or a tokenizer of transformers.
+            preprocess: turns a PIL image into float32 [3, S, S]; or an image processor or processor
+                of transformers.
+            clip: its name in messages and records.
+            device, precision: where the backbone computes, and in which number format.
+            resize_mode: how ``preprocess`` makes a square, which only overlays need to know.
+
+        Raises:
+            UserError: another kind of model, or parts that do not fit together.
+        """
+        from t2ipal.clip.wrapping import parts_of
+
+        model, config, tokenizer, preprocessing = parts_of(
+            model, tokenizer, preprocess, resize_mode
+        )
+        settings = ClipSettings(clip=clip, device=device, precision=precision)
+        return cls(model, tokenizer, settings, config=config, preprocessing=preprocessing)
+
     def preprocess(self, image: Image.Image) -> Tensor:
         """A PIL image as the model wants it: float32 [3, S, S], by open_clip's own transform."""
-        pixels: Tensor = self._transform(image)
-        return pixels
+        return self._preprocessing.transform(image)
 
     @torch.no_grad()
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
@@ -152,7 +198,7 @@ class Backbone:
         dtype = _PRECISIONS[self.precision]
         lower = torch.autocast(self.device.type, dtype) if dtype else contextlib.nullcontext()
         with lower:
-            features = self._encode_image(pixels.to(self.device))
+            features = self._encode_image(pixels.to(self.device, memory_format=self._memory_format))
         if self.local_grid is not None:
             features = _pooled(features, self.local_grid)
         return replace(features, global_=features.global_.float(), local=features.local.float())
@@ -170,7 +216,7 @@ class Backbone:
 
     def eos_positions(self, tokens: Tensor) -> Tensor:
         """Where each text ends: the position of its end-of-text token, [B] int64."""
-        return self._text.eos_positions(tokens, self._pad_id)
+        return self._text.eos_positions(tokens, self._pad_id, self._pad_ends)
 
     @torch.no_grad()
     def embed_tokens(self, tokens: Tensor) -> Tensor:
@@ -251,22 +297,3 @@ def _pooled(features: ImageFeatures, grid: int) -> ImageFeatures:
     return replace(
         features, local=cells.flatten(2).transpose(1, 2), grid=(cells.shape[2], cells.shape[3])
     )
-
-
-def _preprocess_cfg(model: Any, image_size: int | None, resize_mode: str | None) -> PreprocessCfg:
-    cfg = PreprocessCfg(**model.visual.preprocess_cfg)
-    if image_size is not None:
-        cfg = replace(cfg, size=(image_size, image_size))
-    if resize_mode is not None:
-        cfg = replace(cfg, resize_mode=resize_mode)
-    side = _side(cfg.size)
-    return replace(cfg, size=(side, side), mean=tuple(cfg.mean), std=tuple(cfg.std))
-
-
-def _side(size: int | Sequence[int]) -> int:
-    height, width = (size, size) if isinstance(size, int) else size
-    if height != width:
-        raise UserError(
-            f"this model takes images of {height} x {width} pixels; only square ones are supported."
-        )
-    return height

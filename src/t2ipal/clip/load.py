@@ -7,13 +7,14 @@ without weights is refused, with the command that fetches them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import open_clip
-from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub import constants, hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -30,7 +31,12 @@ from t2ipal.clip.spared import complete_timm
 from t2ipal.errors import UserError, nearest
 
 _PACKAGED = ("photo", "miniature")
-_EXAMPLES = "'RN50:openai', 'ViT-B-16:openai', 'hf-hub:org/name', 'photo', 'miniature' or a folder"
+_TRANSFORMERS = "transformers:"
+_TRANSFORMERS_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_EXAMPLES = (
+    "'RN50:openai', 'ViT-B-16:openai', 'hf-hub:org/name', 'transformers:org/name', 'photo', "
+    "'miniature' or a folder"
+)
 
 
 @dataclass(frozen=True)
@@ -39,37 +45,26 @@ class _Source:
 
     Attributes:
         spec: as the user wrote it.
-        name: open_clip's model name, or ``local-dir:`` and a folder.
-        pretrained: open_clip's tag or a file of weights; None for a folder.
-        config: open_clip's model configuration, the activation included.
+        model: makes the model, on the CPU in float32, and what describes it beside its weights.
         tokenizer: makes the tokenizer, without reaching for the network where it can.
         made_for: ``images`` in words and their ``size`` in pixels, if it knows no others.
     """
 
     spec: str
-    name: str
-    pretrained: str | None
-    config: dict[str, Any]
+    model: Callable[[], tuple[Any, dict[str, Any]]]
     tokenizer: Callable[[], Any]
     made_for: Mapping[str, Any] | None = None
 
-    def load(self) -> Any:
-        """The open_clip model on the CPU in float32.
+    def load(self) -> tuple[Any, dict[str, Any]]:
+        """The model on the CPU in float32, and what describes it beside its weights.
 
         Raises:
             UserError: the weights are damaged or do not fit the configuration.
         """
-        if self.config["vision_cfg"].get("timm_model_name"):
-            complete_timm()
         try:
-            return open_clip.create_model(
-                self.name,
-                pretrained=self.pretrained,
-                # OpenAI's weights were trained with QuickGELU; open_clip only warns of a mismatch.
-                force_quick_gelu=bool(self.config.get("quick_gelu", False)),
-                require_pretrained=True,
-                weights_only=True,
-            )
+            return self.model()
+        except UserError:
+            raise
         except Exception as error:  # whatever open_clip, torch or safetensors make of bad files
             raise UserError(
                 f"{self.spec}: the weights cannot be loaded ({_first_line(error)}); "
@@ -94,14 +89,41 @@ class _Source:
             ) from error
 
 
+def _open_clip(
+    name: str, pretrained: str | None, config: dict[str, Any]
+) -> Callable[[], tuple[Any, dict[str, Any]]]:
+    """Makes a model of open_clip.
+
+    Args:
+        name: open_clip's, or ``local-dir:`` and a folder.
+        pretrained: open_clip's tag or a file of weights; None for a folder.
+        config: open_clip's ``model_cfg``, the activation included.
+    """
+
+    def make() -> tuple[Any, dict[str, Any]]:
+        if config["vision_cfg"].get("timm_model_name"):
+            complete_timm()
+        model = open_clip.create_model(
+            name,
+            pretrained=pretrained,
+            # OpenAI's weights were trained with QuickGELU; open_clip only warns of a mismatch.
+            force_quick_gelu=bool(config.get("quick_gelu", False)),
+            require_pretrained=True,
+            weights_only=True,
+        )
+        return model, config
+
+    return make
+
+
 def find(spec: str) -> _Source:
     """Find the model a specification names; weights are fetched if a network allows it.
 
     Args:
         spec: ``name:tag`` of open_clip (``RN50:openai``; the tag may be a file of weights),
-            ``hf-hub:org/name`` (``@revision`` may follow), a folder in open_clip's format, or a
-            small CLIP of this package: ``photo``, which knows photos, or ``miniature``, which knows
-            icon scenes.
+            ``hf-hub:org/name`` (``@revision`` may follow), a folder in open_clip's format,
+            ``transformers:`` and such a name or folder in transformers' format, or a small CLIP of
+            this package: ``photo``, which knows photos, or ``miniature``, which knows icon scenes.
 
     Raises:
         UserError: no such model, tag or folder; its weights are not there and cannot be fetched; or
@@ -117,6 +139,8 @@ def find(spec: str) -> _Source:
         return _folder(spec, photo_clip.path())
     if spec.startswith("hf-hub:"):
         return _hub(spec)
+    if spec.startswith(_TRANSFORMERS):
+        return _transformers(spec)
     if spec.startswith("local-dir:"):
         return _folder(spec, Path(spec.removeprefix("local-dir:")))
     if Path(spec).is_dir():
@@ -130,12 +154,15 @@ def why_not_here(spec: str) -> str | None:
     Nothing is fetched. Bad specifications are reasons too.
     """
     try:
-        if spec.startswith("hf-hub:"):
-            repo, _, revision = spec.removeprefix("hf-hub:").partition("@")
+        prefix, separator, place = spec.partition(":")
+        transformers = prefix + separator == _TRANSFORMERS
+        if prefix == "hf-hub" or (transformers and not Path(place).is_dir()):
+            names = _TRANSFORMERS_WEIGHTS if transformers else (HF_SAFE_WEIGHTS_NAME,)
+            repo, _, revision = place.partition("@")
             command = _download_command(repo, revision)
-            found = try_to_load_from_cache(repo, HF_SAFE_WEIGHTS_NAME, revision=revision or None)
-            here = isinstance(found, str)
-        elif spec in _PACKAGED or spec.startswith("local-dir:") or Path(spec).is_dir():
+            found = [try_to_load_from_cache(repo, n, revision=revision or None) for n in names]
+            here = any(isinstance(file, str) for file in found)
+        elif transformers or spec in _PACKAGED or prefix == "local-dir" or Path(spec).is_dir():
             find(spec)
             return None
         else:
@@ -161,8 +188,8 @@ def _folder(spec: str, folder: Path) -> _Source:
         raise UserError(f"{spec}: there is no such folder; check the path.")
     config = _supported(spec, read_config(folder / HF_CONFIG_NAME))
     refuse_pickles(folder)
-    name = f"local-dir:{folder}"
-    return _Source(spec, name, None, config, lambda: tokenizer_of(config, folder))
+    model = _open_clip(f"local-dir:{folder}", None, config)
+    return _Source(spec, model, lambda: tokenizer_of(config, folder))
 
 
 def _supported(spec: str, config: dict[str, Any]) -> dict[str, Any]:
@@ -184,27 +211,53 @@ def _hub(spec: str) -> _Source:
     tokenizer_repo = config["text_cfg"].get("hf_tokenizer_name") or repo
     # the revision is the model's; a tokenizer from another repository has its own
     pinned = revision if tokenizer_repo == repo else None
-    return _Source(
-        spec,
-        f"local-dir:{config_path.parent}",
-        None,
-        config,
-        lambda: tokenizer_of(config, tokenizer_repo, pinned),
-    )
+    model = _open_clip(f"local-dir:{config_path.parent}", None, config)
+    return _Source(spec, model, lambda: tokenizer_of(config, tokenizer_repo, pinned))
+
+
+def _transformers(spec: str) -> _Source:
+    from t2ipal.clip import transformers_folder as other
+
+    place = spec.removeprefix(_TRANSFORMERS)
+    folder = Path(place)
+    if not folder.is_dir():
+        if place.startswith((".", "/", "~")):
+            raise UserError(f"{spec}: there is no such folder; check the path.")
+        repo, _, revision = place.partition("@")
+        folder = _download(spec, repo, other.CONFIG, revision).parent
+        other.read_config(folder)  # before gigabytes are fetched
+        with _telling(spec, repo, revision, "safetensors"):
+            folder = Path(
+                snapshot_download(repo, revision=revision or None, allow_patterns=other.FILES)
+            )
+
+    def make() -> tuple[Any, dict[str, Any]]:
+        complete_timm()
+        return other.read_folder(folder)
+
+    return _Source(spec, make, lambda: other.tokenizer_of(folder, other.read_config(folder)))
 
 
 def _download(spec: str, repo: str, file: str, revision: str) -> Path:
-    try:
+    with _telling(spec, repo, revision, file):
         return Path(hf_hub_download(repo, file, revision=revision or None))
+
+
+@contextmanager
+def _telling(spec: str, repo: str, revision: str, file: str) -> Iterator[None]:
+    """Errors of the hub become sentences."""
+    try:
+        yield
     except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
-        gated = isinstance(error, GatedRepoError)
+        gated, prefix = isinstance(error, GatedRepoError), spec.partition(":")[0] + ":"
         reason = "needs you to log in and accept its terms" if gated else "is not on the hub"
         raise UserError(
-            f"{spec}: this model {reason}; write hf-hub:org/name or hf-hub:org/name@revision."
+            f"{spec}: this model {reason}; write {prefix}org/name or {prefix}org/name@revision."
         ) from error
     except LocalEntryNotFoundError as error:
         raise _not_here(spec, _download_command(repo, revision)) from error
     except EntryNotFoundError as error:
+        format_ = "transformers'" if spec.startswith(_TRANSFORMERS) else "open_clip's"
         pickled = (
             "; pickled ones can be converted: run "
             f"{_download_command(repo, revision)} --local-dir FOLDER and name the folder"
@@ -212,7 +265,7 @@ def _download(spec: str, repo: str, file: str, revision: str) -> Path:
             else ""
         )
         raise UserError(
-            f"{spec}: the repository has no {file}, as open_clip's format has it{pickled}."
+            f"{spec}: the repository has no {file}, as {format_} format has it{pickled}."
         ) from error
     except OSError as error:
         raise _not_here(spec, _download_command(repo, revision), error) from error
@@ -253,7 +306,8 @@ def _builtin(spec: str) -> _Source:
         config["quick_gelu"] = bool(config.get("quick_gelu") or tag_config.get("quick_gelu"))
     hugging_face = bool(config["text_cfg"].get("hf_tokenizer_name"))
     trust = {"trust_remote_code": False} if hugging_face else {}
-    return _Source(spec, name, tag, config, lambda: open_clip.get_tokenizer(name, **trust))
+    model = _open_clip(name, tag, config)
+    return _Source(spec, model, lambda: open_clip.get_tokenizer(name, **trust))
 
 
 def _fetch(spec: str, name: str, tag: str, tag_config: dict[str, Any]) -> None:

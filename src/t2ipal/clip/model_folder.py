@@ -75,7 +75,7 @@ def read_config(path: Path) -> dict[str, Any]:
     for key, name in names.items():
         if name and not (isinstance(name, str) and _NAME.fullmatch(name)):
             raise UserError(f"{path}: {key} must be a plain name, not {str(name)[:80]!r}.")
-    _refuse_tokenizer_code(path.with_name("tokenizer_config.json"))
+    refuse_tokenizer_code(path.with_name("tokenizer_config.json"))
     result: dict[str, Any] = config
     return result
 
@@ -92,7 +92,7 @@ def _known(path: Path, where: str, mapping: Any, keys: frozenset[str]) -> None:
             )
 
 
-def _refuse_tokenizer_code(path: Path) -> None:
+def refuse_tokenizer_code(path: Path) -> None:
     """Refuse a ``tokenizer_config.json`` that names code of its own."""
     try:
         names_code = "auto_map" in json.loads(path.read_text(encoding="utf-8"))
@@ -105,8 +105,12 @@ def _refuse_tokenizer_code(path: Path) -> None:
         )
 
 
-def refuse_pickles(path: Path) -> None:
+def refuse_pickles(path: Path, better: str = HF_SAFE_WEIGHTS_NAME) -> None:
     """Refuse pickled weights: a file of them, or a folder in which open_clip would read one.
+
+    Args:
+        path: the file or folder.
+        better: what a safe file beside it would be called.
 
     Raises:
         UserError: the weights are pickled, with the command that converts them; or there are none.
@@ -125,7 +129,7 @@ def refuse_pickles(path: Path) -> None:
                 "there."
             )
     elif path.suffix.lower() in _PICKLED:
-        new = path.with_name(HF_SAFE_WEIGHTS_NAME)
+        new = path.with_name(better)
         raise UserError(
             f"{path}: pickled weights are not loaded, because they can run code; convert them: "
             'python -c "import torch, safetensors.torch as s; '

@@ -59,6 +59,9 @@ class CaptionSettings(ClassSettings, SeedSettings):
     """captions: text, JSONL, CSV, COCO captions JSON, or Localized Narratives JSONL"""
     compose: Count | None = None
     """compose N captions from the class names instead"""
+    writer: Annotated[str, "MODEL"] | None = None
+    """a language model that writes the composed captions: a causal one of transformers (hub id or
+    folder), or an OpenAI-compatible endpoint (http://HOST:PORT/v1#MODEL); templates if omitted"""
     limit: Count | None = None
     """use at most the first N captions"""
     per_class: Count | None = None
@@ -77,6 +80,8 @@ class CaptionSettings(ClassSettings, SeedSettings):
             )
         if self.captions is not None and self.compose is not None:
             raise UserError("--captions and --compose exclude each other: give one of them.")
+        if self.writer is not None and self.compose is None:
+            raise UserError("--writer writes composed captions: say how many with --compose N.")
 
 
 @settings

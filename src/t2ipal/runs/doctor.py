@@ -11,7 +11,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +176,8 @@ def _run(config: RunConfig, out: Path, measure: bool, usable: bool) -> Iterator[
         refuse_one_class(vocabulary)
     except UserError as error:
         yield _Finding("classes", str(error), True)
-    captions = [row for row in labelled_captions(config, vocabulary) if row.labels]
+    composed = replace(config, writer=None)  # as many, without loading a language model
+    captions = [row for row in labelled_captions(composed, vocabulary) if row.labels]
     if not captions:
         yield _Finding("captions", "no caption names a class: add synonyms, or others", True)
         return

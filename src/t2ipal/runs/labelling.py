@@ -1,4 +1,4 @@
-"""A run's captions: read or composed, labelled, chosen. Nothing here loads a model."""
+"""A run's captions: read or composed, labelled, chosen. Only a ``writer`` loads a model."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ def _read_or_compose(config: CaptionSettings, vocabulary: Vocabulary) -> list[Ca
         return read_captions(config.captions, limit=config.limit)
     if config.compose is None:
         raise UserError("no captions: give a captions file, or a number of captions to compose.")
+    if config.writer is not None:
+        from t2ipal.captions.writer import write_captions
+
+        return write_captions(vocabulary, config.compose, config.writer, seed=config.seed)
     return compose(vocabulary, config.compose, seed=config.seed)
 
 
