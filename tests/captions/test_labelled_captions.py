@@ -136,7 +136,7 @@ def test_summary() -> None:
     assert lines[0] == ("5 captions: 3 name a class, 2 name none, 2 leave some class unknown")
     assert sum(line.split()[:2] == ["dog", "2"] for line in lines) == 1
     assert "  A man trains a dog. -> dog, person; unknown: train" in lines
-    assert lines[-1].startswith("warning: no caption names 16 of 20 classes: aeroplane, bicycle,")
+    assert lines[-1].startswith("warning: no caption names 16 of 20 classes: 'aeroplane', 'bicy")
 
 
 def test_summary_without_gaps_has_no_warning() -> None:

@@ -243,6 +243,7 @@ def test_a_run_trains_and_compares_with_them(
     said: list[str] = []
     run(few, out, say=said.append, progress=False)
     assert [line for line in said if line.startswith("real images: ")]
+    assert "read 120 images from miniature:known:120" in said
     table = json.loads((out / "compare.json").read_text())
     assert {row["name"] for row in table["methods"]} == set(
         _method_names(ablations=False, real=True, images=True)

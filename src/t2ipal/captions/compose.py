@@ -89,8 +89,10 @@ def compose(vocabulary: Vocabulary, n: int, *, seed: int = 0) -> list[Caption]:
             reads it as the class.
 
     Examples:
-        >>> [caption.text for caption in compose(Vocabulary.of(["corgi", "espresso"]), 2, seed=6)]
-        ['There are two espressos on a plain background.', 'There are two black corgis in the rain.']
+        >>> for caption in compose(Vocabulary.of(["corgi", "espresso"]), 2, seed=6):
+        ...     print(caption.text)
+        There are two espressos on a plain background.
+        There are two black corgis in the rain.
     """
     return [item.caption for item in _compose_with_classes(vocabulary, n, seed=seed)]
 

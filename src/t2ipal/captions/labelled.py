@@ -12,7 +12,7 @@ from annotated_types import MinLen
 from t2ipal.captions.nouns.noun_filter import NounFilter
 from t2ipal.captions.nouns.phrases import phrase_table
 from t2ipal.captions.sources import Caption
-from t2ipal.errors import UserError
+from t2ipal.errors import UserError, listed
 from t2ipal.files import NO_OTHER_KEYS, read_rows
 from t2ipal.vocabulary import Vocabulary
 
@@ -188,7 +188,7 @@ class LabelSummary:
             one = len(missing) == 1
             out.append(
                 f"warning: no caption names {len(missing)} of {len(self.counts)} classes: "
-                f"{_few(missing)}; add captions or synonyms for {'it' if one else 'them'}"
+                f"{listed(missing, 30)}; add captions or synonyms for {'it' if one else 'them'}"
             )
         return out
 
@@ -206,11 +206,6 @@ def _examples(rows: Sequence[LabelledCaption]) -> tuple[LabelledCaption, ...]:
             chosen.append(position)
             shown.update(fresh)
     return tuple(rows[position] for position in chosen)
-
-
-def _few(names: Sequence[str], most: int = 30) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _short(text: str, width: int = 90) -> str:

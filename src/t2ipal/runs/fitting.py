@@ -226,6 +226,8 @@ def train(
         test = read_labelled_images(
             config.data, vocabulary, images=config.data_folder, cache=scenes, broken=broken
         ).readable(broken)
+    for line in (*(real.read if real else ()), *(test.lines() if test else ())):
+        say(line)
     backbone = Backbone.load(config, pool_positions=chosen.pool_positions)
     bench = Workbench(
         vocabulary,

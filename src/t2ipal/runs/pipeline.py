@@ -129,6 +129,8 @@ def run(
     for images in filter(None, (test, *also, ceiling)):
         for line in images.lines():
             say(line)
+    for line in photos.read if photos is not None else ():
+        say(line)
 
     captions = label_stage(config, vocabulary, out, say)
     summary = None
