@@ -194,6 +194,7 @@ def test_train_takes_shots_with_some_labels_known(
     ]
     assert main([str(a) for a in arguments]) == 0
     lines = capsys.readouterr().out.splitlines()
+    assert lines.pop(0) == f"read 120 images from {KNOWN}"
     found = re.fullmatch(
         r"real images: (\d+) of 120 taken; 2 to \d+ per class for 2 shots \(seed 0\); "
         r"(\d+) of their (\d+) labels kept \(mask seed 1\)",
