@@ -78,7 +78,7 @@ class ClipSettings(InputSettings):
     """Which CLIP, and how it sees an image."""
 
     clip: str = "miniature"
-    """the frozen CLIP: NAME:TAG (open_clip), hf-hub:ORG/NAME, transformers:ORG/NAME, a folder,
-    photo or miniature"""
+    """the frozen CLIP: NAME:TAG (open_clip), hf-hub:ORG/NAME, transformers:ORG/NAME, a folder, or
+    photo"""
     local_grid: Count | None = None
     """average the local features to N x N cells where they are finer; keep them all if omitted"""
