@@ -86,6 +86,7 @@ class Tagger:
         cls,
         path: str | Path,
         *,
+        revision: str | None = None,
         device: str = "auto",
         precision: Precision = "auto",
         image_size: int | None = None,
@@ -97,7 +98,9 @@ class Tagger:
         Its CLIP is found by name.
 
         Args:
-            path: the folder, the name of a tagger of this package, or a name on the hub.
+            path: the folder, the name of a tagger of this package, or a name on the hub
+                (``@revision`` may follow).
+            revision: branch, tag or commit on the hub; the newest if omitted.
             device: auto, cpu, cuda or mps.
             precision: auto, fp32, bf16 or fp16.
             image_size: input size of CLIP in pixels; if omitted, the one the model was tuned with.
@@ -110,7 +113,10 @@ class Tagger:
         given = ClipSettings(
             device=device, precision=precision, image_size=image_size, resize_mode=resize_mode
         )
-        folder = model_folder(path) or from_hub(str(path))
+        folder = model_folder(path)
+        if folder is not None and revision is not None:
+            raise UserError(f"{path}: a folder has no revisions; leave out {revision!r}.")
+        folder = folder or from_hub(str(path), revision)
         config = _read_config(folder)
         from t2ipal.tagger.clip_model import ClipModel  # loads PyTorch
 
