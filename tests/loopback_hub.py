@@ -87,6 +87,7 @@ class Hub:
         faults: the first that matches a request is what happens.
         requests: ``METHOD /path`` of each request, in order.
         tokens_at_the_store: tokens that the server of large files was sent.
+        ranges: the parts of files that were asked for.
     """
 
     def __init__(self) -> None:
@@ -94,6 +95,7 @@ class Hub:
         self.faults: list[Fault] = []
         self.requests: list[str] = []
         self.tokens_at_the_store: list[str] = []
+        self.ranges: list[str] = []
         self.blobs: dict[str, Content] = {}  # large files by SHA-256
         self._servers = [_Server(("127.0.0.1", 0), handler) for handler in (_Api, _Store)]
         for server in self._servers:
@@ -157,6 +159,7 @@ def serving(cache: Path) -> Iterator[Hub]:
         where = {"ENDPOINT": hub.url, "HF_HUB_CACHE": str(cache), "HF_HUB_DISABLE_XET": True}
         where["HUGGINGFACE_CO_URL_TEMPLATE"] = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
         where |= {"HF_HUB_OFFLINE": False, "HF_TOKEN_PATH": str(cache / "token")}
+        where |= {"DOWNLOAD_CHUNK_SIZE": 1000}  # what arrived of a file is written in such pieces
         for name, value in where.items():
             patch.setattr(huggingface_hub.constants, name, value)
         patch.setattr(huggingface_hub.hf_api.api, "endpoint", hub.url)
@@ -224,6 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
         data = content if isinstance(content, bytes) else content.read_bytes()
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
         if wanted and status == 200:
+            self.hub.ranges.append(wanted[0])
             first = int(wanted[1])
             if first >= len(data):
                 status, data = 416, b""
@@ -246,7 +250,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Store(_Handler):
-    """The server of large files; files of data sets are served by it too."""
+    """The server of large files, by their SHA-256 or any other name in ``blobs``."""
 
     def answer(self, path: str) -> None:
         if token := self.headers.get("Authorization"):

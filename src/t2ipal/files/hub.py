@@ -1,14 +1,15 @@
-"""Files of the Hugging Face hub: fetched whole, or one sentence that says why not."""
+"""Files of the Hugging Face hub and other servers: fetched whole, or one sentence why not."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from t2ipal.errors import UserError
 
 _LOG_IN = "hf auth login"
+_AGAIN = "run the same command again"
 _CLIENTS = ("httpx", "httpx2", "requests")  # of huggingface_hub's versions
 
 
@@ -47,18 +48,29 @@ def hub_failures(
         UserError: no such repository or revision, a licence to accept first, no network, too many
             requests, a hub that is out of order; it begins with ``spec`` and names the remedy.
     """
-    try:
+    called = "the repository" + f" {repo}" * (repo not in spec)
+    missing = (
+        "; its files are not on this machine: where there is a network, run: "
+        f"{command or download_command(repo, revision)}"
+    )
+    with _told(
+        spec,
+        lambda error: (
+            _refusal(error, repo, revision, called, missing) or _failure(error, "the hub", missing)
+        ),
+    ):
         yield
-    except UserError:
-        raise
-    except Exception as error:
-        called = "the repository" + f" {repo}" * (repo not in spec)
-        command = command or download_command(repo, revision)
-        reasons = (_reason(one, repo, revision, called, command) for one in _chain(error))
-        reason = next(filter(None, reasons), None)
-        if reason is None:
-            raise
-        raise UserError(f"{spec}: {reason}.") from error
+
+
+@contextmanager
+def server_failures(spec: str, server: str) -> Iterator[None]:
+    """The same for any other server.
+
+    Raises:
+        UserError: as :func:`hub_failures`.
+    """
+    with _told(spec, lambda error: _failure(error, server, f"; {_AGAIN} later")):
+        yield
 
 
 def download_command(repo: str, revision: str | None = None) -> str:
@@ -69,55 +81,69 @@ def download_command(repo: str, revision: str | None = None) -> str:
     return f"hf download {repo}" + (f" --revision {revision}" if revision else "")
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, then what it was raised because of."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+@contextmanager
+def _told(spec: str, reason_of: Callable[[BaseException], str | None]) -> Iterator[None]:
+    """Raise for the first error of a chain that has a reason; the outermost first."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        one: BaseException | None = error
+        while one is not None:
+            if reason := reason_of(one):
+                raise UserError(f"{spec}: {reason}.") from error
+            one = one.__cause__ or one.__context__
+        raise
 
 
-def _reason(
-    error: BaseException, repo: str, revision: str | None, called: str, command: str
+def _refusal(
+    error: BaseException, repo: str, revision: str | None, called: str, missing: str
 ) -> str | None:
-    """Why the hub did not give what was asked of it; None if that is not what went wrong."""
+    """Why the hub does not give what was asked of it; None if it is another error."""
     from huggingface_hub import constants, errors
 
     page = f"{constants.ENDPOINT}/{repo}"
-    status = getattr(getattr(error, "response", None), "status_code", 0)
-    again = "run the same command again"
     if isinstance(error, errors.HFValidationError):
         return f"{repo!r} is not on the hub, because it is no name; write ORG/NAME"
     if isinstance(error, errors.GatedRepoError):
         wanted = f"{called} asks for its licence{_licence(repo)} to be accepted on {page}"
-        if status == 403:
-            return f"{wanted}, which your token's account has not done; accept it, then {again}"
+        if _status(error) == 403:
+            return f"{wanted}, which your token's account has not done; accept it, then {_AGAIN}"
         return f"{wanted}; accept it, then run: {_LOG_IN}"
     if isinstance(error, errors.RepositoryNotFoundError):
         return f"{called} is not on the hub, or is private; check the name, or run: {_LOG_IN}"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{called} has no revision {revision!r} on the hub; check {page}/commits"
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return (
-            "its files are not on this machine, and HF_HUB_OFFLINE forbids fetching them; on a "
-            f"machine with a network run: {command}"
-        )
+        return f"HF_HUB_OFFLINE forbids asking the hub{missing}"
+    if _status(error) in (401, 403):
+        return f"the hub refuses the token ({_status(error)}); run: {_LOG_IN}"
+    return None
+
+
+def _failure(error: BaseException, server: str, missing: str) -> str | None:
+    """What is wrong with a server or the way to it; None if it is another error."""
+    status = _status(error)
     if status == 429:
-        return f"the hub refuses so many requests (429); wait some minutes or log in, then {again}"
+        return f"{server} refuses so many requests (429); wait some minutes, then {_AGAIN}"
     if status >= 500:
-        return f"the hub is out of order (it answers {status}); {again} later"
-    if status in (401, 403):
-        return f"the hub refuses the token ({status}); run: {_LOG_IN}"
+        return f"{server} is out of order (it answers {status}); {_AGAIN} later"
+    if status >= 400:
+        return f"{server} refuses (it answers {status}); check the address"
     names = {kind.__name__ for kind in type(error).__mro__}
     if type(error).__module__.partition(".")[0] in _CLIENTS:
         if names & {"ConnectError", "ConnectTimeout", "ConnectionError"}:
-            return (
-                "its files are not on this machine, and the hub cannot be reached "
-                f"({first_line(error)}); on a machine with a network run: {command}"
-            )
-        return f"the connection to the hub broke ({first_line(error)}); {again}"
+            return f"{server} cannot be reached ({first_line(error)}){missing}"
+        return f"the connection to {server} broke ({first_line(error)}); {_AGAIN}"
     if "Consistency check failed" in str(error):
-        return f"a file arrived damaged ({first_line(error)}); {again}"
+        return f"a file of {server} arrived incomplete ({first_line(error)}); {_AGAIN}"
     return None
+
+
+def _status(error: BaseException) -> int:
+    """The HTTP status of an error, or 0."""
+    return getattr(getattr(error, "response", None), "status_code", 0)
 
 
 def _licence(repo: str) -> str:
