@@ -10,6 +10,7 @@ from typing import Annotated, Literal, cast
 from t2ipal.cli.options import Verb, require_paths
 from t2ipal.cli.speech import say
 from t2ipal.errors import UserError, nearest, settings
+from t2ipal.tagger import model_folder
 
 _BY_HAND = {
     "nuswide": "NUS-WIDE is given to those who ask for it",
@@ -78,3 +79,37 @@ class Data(Verb):
             say(str(finding))
             missing |= finding.missing
         return 1 if missing else 0
+
+
+@settings
+class Push(Verb):
+    """Put a tagger on the Hugging Face hub, with its card; 't2ipal predict ORG/NAME' uses it.
+
+    Log in first, with 'hf auth login', or set HF_TOKEN.
+    """
+
+    positional = ("model", "repository")
+    examples = """
+        t2ipal push runs/mine/model ORG/NAME --private --license apache-2.0
+    """
+    _: KW_ONLY
+    model: str
+    """a model folder such as RUN/model"""
+    repository: str
+    """ORG/NAME on the hub, made if it is not there"""
+    private: bool | None = None
+    """whether a new repository is private; your account's default if omitted"""
+    license: Annotated[str, "NAME"] | None = None
+    """licence of this model, as the hub calls it, such as apache-2.0"""
+    revision: Annotated[str, "BRANCH"] | None = None
+    """branch to put it on; main if omitted"""
+
+    def run(self) -> int:
+        model_folder(self.model, typed=True)  # before PyTorch is imported, which takes seconds
+        from t2ipal.tagger.tagger import Tagger
+
+        commit = Tagger.from_pretrained(self.model, device="cpu").push_to_hub(
+            self.repository, private=self.private, revision=self.revision, license=self.license
+        )
+        say(f"pushed to {commit}")
+        return 0

@@ -146,6 +146,14 @@ def find(spec: str) -> _Source:
     return _builtin(spec)
 
 
+def hub_repository(spec: str) -> str | None:
+    """The repository of the hub that a specification names, as far as it names one."""
+    if spec.startswith("hf-hub:"):
+        return spec.removeprefix("hf-hub:").partition("@")[0]
+    name, _, tag = spec.partition(":")
+    return _safe_weights(get_pretrained_cfg(name.replace("/", "-"), tag))[0] or None
+
+
 def why_not_here(spec: str) -> str | None:
     """Why the model a specification names cannot be loaded without a network, or None if it can.
 

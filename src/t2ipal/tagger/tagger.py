@@ -154,6 +154,36 @@ class Tagger:
         write_text(folder / CONFIG, text)  # last: a folder with it is complete
         return folder
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+        license: str | None = None,
+    ) -> str:
+        """Put it on the Hugging Face hub, with its card; ``from_pretrained(repo_id)`` loads it.
+
+        Paths of this machine in what it says of itself become names.
+
+        Args:
+            repo_id: ``ORG/NAME``; made if it is not there yet.
+            private: whether a new repository is private; your account's default if omitted.
+            token: of an account that may write there; the one you logged in with if omitted.
+            revision: branch to put it on, made if it is not there; main if omitted.
+            license: of this model, as the hub calls it, such as apache-2.0.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            UserError: its CLIP is a folder of this machine, or the hub refuses.
+        """
+        from t2ipal.tagger.publish import push
+
+        return push(self, repo_id, private=private, token=token, revision=revision, license=license)
+
     # --- more classes ----------------------------------------------------------------------------
 
     def with_classes(
