@@ -17,6 +17,9 @@ from t2ipal.errors import UserError
 from t2ipal.tagger.card import model_card
 from t2ipal.tagger.tagger import Tagger
 
+# what huggingface_hub's own upload of large files says of the client below it
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
 
 @pytest.fixture
 def tagger(tiny_run: TinyRun, hub: Hub) -> Tagger:

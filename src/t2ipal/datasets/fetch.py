@@ -126,7 +126,7 @@ def fetch_benchmark(
 
 def _size(url: str) -> int:
     """Bytes of a file on a server."""
-    from huggingface_hub.utils import get_session, hf_raise_for_status
+    from huggingface_hub import get_session, hf_raise_for_status
 
     with server_failures(url, _host(url)):
         answer = get_session().head(url, follow_redirects=True, timeout=30)

@@ -27,8 +27,11 @@ def push(
     """As :meth:`t2ipal.Tagger.push_to_hub`."""
     from huggingface_hub import HfApi
 
+    from t2ipal.tagger.clip_model import ClipModel
     from t2ipal.tagger.tagger import Tagger
 
+    if not isinstance(tagger.model, ClipModel):
+        raise UserError(f"{repo_id}: push the model folder that this tagger was made from.")
     spec = tagger.clip.backbone.spec
     if spec not in _PACKAGED_CLIPS and (spec.startswith("local-dir:") or Path(spec).exists()):
         raise UserError(
@@ -59,6 +62,7 @@ def _without_paths(value: Any) -> Any:
         return {key: _without_paths(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [_without_paths(one) for one in value]
-    if isinstance(value, str) and Path(value.partition(":")[2] or value).is_absolute():
-        return Path(value).name
+    if isinstance(value, str) and "://" not in value:
+        path = Path(value.partition(":")[2] or value)
+        return path.name if path.is_absolute() else value
     return value
