@@ -238,7 +238,7 @@ def test_a_tag_says_how_its_photos_are_prepared(
     monkeypatch.setitem(tags, "odd", {**tags["openai"], **other, "resize_mode": "squash"})
     expected = open_clip.create_model("RN50", "odd").visual.preprocess_cfg
     assert expected["mean"] == other["mean"] and expected["resize_mode"] == "squash"
-    assert find("RN50:odd").load().visual.preprocess_cfg == expected
+    assert find("RN50:odd").load()[0].visual.preprocess_cfg == expected
 
 
 def test_a_revision_that_moved(hub: Hub, shelf: Path) -> None:

@@ -148,9 +148,9 @@ def find(spec: str) -> _Source:
 
 def hub_repository(spec: str) -> str | None:
     """The repository of the hub that a specification names, as far as it names one."""
-    if spec.startswith("hf-hub:"):
-        return spec.removeprefix("hf-hub:").partition("@")[0]
     name, _, tag = spec.partition(":")
+    if name in ("hf-hub", "transformers"):
+        return tag.partition("@")[0]
     return _safe_weights(get_pretrained_cfg(name.replace("/", "-"), tag))[0] or None
 
 

@@ -33,7 +33,8 @@ def push(
     if not isinstance(tagger.model, ClipModel):
         raise UserError(f"{repo_id}: push the model folder that this tagger was made from.")
     spec = tagger.clip.backbone.spec
-    if spec not in _PACKAGED_CLIPS and (spec.startswith("local-dir:") or Path(spec).exists()):
+    places = [place for place in (spec, spec.partition(":")[2]) if place]
+    if spec not in _PACKAGED_CLIPS and any(Path(place).exists() for place in places):
         raise UserError(
             f"{repo_id}: the tagger stands on the CLIP in {spec}, which nobody else has; put that "
             "on the hub first, and train with --clip hf-hub:ORG/NAME."
