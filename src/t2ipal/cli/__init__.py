@@ -24,6 +24,8 @@ _VERBS = {
     "add-class": ("adjusting", "AddClass", "add classes to a tagger, without training"),
     "predict": ("predicting", "Predict", "tag images"),
     "undo-keywords": ("predicting", "UndoKeywords", "take away keywords that predict added"),
+    "push": ("fetching", "Push", "put a tagger on the Hugging Face hub"),
+    "data": ("fetching", "Data", "fetch the archives of a benchmark, or check what is there"),
     "doctor": ("whole", "Doctor", "what is here, what a run needs, how long and large it would be"),
     "completion": ("completing", "Completion", "what makes a shell complete commands and options"),
 }

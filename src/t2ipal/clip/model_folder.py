@@ -129,13 +129,20 @@ def refuse_pickles(path: Path, better: str = HF_SAFE_WEIGHTS_NAME) -> None:
                 "there."
             )
     elif path.suffix.lower() in _PICKLED:
-        new = path.with_name(better)
         raise UserError(
             f"{path}: pickled weights are not loaded, because they can run code; convert them: "
-            'python -c "import torch, safetensors.torch as s; '
-            f"w = torch.load({str(path)!r}, 'cpu', weights_only=True); w = w.get('state_dict', w); "
-            f's.save_file({{k: v.clone().contiguous() for k, v in w.items()}}, {str(new)!r})"'
+            f"{conversion(path, better)}"
         )
+
+
+def conversion(path: Path, better: str = HF_SAFE_WEIGHTS_NAME) -> str:
+    """The command that writes pickled weights as safetensors, called ``better``, beside them."""
+    new = path.with_name(better)
+    return (
+        'python -c "import torch, safetensors.torch as s; '
+        f"w = torch.load({str(path)!r}, 'cpu', weights_only=True); w = w.get('state_dict', w); "
+        f's.save_file({{k: v.clone().contiguous() for k, v in w.items()}}, {str(new)!r})"'
+    )
 
 
 def tokenizer_of(config: dict[str, Any], source: Path | str, revision: str | None = None) -> Any:

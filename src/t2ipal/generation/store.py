@@ -77,7 +77,8 @@ class ImageRow:
         file, sha256: the PNG, relative to the folder, and its digest; empty if every attempt
             failed.
         rejected: the attempts before this one; this one too if it failed.
-        missing: labels that an inspector did not find.
+        missing: labels that an inspector did not find or, without one, that the caption names only
+            behind what the generator reads of it.
         added: classes that it found unasked.
         fingerprint: tells near-duplicates (``duplicates.fingerprint``); empty if it failed.
     """

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from t2ipal.errors import UserError, nearest
 from t2ipal.files import sha256_file, sha256_text
+from t2ipal.files.hub import hub_failures
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 
@@ -32,22 +33,23 @@ def model_folder(model: str | Path, *, typed: bool = False) -> Path | None:
     )
 
 
-def from_hub(name: str) -> Path:
+def from_hub(name: str, revision: str | None = None) -> Path:
     """The folder of a model on the hub, downloaded if it is not here yet.
+
+    Args:
+        name: ``ORG/NAME``, or ``ORG/NAME@REVISION``.
+        revision: branch, tag or commit; the newest if omitted.
 
     Raises:
         UserError: there is no such model, or the hub cannot be reached.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    try:
-        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, CARD]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        first = str(error).strip().split("\n")[0]
-        raise UserError(
-            f"{name}: neither a folder here nor a model on the hub that can be reached ({first})."
-        ) from None
+    repo, _, at = name.partition("@")
+    revision = revision or at or None
+    with hub_failures(name, repo, revision):
+        patterns = [CONFIG, WEIGHTS, CARD]
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
 
 
 def model_digest(model: str | Path) -> str:

@@ -69,10 +69,13 @@ def model_card(tagger: Tagger) -> str:
 
     It states what is known and leaves out what is not: a model without ``about["scores"]`` has no
     figure in its card. These are fractions in [0, 1] under ``source``, ``images``, ``mAP``,
-    ``CF1``, ``OF1`` and, per class, ``classes: {name: {"AP": fraction or None}}``, as
+    ``CF1``, ``OF1``, ``interval`` (ends of mAP's 95 % interval) and, per class,
+    ``classes: {name: {"AP": fraction or None}}``, as
     :meth:`Evaluation.to_json` gives them; all but ``source`` and ``mAP`` may be absent.
     """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+    from t2ipal.clip.load import hub_repository
 
     about = tagger.about
     scores: dict[str, Any] = about.get("scores") or {}
@@ -87,7 +90,10 @@ def model_card(tagger: Tagger) -> str:
         )
         for key, value in figures.items()
     ]
+    spec = tagger.clip.backbone.spec
     data = ModelCardData(
+        license=about.get("license"),
+        base_model=hub_repository(spec),
         library_name="t2ipal",
         pipeline_tag="image-classification",
         tags=["multi-label", "clip", "t2i-pal"],
@@ -119,7 +125,8 @@ def model_card(tagger: Tagger) -> str:
         },
         versions=about.get("versions", {}),
         about=about,
-        name=about.get("packaged", "PATH"),
+        name=about.get("packaged") or about.get("repository", "PATH"),
+        interval=scores.get("interval"),
         photos=photos_used(about),
         plain=_plain,
         code=_code,

@@ -86,6 +86,7 @@ class Tagger:
         cls,
         path: str | Path,
         *,
+        revision: str | None = None,
         device: str = "auto",
         precision: Precision = "auto",
         image_size: int | None = None,
@@ -97,7 +98,9 @@ class Tagger:
         Its CLIP is found by name.
 
         Args:
-            path: the folder, the name of a tagger of this package, or a name on the hub.
+            path: the folder, the name of a tagger of this package, or a name on the hub
+                (``@revision`` may follow).
+            revision: branch, tag or commit on the hub; the newest if omitted.
             device: auto, cpu, cuda or mps.
             precision: auto, fp32, bf16 or fp16.
             image_size: input size of CLIP in pixels; if omitted, the one the model was tuned with.
@@ -110,7 +113,10 @@ class Tagger:
         given = ClipSettings(
             device=device, precision=precision, image_size=image_size, resize_mode=resize_mode
         )
-        folder = model_folder(path) or from_hub(str(path))
+        folder = model_folder(path)
+        if folder is not None and revision is not None:
+            raise UserError(f"{path}: a folder has no revisions; leave out {revision!r}.")
+        folder = folder or from_hub(str(path), revision)
         config = _read_config(folder)
         from t2ipal.tagger.clip_model import ClipModel  # loads PyTorch
 
@@ -147,6 +153,36 @@ class Tagger:
         write_text(folder / CARD, model_card(self))
         write_text(folder / CONFIG, text)  # last: a folder with it is complete
         return folder
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+        license: str | None = None,
+    ) -> str:
+        """Put it on the Hugging Face hub, with its card; ``from_pretrained(repo_id)`` loads it.
+
+        Paths of this machine in what it says of itself become names.
+
+        Args:
+            repo_id: ``ORG/NAME``; made if it is not there yet.
+            private: whether a new repository is private; your account's default if omitted.
+            token: of an account that may write there; the one you logged in with if omitted.
+            revision: branch to put it on, made if it is not there; main if omitted.
+            license: of this model, as the hub calls it, such as apache-2.0.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            UserError: its CLIP is a folder of this machine, or the hub refuses.
+        """
+        from t2ipal.tagger.publish import push
+
+        return push(self, repo_id, private=private, token=token, revision=revision, license=license)
 
     # --- more classes ----------------------------------------------------------------------------
 
