@@ -10,6 +10,9 @@ With z the log-odds that a class has by its present sigmoid, the new one is sigm
    + sum p) for calibrated p (after Lipton et al., "Optimal Thresholding of Classifiers to Maximize
    F1 Measure", ECML 2014), the more the more images show the class. One that none shows keeps its
    threshold, which is a probability, so that it moves with the sigmoid.
+
+A class whose sigmoid is flat, because its scores said nothing before, stays flat: only its base
+rate is fitted.
 """
 
 from __future__ import annotations
