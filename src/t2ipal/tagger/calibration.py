@@ -1,9 +1,10 @@
 """A tagger's probabilities and thresholds calibrated on some labelled images, and how sure that is.
 
 The fit is :func:`t2ipal.tagger.refit.refit`. What it is worth is measured by cross-validation: the
-figures after it are of images that it was not fitted on. Intervals are by the bootstrap over images
-(of those out-of-fold decisions for F1, of fits anew for thresholds); they tell how another sample
-of such images would move a figure.
+figures after it are of images that it was not fitted on. Those of classes that few images show are
+rather too low, as each of the fits has still fewer of them. Intervals are by the bootstrap over
+images (of those out-of-fold decisions for F1, of fits anew for thresholds); they tell how another
+sample of such images would move a figure.
 """
 
 from __future__ import annotations
@@ -114,10 +115,11 @@ class Calibration:
             table.append(f"no image shows {listed(unseen)}: moved with the others")
         if kept:
             table.append(f"no label says anything of {listed(kept)}: left as they were")
-        if self.figures["OF1"].change[0] <= 0:
+        unsure = [key for key in ("CF1", "OF1") if self.figures[key].change[0] <= 0]
+        if unsure:
             table.append(
-                "these images do not show that the new thresholds are better (OF1's interval "
-                "includes no change); more images would tell"
+                f"these images do not show that tags are better by {' and '.join(unsure)}: the "
+                "interval of the change reaches below 0; more images would tell"
             )
         return table
 
