@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from conftest import TinyRun
+from t2ipal.cli import main
 from t2ipal.errors import UserError
 from t2ipal.generation.store import read_manifest
 from t2ipal.tagger.card import model_card
@@ -92,3 +93,34 @@ def test_a_further_row_is_the_medians_of_the_calibrated_others():
     assert grown.grown(["g"]).slopes[6] == 2.0
     flat = Thresholds(("a",), (0.4,), (0.0,), (-1.0,), (True,)).grown(["b"])
     assert flat.thresholds == (0.4, 0.4) and flat.probabilities(np.zeros(2))[1] < 0.4
+
+
+def test_by_command(
+    tiny_run: TinyRun, files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    model, out = str(tiny_run.folder / "model"), str(tmp_path / "own")
+    assert main(["add-class", model, "tent"]) == 2
+    assert "belongs to a run" in capsys.readouterr().err
+    assert main(["add-class", model, "tent", "--synonyms", "marquee", "--out", out]) == 0
+    assert "7 classes" in capsys.readouterr().out
+    assert main(["add-class", out, "marquees"]) == 2
+    assert "'marquees' names the class 'tent' already" in capsys.readouterr().err
+    assert main(["add-class", out, "horse", "--images", str(files[0].parent)]) == 0
+    grown = Tagger.from_pretrained(out, device="cpu")
+    assert grown.names[6:] == ("tent", "horse") and grown.clip.head.started
+    assert main(["add-class", out, "kite", "--images", str(tiny_run.folder)]) == 2
+    assert "none of its captions names 'kite'" in capsys.readouterr().err
+
+
+def test_a_query_is_scored_beside_the_classes(
+    tiny_run: TinyRun, files: list[Path], capsys: pytest.CaptureFixture[str]
+):
+    model, query = str(tiny_run.folder / "model"), ["--query", "a red bicycle"]
+    assert main(["predict", model, str(files[0]), *query, "--format", "csv"]) == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.endswith(",boat,a red bicycle") and row.count(",") == 8
+    assert main(["predict", model, str(files[0]), *query, "--classes", "dog"]) == 0
+    heard = capsys.readouterr()
+    assert "a red bicycle 0." in heard.out
+    assert main(["predict", model, str(files[0]), "--query", "dogs"]) == 2
+    assert "'dogs' names the class 'dog' already" in capsys.readouterr().err

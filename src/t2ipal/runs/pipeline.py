@@ -310,7 +310,7 @@ def _train_stage(
             else f"{config.compose} composed",
             generator=config.generator,
             generated_images=bench.generated_images,
-            classes=class_figures(bench, tagger.clip.head, config.patience),
+            classes=class_figures(bench, tagger, config.patience),
         )
         tagger.save_pretrained(folder)
         note_made(out, folder.name, digest)

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from t2ipal.tagger.tagger import Tagger
 
 _FIGURES = ("mAP", "CF1", "OF1")
-_ELSEWHERE = ("scores", "versions", "classes", "limits", "packaged", "made_for")  # in the card
+_ELSEWHERE = (  # in the card
+    "scores", "versions", "classes", "limits", "packaged", "made_for", "calibration",
+)  # fmt: skip
 _READABLE = {
     "held_out_map": "mAP on held-out images, percent",
     "epoch": "epoch kept, by held-out mAP",
@@ -27,6 +29,11 @@ CALIBRATED_ON_CAPTIONS = (
 
 def photos_used(about: dict[str, Any]) -> str:
     """The sentence about annotated photos that card and report share."""
+    if found := about.get("calibration"):
+        return (
+            f"Thresholds and probabilities were calibrated on {found['images']} labelled images "
+            f"({found['on']})."
+        )
     if about.get("calibrated_on"):
         return f"Labelled photos ({about['calibrated_on']}) chose the method and the thresholds."
     if about.get("real_images"):

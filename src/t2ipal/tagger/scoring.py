@@ -7,8 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from t2ipal.clip.clip_settings import Precision, ResizeMode
 from t2ipal.clip.features import FeatureCache, image_items
+from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError
 from t2ipal.files.broken import MAX_MEGAPIXELS, Broken
@@ -18,6 +21,40 @@ from t2ipal.metrics.evaluation import Evaluation
 from t2ipal.tagger.tagger import Tagger
 
 log = logging.getLogger(__name__)
+
+
+def labelled_scores(
+    tagger: Tagger,
+    data: str | Path,
+    *,
+    images: str | Path | None,
+    cache: str | Path,
+    broken: Broken,
+    say: Callable[[str], None] = log.info,
+    progress: bool = True,
+) -> tuple[LabelledImages, np.ndarray]:
+    """Labelled images and the tagger's scores of them [N, C]; arguments as :func:`evaluate`.
+
+    Raises:
+        UserError: bad labels, a missing image, or no label that is known to be absent.
+    """
+    labelled = read_labelled_images(
+        data, tagger.vocabulary, images=images, cache=cache, broken=broken
+    ).readable(broken)
+    if not (labelled.targets == 0).any():
+        raise UserError(
+            f"{data}: no class is known to be absent from any image, so every ranking would be "
+            "right; give images with labels 0 too."
+        )
+    features = FeatureCache(cache, tagger.clip.backbone, broken=broken)
+    labelled = features.readable(labelled, crops=tagger.model.crops, progress=progress)
+    for line in (*labelled.lines(), *broken.write(Path(cache))):
+        say(line)
+    tagger.warn_of_other_images(load_image(file).size for file in labelled.files)
+    items = image_items(
+        features, labelled.files, labelled.targets, crops=tagger.model.crops, progress=progress
+    )
+    return labelled, tagger.clip.head.score_items(items).cpu().numpy()
 
 
 def evaluate(
@@ -73,24 +110,15 @@ def evaluate(
     if cache is None:
         beside = Path(model).parent if isinstance(model, (str, Path)) else Path(".")
         cache = beside / "features"
-    broken = Broken(skip_broken, max_megapixels)
-    labelled = read_labelled_images(
-        data, tagger.vocabulary, images=images, cache=cache, broken=broken
-    ).readable(broken)
-    if not (labelled.targets == 0).any():
-        raise UserError(
-            f"{data}: no class is known to be absent from any image, so every ranking would be "
-            "right; give images with labels 0 too."
-        )
-    features = FeatureCache(cache, tagger.clip.backbone, broken=broken)
-    labelled = features.readable(labelled, crops=tagger.model.crops, progress=progress)
-    for line in (*labelled.lines(), *broken.write(Path(cache))):
-        say(line)
-    tagger.warn_of_other_images(load_image(file).size for file in labelled.files)
-    items = image_items(
-        features, labelled.files, labelled.targets, crops=tagger.model.crops, progress=progress
+    labelled, scores = labelled_scores(
+        tagger,
+        data,
+        images=images,
+        cache=cache,
+        broken=Broken(skip_broken, max_megapixels),
+        say=say,
+        progress=progress,
     )
-    scores = tagger.clip.head.score_items(items).cpu().numpy()
     found = evaluation.evaluate(
         scores,
         labelled.targets,

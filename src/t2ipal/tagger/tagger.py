@@ -117,7 +117,7 @@ class Tagger:
         if folder is not None and revision is not None:
             raise UserError(f"{path}: a folder has no revisions; leave out {revision!r}.")
         folder = folder or from_hub(str(path), revision)
-        config = _read_config(folder)
+        config = read_config(folder)
         from t2ipal.tagger.clip_model import ClipModel  # loads PyTorch
 
         try:
@@ -434,10 +434,15 @@ def saved_vocabulary(model: str | Path) -> Vocabulary:
         UserError: there is no such model, or it is damaged.
     """
     folder = model_folder(model) or from_hub(str(model))
-    return Vocabulary.from_dict(_read_config(folder).get("vocabulary", {}), str(folder / CONFIG))
+    return Vocabulary.from_dict(read_config(folder).get("vocabulary", {}), str(folder / CONFIG))
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a saved model.
+
+    Raises:
+        UserError: the folder holds none, or a damaged one.
+    """
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
