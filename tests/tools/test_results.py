@@ -16,12 +16,13 @@ from t2ipal.generation.store import read_manifest
 from t2ipal.method.methods import method_config
 from t2ipal.runs.workbench import Workbench
 from t2ipal.vocabulary import Vocabulary
+from tools import lab as laboratory
 from tools import plots, results
 
 
 @pytest.fixture
-def lab(tiny_run: TinyRun, tmp_path: Path) -> results.Lab:
-    return results.Lab(
+def lab(tiny_run: TinyRun, tmp_path: Path) -> laboratory.Lab:
+    return laboratory.Lab(
         replace(tiny_run.config, seeds=(0, 1)),
         Vocabulary.load(tiny_run.folder / "vocabulary.yaml"),
         Backbone.load(tiny_run.config),
@@ -36,12 +37,13 @@ def lab(tiny_run: TinyRun, tmp_path: Path) -> results.Lab:
 
 
 def test_a_section_is_made_once_and_read_back(
-    lab: results.Lab, monkeypatch: pytest.MonkeyPatch
+    lab: laboratory.Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(results, "SHOTS", (1, 2))
 
     def lines() -> list[str]:
-        return list(results.section([lab], [[results.FEW_SHOT, results.GAP]]))
+        parts = results.section([lab], [[results.FEW_SHOT, results.GAP]])
+        return [line for part in parts for line in part]
 
     first = lines()
     rows = [line.split(" | ") for line in first if line.startswith("| ")]
@@ -62,7 +64,7 @@ def test_a_section_is_made_once_and_read_back(
     assert lines() == first
 
 
-def test_few_items_get_as_many_steps(lab: results.Lab) -> None:
+def test_few_items_get_as_many_steps(lab: laboratory.Lab) -> None:
     method = lab.method("dualcoop/real")
     assert method.train is not None and method.train.evaluate_every == method.train.epochs == 2
     bench = lab.main.bench
@@ -78,7 +80,7 @@ def test_few_items_get_as_many_steps(lab: results.Lab) -> None:
 def test_some_captions_name_every_class_and_lie_in_one_another() -> None:
     texts = [f"a dog and a {thing}" for thing in ("cat", "bus", "car", "sheep", "cow")]
     rows = label_captions([*texts, "a sofa", "a cat", "a cow", "nothing"], "voc2007")
-    chosen = [results.some_captions(rows, count) for count in (6, 7, 50)]
+    chosen = [laboratory.some_captions(rows, count) for count in (6, 7, 50)]
     assert [len(some) for some in chosen] == [6, 7, 8]
     assert {row.id for row in chosen[0]} < {row.id for row in chosen[1]}
     named = {name for row in chosen[0] for name in row.labels}
