@@ -14,6 +14,7 @@ from tools.plots import Values
 from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.clip.backbone import Backbone
 from t2ipal.datasets.read import read_labelled_images
+from t2ipal.errors import UserError
 from t2ipal.files import sha256_text
 from t2ipal.generation.store import ImageRow
 from t2ipal.method.methods import MethodConfig
@@ -90,18 +91,27 @@ class Lab:
         return self.experiment(self.bench())
 
     def real(self, seed: int, shots: int | None = None, fraction: float | None = None) -> RealItems:
-        """Labelled real images to train on; none of them is a test image."""
-        config = replace(
-            self.config,
-            real_images=self.config.real_data,
-            shots=shots,
-            label_fraction=fraction,
-            mask_seed=seed,
-            seed=seed,
-        )
-        images = read_real_images(config, self.vocabulary, self.folder / SCENES)
+        """Labelled real images to train on; none of them is a test image.
+
+        Labels are hidden by the first mask of the seed that leaves every class a known image.
+        """
+        for mask_seed in range(100 * seed, 100 * (seed + 1)):
+            config = replace(
+                self.config,
+                real_images=self.config.real_data,
+                shots=shots,
+                label_fraction=fraction,
+                mask_seed=mask_seed,
+                seed=seed,
+            )
+            images = read_real_images(config, self.vocabulary, self.folder / SCENES)
+            assert images is not None, "every world has labelled training images"
+            if fraction is None or (images.images.targets == 1).any(axis=0).all():
+                break
+        else:
+            raise UserError(f"{self.config.real_data}: too few images of a class to hide labels.")
         items = RealItems.of(self.main.bench, images, self.main.test, lambda line: None)
-        assert items is not None, "every world has labelled training images"
+        assert items is not None, "there are some"
         return items
 
     def method(self, name: str) -> MethodConfig:
