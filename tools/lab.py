@@ -9,14 +9,19 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import torch
 from tools.plots import Values
 
 from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.clip.backbone import Backbone
+from t2ipal.datasets.few_shot import choose_shots
+from t2ipal.datasets.labelled_images import LabelledImages
+from t2ipal.datasets.partial import hide_labels
 from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_text
 from t2ipal.generation.store import ImageRow
+from t2ipal.method.items import ItemSet
 from t2ipal.method.methods import MethodConfig
 from t2ipal.runs.config import RunConfig
 from t2ipal.runs.fitting import RealItems, methods_of
@@ -90,29 +95,33 @@ class Lab:
         """All captions, one image of each."""
         return self.experiment(self.bench())
 
+    @cached_property
+    def _pool(self) -> tuple[LabelledImages, ItemSet]:
+        """All labelled real images that may be trained on; none of them is a test image."""
+        config = replace(self.config, real_images=self.config.real_data)
+        read = read_real_images(config, self.vocabulary, self.folder / SCENES)
+        found = RealItems.of(self.main.bench, read, self.main.test, self.say)
+        assert read is not None and found is not None, "every world has labelled training images"
+        return self.main.bench.readable(read.images), found.items
+
     def real(self, seed: int, shots: int | None = None, fraction: float | None = None) -> RealItems:
-        """Labelled real images to train on; none of them is a test image.
+        """Labelled real images to train on: all, few, or all with a part of their labels.
 
         Labels are hidden by the first mask of the seed that leaves every class a known image.
         """
+        images, items = self._pool
+        names = self.vocabulary.names
+        if shots is not None:
+            rows = choose_shots(images, names, shots, seed)
+            return RealItems(items.take(torch.from_numpy(rows)), f"{len(rows)} taken")
+        if fraction is None:
+            return RealItems(items, f"all {len(items)}")
         for mask_seed in range(100 * seed, 100 * (seed + 1)):
-            config = replace(
-                self.config,
-                real_images=self.config.real_data,
-                shots=shots,
-                label_fraction=fraction,
-                mask_seed=mask_seed,
-                seed=seed,
-            )
-            images = read_real_images(config, self.vocabulary, self.folder / SCENES)
-            assert images is not None, "every world has labelled training images"
-            if fraction is None or (images.images.targets == 1).any(axis=0).all():
-                break
-        else:
-            raise UserError(f"{self.config.real_data}: too few images of a class to hide labels.")
-        items = RealItems.of(self.main.bench, images, self.main.test, lambda line: None)
-        assert items is not None, "there are some"
-        return items
+            targets = hide_labels(images, names, fraction, mask_seed).targets
+            if (targets == 1).any(axis=0).all():
+                known = replace(items, targets=torch.from_numpy(targets))
+                return RealItems(known, f"{(targets >= 0).mean():.0%} of the labels")
+        raise UserError(f"{self.config.real_data}: too few images of a class to hide labels.")
 
     def method(self, name: str) -> MethodConfig:
         """A method with the run's epochs, evaluated on held-out items at the end alone."""

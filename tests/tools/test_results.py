@@ -77,6 +77,18 @@ def test_few_items_get_as_many_steps(lab: laboratory.Lab) -> None:
     assert lab._with_enough_steps(method_config("zero-shot"), bench, few).train is None
 
 
+def test_real_images_are_few_or_have_few_labels(lab: laboratory.Lab) -> None:
+    whole, few, part = lab.real(0), lab.real(0, shots=2), lab.real(0, fraction=0.5)
+    shown = (few.items.targets == 1).sum(dim=0)
+    assert len(few.items) < len(whole.items) and shown.min() >= 2
+    known = part.items.targets >= 0
+    assert 0.3 < known.float().mean() < 0.7 and (part.items.targets == 1).any(dim=0).all()
+    assert (part.items.targets[known] == whole.items.targets[known]).all()
+    assert part.items.global_ is whole.items.global_
+    again = lab.real(1, fraction=0.5).items.targets
+    assert not (again == part.items.targets).all()
+
+
 def test_some_captions_name_every_class_and_lie_in_one_another() -> None:
     texts = [f"a dog and a {thing}" for thing in ("cat", "bus", "car", "sheep", "cow")]
     rows = label_captions([*texts, "a sofa", "a cat", "a cow", "nothing"], "voc2007")
