@@ -20,33 +20,26 @@ import math
 import re
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 from tools.ablation import SWITCHES, interval, switched
+from tools.lab import Lab, by_test_set, some_captions
 from tools.plots import Values, curves, scatter
 
-from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.clip.backbone import Backbone
-from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError
-from t2ipal.files import sha256_text, write_text
-from t2ipal.generation.store import ImageRow, read_manifest
-from t2ipal.method.methods import MethodConfig
+from t2ipal.files import write_text
+from t2ipal.generation.store import read_manifest
 from t2ipal.method.train_config import TrainConfig
 from t2ipal.metrics.gap import modality_gap
 from t2ipal.miniature.world import DISTRACTORS
 from t2ipal.report.content import mean, spread
 from t2ipal.runs.compare import compare
 from t2ipal.runs.config import RunConfig
-from t2ipal.runs.fitting import RealItems, methods_of, own_method
-from t2ipal.runs.measure import Experiment, Measurement
+from t2ipal.runs.fitting import RealItems, own_method
 from t2ipal.runs.pipeline import generate_stage, label_stage
-from t2ipal.runs.real_images import SCENES, read_real_images
-from t2ipal.runs.workbench import Workbench
 from t2ipal.vocabulary import ClassName, Vocabulary
 
 ROOT = Path(__file__).parents[1]
@@ -57,139 +50,17 @@ CAPTIONS = (50, 100, 200, 400, 800)
 EPOCHS = TrainConfig(epochs=10)
 
 
-@dataclass(eq=False)
-class Lab:
-    """One world with one vocabulary: captions and images as features, and what is measured.
-
-    Attributes:
-        rows: of the generated images; none where captions alone are trained on.
-        folder: of generated images, features and test scenes.
-        work: of the journal.
-        page: that is written; its figures lie in ``images`` beside it.
-        name: start of the names of the figures.
-    """
-
-    config: RunConfig
-    vocabulary: Vocabulary
-    backbone: Backbone
-    captions: Sequence[LabelledCaption]
-    rows: Sequence[ImageRow]
-    folder: Path
-    work: Path
-    page: Path
-    name: str
-    say: Callable[[str], None]
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """Of every fit."""
-        return self.config.seeds
-
-    def image(self, name: str) -> Path:
-        """The file of a figure."""
-        return self.page.parent / "images" / f"{self.name}-{name}.svg"
-
-    def link(self, name: str) -> str:
-        """The same, as the page writes it."""
-        return f"images/{self.name}-{name}.svg"
-
-    def bench(
-        self, captions: Sequence[LabelledCaption] | None = None, copies: int = 1
-    ) -> Workbench:
-        """Features of some of the captions, with so many images of each."""
-        return Workbench(
-            self.vocabulary,
-            self.backbone,
-            self.folder / "features",
-            self.captions if captions is None else captions,
-            [row for row in self.rows if row.copy < copies],
-            self.folder,
-            progress=False,
-        )
-
-    def experiment(self, bench: Workbench) -> Experiment:
-        """Methods fitted on a bench and evaluated on the test images."""
-        assert self.config.data is not None, "every world has test images"
-        test, *also = (
-            read_labelled_images(spec, self.vocabulary, cache=self.folder / SCENES)
-            for spec in (self.config.data, *self.config.also)
-        )
-        return Experiment(bench, test, self.work, also=also, say=self.say)
-
-    @cached_property
-    def main(self) -> Experiment:
-        """All captions, one image of each."""
-        return self.experiment(self.bench())
-
-    def real(self, seed: int, shots: int | None = None, fraction: float | None = None) -> RealItems:
-        """Labelled real images to train on; none of them is a test image."""
-        config = replace(
-            self.config,
-            real_images=self.config.real_data,
-            shots=shots,
-            label_fraction=fraction,
-            mask_seed=seed,
-            seed=seed,
-        )
-        images = read_real_images(config, self.vocabulary, self.folder / SCENES)
-        items = RealItems.of(self.main.bench, images, self.main.test, lambda line: None)
-        assert items is not None, "every world has labelled training images"
-        return items
-
-    def method(self, name: str) -> MethodConfig:
-        """A method with the run's epochs, evaluated on held-out items at the end alone."""
-        method = methods_of(self.config)(name)
-        return method if method.train is None else _with_epochs(method, method.train.epochs)
-
-    def measure(
-        self,
-        experiment: Experiment,
-        name: str,
-        point: str = "",
-        real: Callable[[int], RealItems] | None = None,
-    ) -> list[Values]:
-        """mAP on each test set, for each seed."""
-        found = []
-        for seed in self.seeds:
-            given = None if real is None else real(seed)
-            method = self._with_enough_steps(self.method(name), experiment.bench, given)
-            found.append(experiment.measure(method, seed, point=point, real=given))
-            if method.train is None:
-                break
-        return by_test_set(found)
-
-    def _with_enough_steps(
-        self, method: MethodConfig, bench: Workbench, real: RealItems | None
-    ) -> MethodConfig:
-        if method.train is None:
-            return method
-        train_on = method.train.train_on
-        captions = len(bench.train_captions) if train_on != "images" else 0
-        images = 0 if real is None else len(real.items)
-        if train_on != "captions" and not method.real_only:
-            images += bench.generated_images
-        usual = self._steps(len(self.main.bench.train_captions), self.main.bench.generated_images)
-        return _with_epochs(
-            method, method.train.epochs * math.ceil(usual / self._steps(captions, images))
-        )
-
-    def _steps(self, captions: int, images: int) -> int:
-        """Steps of an epoch."""
-        return math.ceil(max(captions, images) / self.config.train.batch_size)
-
-
-def _with_epochs(method: MethodConfig, epochs: int) -> MethodConfig:
-    assert method.train is not None, "it is trained"
-    return replace(method, train=replace(method.train, epochs=epochs, evaluate_every=epochs))
-
-
 # --- parts of the page ----------------------------------------------------------------------------
 
 
 def methods(lab: Lab) -> Iterator[str]:
-    """Every method and ablation on the same features, and the ceiling."""
+    """Every method on the same features, and the ceiling; ablations where there are images."""
     comparison = compare(
-        lab.main, lab.method, seeds=lab.config.seeds, ceiling=lab.real(lab.config.seeds[0])
+        lab.main,
+        lab.method,
+        seeds=lab.seeds,
+        ablations=bool(lab.rows),
+        ceiling=lab.real(lab.seeds[0]),
     )
     rows = {
         f"{row.name}{f', {row.note}' if row.note else ''}": [row.mean_ap, *row.others]
@@ -286,23 +157,6 @@ def with_real_images(
     return lines
 
 
-def some_captions(captions: Sequence[LabelledCaption], count: int) -> list[LabelledCaption]:
-    """At most so many of the captions that name a class, by chance; smaller choices lie in larger.
-
-    The first name every class, so that each can be learned.
-    """
-    named = [row for row in captions if row.labels]
-    named.sort(key=lambda row: sha256_text("some captions", row.id))
-    counts = Counter(name for row in named for name in row.labels)
-    first: dict[str, LabelledCaption] = {}
-    for name in sorted(counts, key=lambda name: (counts[name], name)):
-        if not any(name in row.labels for row in first.values()):
-            chosen = next(row for row in named if name in row.labels)
-            first[chosen.id] = chosen
-    rest = (row for row in named if row.id not in first)
-    return [*first.values(), *rest][:count]
-
-
 # --- how figures are written ----------------------------------------------------------------------
 
 
@@ -344,12 +198,6 @@ def table(head: str, columns: Sequence[str], rows: Mapping[str, Sequence[Values]
     yield row("---", *["---:"] * len(columns))
     for name, found in rows.items():
         yield row(name, *map(figure, found))
-
-
-def by_test_set(found: Sequence[Measurement]) -> list[Values]:
-    """mAP on each test set, for each seed."""
-    rows = [(one.evaluation, *one.others) for one in found]
-    return [tuple(one.mean_average_precision for one in own) for own in zip(*rows, strict=True)]
 
 
 def with_section(page: str, title: str, lines: Iterable[str]) -> str:
@@ -480,21 +328,21 @@ WORLDS: dict[str, tuple[str, Callable[..., Iterator[Lab]], tuple[tuple[Part, ...
 }
 
 
-def section(labs: Iterable[Lab], parts: Sequence[Sequence[Part]]) -> Iterator[str]:
-    """The lines of a world's section, each part as soon as it is known."""
+def section(labs: Iterable[Lab], parts: Sequence[Sequence[Part]]) -> Iterator[list[str]]:
+    """A world's section, part by part, each as its lines."""
     for lab, own in zip(labs, parts, strict=True):
         bench = lab.main.bench
-        yield (
-            f"{len(lab.vocabulary)} classes; {len(bench.train_captions)} captions and "
-            f"{bench.generated_images} generated images to train on, tested on "
-            f"{lab.main.images.source} ({len(lab.main.test)} images). mAP in per cent, mean and "
-            f"sample deviation of {len(lab.seeds)} seeds."
-        )
+        classes = f"{len(lab.vocabulary)} classes"
+        yield [
+            f"{classes}; {len(bench.train_captions)} captions and {bench.generated_images} "
+            f"generated images to train on, tested on {lab.main.images.source} "
+            f"({len(lab.main.test)} images). mAP in per cent, mean and sample deviation of "
+            f"{len(lab.seeds)} seeds.",
+            "",
+        ]
         for title, text, lines in own:
-            lab.say(f"{title}, {len(lab.vocabulary)} classes")
-            yield from ("", f"### {title}, {len(lab.vocabulary)} classes", "", text, "")
-            yield from lines(lab)
-        yield ""
+            lab.say(f"{title}, {classes}")
+            yield [f"### {title}, {classes}", "", text, "", *lines(lab), ""]
 
 
 def main() -> int:
@@ -516,13 +364,15 @@ def main() -> int:
         print(f"{time.monotonic() - started:6.0f} s  {line}", file=sys.stderr, flush=True)
 
     title, labs, parts = WORLDS[options.world]
+    lines: list[str] = []
     try:
-        lines = list(section(labs(options, say), parts))
+        for part in section(labs(options, say), parts):
+            lines += part
+            page = options.page.read_text(encoding="utf-8") if options.page.exists() else ""
+            write_text(options.page, with_section(page, title, lines))
     except UserError as error:
         print(f"results: {error}", file=sys.stderr)
         return 2
-    page = options.page.read_text(encoding="utf-8") if options.page.exists() else ""
-    write_text(options.page, with_section(page, title, lines))
     say(f"page {options.page}")
     return 0
 

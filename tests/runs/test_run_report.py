@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 import re
+from pathlib import Path
 
 import numpy as np
 
 from conftest import TinyRun
 from t2ipal.method.head_config import PromptConfig, TrainConfig
-from t2ipal.runs.run_report import _changed, _worst
+from t2ipal.runs.config import RunConfig
+from t2ipal.runs.run_report import _changed, _more_captions, _worst
 from t2ipal.tagger.tagger import Tagger
 
 
@@ -25,6 +27,16 @@ def test_the_page_says_how_to_train_on_more(tiny_run: TinyRun):
     again = f"t2ipal run --config {tiny_run.folder / 'config.yaml'}"
     assert f"{again} --real-images labelled/ --out {tiny_run.folder}" in page
     assert f"{again} --compose 60 --out {tiny_run.folder}" in page  # of 30
+
+
+def test_weak_classes_are_those_to_write_captions_for():
+    aps = {"cat": 0.9, "dog": 0.4, "bus": None, "car": 0.5, "cow": 0.8}
+    classes = {name: {"AP": ap} for name, ap in aps.items()}
+    what, command = _more_captions(RunConfig(captions="my captions.txt"), Path("r"), classes)
+    assert what.startswith("Add captions to my captions.txt; on held-out items bus, dog, car are")
+    assert command == "t2ipal run --config r/config.yaml --out r"
+    limited = RunConfig(captions="c.json", limit=50)
+    assert _more_captions(limited, Path("r"), {})[1].endswith("--limit 100 --out r")
 
 
 def test_the_page_shows_mistakes_that_are_some(tiny_run: TinyRun):

@@ -16,12 +16,13 @@ from t2ipal.generation.store import read_manifest
 from t2ipal.method.methods import method_config
 from t2ipal.runs.workbench import Workbench
 from t2ipal.vocabulary import Vocabulary
+from tools import lab as laboratory
 from tools import plots, results
 
 
 @pytest.fixture
-def lab(tiny_run: TinyRun, tmp_path: Path) -> results.Lab:
-    return results.Lab(
+def lab(tiny_run: TinyRun, tmp_path: Path) -> laboratory.Lab:
+    return laboratory.Lab(
         replace(tiny_run.config, seeds=(0, 1)),
         Vocabulary.load(tiny_run.folder / "vocabulary.yaml"),
         Backbone.load(tiny_run.config),
@@ -36,12 +37,13 @@ def lab(tiny_run: TinyRun, tmp_path: Path) -> results.Lab:
 
 
 def test_a_section_is_made_once_and_read_back(
-    lab: results.Lab, monkeypatch: pytest.MonkeyPatch
+    lab: laboratory.Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(results, "SHOTS", (1, 2))
+    monkeypatch.setattr(results, "SHOTS", (1,))
 
     def lines() -> list[str]:
-        return list(results.section([lab], [[results.FEW_SHOT, results.GAP]]))
+        parts = results.section([lab], [[results.FEW_SHOT, results.GAP]])
+        return [line for part in parts for line in part]
 
     first = lines()
     rows = [line.split(" | ") for line in first if line.startswith("| ")]
@@ -53,7 +55,7 @@ def test_a_section_is_made_once_and_read_back(
         "T2I-PAL + real images",
     ]
     assert "±" not in "".join(rows[2]) and all("±" in cell for cell in rows[6][1:])
-    assert len(lab.main._journal.read_text().splitlines()) == 1 + 2 + 2 + 2 * 2 + 2 * 2
+    assert len(lab.main._journal.read_text().splitlines()) == 1 + 2 + 2 + 2 + 2
     for name in ("few-shot", "gap"):
         assert f"]({lab.link(name)})" in "\n".join(first)
         ElementTree.parse(lab.image(name))
@@ -62,7 +64,7 @@ def test_a_section_is_made_once_and_read_back(
     assert lines() == first
 
 
-def test_few_items_get_as_many_steps(lab: results.Lab) -> None:
+def test_few_items_get_as_many_steps(lab: laboratory.Lab) -> None:
     method = lab.method("dualcoop/real")
     assert method.train is not None and method.train.evaluate_every == method.train.epochs == 2
     bench = lab.main.bench
@@ -75,10 +77,22 @@ def test_few_items_get_as_many_steps(lab: results.Lab) -> None:
     assert lab._with_enough_steps(method_config("zero-shot"), bench, few).train is None
 
 
+def test_real_images_are_few_or_have_few_labels(lab: laboratory.Lab) -> None:
+    whole, few, part = lab.real(0), lab.real(0, shots=2), lab.real(0, fraction=0.5)
+    shown = (few.items.targets == 1).sum(dim=0)
+    assert len(few.items) < len(whole.items) and shown.min() >= 2
+    known = part.items.targets >= 0
+    assert 0.3 < known.float().mean() < 0.7 and (part.items.targets == 1).any(dim=0).all()
+    assert (part.items.targets[known] == whole.items.targets[known]).all()
+    assert part.items.global_ is whole.items.global_
+    again = lab.real(1, fraction=0.5).items.targets
+    assert not (again == part.items.targets).all()
+
+
 def test_some_captions_name_every_class_and_lie_in_one_another() -> None:
     texts = [f"a dog and a {thing}" for thing in ("cat", "bus", "car", "sheep", "cow")]
     rows = label_captions([*texts, "a sofa", "a cat", "a cow", "nothing"], "voc2007")
-    chosen = [results.some_captions(rows, count) for count in (6, 7, 50)]
+    chosen = [laboratory.some_captions(rows, count) for count in (6, 7, 50)]
     assert [len(some) for some in chosen] == [6, 7, 8]
     assert {row.id for row in chosen[0]} < {row.id for row in chosen[1]}
     named = {name for row in chosen[0] for name in row.labels}

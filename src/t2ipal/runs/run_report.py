@@ -169,38 +169,8 @@ def _facts(
 def _next_steps(config: RunConfig, out: Path, tagger: Tagger) -> tuple[tuple[str, str], ...]:
     model = out / "model"
     folder = shlex.quote(str(model))
-    again = ("t2ipal", "run", "--config", str(out / "config.yaml"))
-    weak = sorted(
-        (found["AP"], name)
-        for name, found in tagger.about.get("classes", {}).items()
-        if found["AP"] is not None
-    )
-    names = ", ".join(name for _, name in weak[:WEAK_CLASSES])
-    few = f" (weakest on held-out items: {names})" if names else ""
-    more = (
-        (
-            f"More captions for weak classes{few}: write some, one per line. Images that were "
-            "generated are kept:",
-            f"cat more.txt >> {shlex.quote(config.captions)}\n"
-            + shlex.join([*again, "--out", str(out)]),
-        )
-        if config.captions is not None
-        else (
-            f"More composed captions{few}. Images that were generated are kept:",
-            shlex.join([*again, "--compose", str(2 * (config.compose or 0)), "--out", str(out)]),
-        )
-    )
     return (
         ("Tag your own photos:", f"t2ipal predict {folder} photo.jpg holiday/"),
-        (
-            "Measure the model on photos that you have labelled:",
-            f"t2ipal eval {folder} --data labelled/",
-        ),
-        (
-            "Train on labelled photos too, a few of each class; captions and images are kept:",
-            shlex.join([*again, "--real-images", "labelled/", "--out", str(out)]),
-        ),
-        more,
         (
             "The same in Python:",
             "from t2ipal import Tagger\n\n"
@@ -209,7 +179,36 @@ def _next_steps(config: RunConfig, out: Path, tagger: Tagger) -> tuple[tuple[str
             'tagger.predict("photo.jpg")   # {class: probability}\n'
             'tagger.heatmaps("photo.jpg")  # {class: where it was found}',
         ),
+        (
+            "Measure the model on photos that you have labelled:",
+            f"t2ipal eval {folder} --data labelled/",
+        ),
+        (
+            "Train on labelled photos too; what is there already is not made again:",
+            _again(out, "--real-images", "labelled/"),
+        ),
+        _more_captions(config, out, tagger.about.get("classes", {})),
     )
+
+
+def _again(out: Path, *options: str) -> str:
+    """The command of the run with further options."""
+    config = str(out / "config.yaml")
+    return shlex.join(["t2ipal", "run", "--config", config, *options, "--out", str(out)])
+
+
+def _more_captions(
+    config: RunConfig, out: Path, classes: dict[str, dict[str, Any]]
+) -> tuple[str, str]:
+    """How to have more captions, and which classes need them."""
+    weak = sorted((row["AP"] or 0.0, name) for name, row in classes.items())[:WEAK_CLASSES]
+    why = f"; on held-out items {', '.join(name for _, name in weak)} are weakest" if weak else ""
+    if config.captions is None:
+        what = f"Compose more captions{why}:"
+        return what, _again(out, "--compose", str(2 * (config.compose or 0)))
+    what = f"Add captions to {config.captions}{why}. Only what is new is made:"
+    limit = ("--limit", str(2 * config.limit)) if config.limit else ()
+    return what, _again(out, *limit)
 
 
 def _measured(tagger: Tagger, experiment: Experiment) -> tuple[Accuracy, tuple[TaggedScene, ...]]:
