@@ -24,6 +24,7 @@ _VERBS = {
     "add-class": ("adjusting", "AddClass", "add classes to a tagger, without training"),
     "predict": ("predicting", "Predict", "tag images"),
     "undo-keywords": ("predicting", "UndoKeywords", "take away keywords that predict added"),
+    "studio": ("studio", "Studio", "tag photos, make taggers and read reports in the browser"),
     "doctor": ("whole", "Doctor", "what is here, what a run needs, how long and large it would be"),
     "completion": ("completing", "Completion", "what makes a shell complete commands and options"),
 }
