@@ -263,6 +263,8 @@ def _pages(studio: Served) -> gr.Blocks:
 def _report_page(studio: Served) -> Any:
     """Lay out the page; the choice of the run."""
     import gradio as gr
+    from gradio.processing_utils import save_file_to_cache
+    from gradio.utils import get_upload_folder
 
     empty = "<p>Choose a run to read its report.</p>"
     chosen = gr.Dropdown(
@@ -282,7 +284,8 @@ def _report_page(studio: Served) -> Any:
         require_paths(path)
         text = html.escape(path.read_text(encoding="utf-8"))
         frame = f'<iframe class="report" sandbox title="Report" srcdoc="{text}"></iframe>'
-        return frame, gr.DownloadButton(value=str(path), visible=True)
+        copy = save_file_to_cache(path, get_upload_folder())
+        return frame, gr.DownloadButton(value=copy, visible=True)
 
     chosen.change(shown, chosen, [page, file], api_visibility="private", show_progress="hidden")
     return chosen

@@ -35,6 +35,8 @@ from t2ipal.vocabulary import ClassName, Vocabulary
 
 _IMAGES = 24  # the last ones
 _LINES = 12  # of the log
+_STEPS = 12  # of the miniature; other generators have their own
+_SMALL = 320  # pixels of the longer side of an image that is shown
 _HINT = (
     "The miniature generator and CLIP make a demonstration on any machine, of the things they know "
     "(dog, cat, car, boat, chair and the like). Choose real models in the settings."
@@ -72,7 +74,7 @@ def make_page(pages: gr.Blocks, runs: Runs) -> tuple[Any, Any, Any]:
                 )  # fmt: skip
                 with gr.Row():
                     steps = gr.Number(
-                        12, label="Denoising steps", minimum=1, precision=0, min_width=120
+                        _STEPS, label="Denoising steps", minimum=1, precision=0, min_width=120
                     )
                     epochs = gr.Number(20, label="Epochs", minimum=1, precision=0, min_width=120)
                 inspect = gr.Checkbox(
@@ -105,7 +107,7 @@ def make_page(pages: gr.Blocks, runs: Runs) -> tuple[Any, Any, Any]:
                 to_report = gr.Button("Read its report", min_width=120)
             with gr.Accordion("Log", open=False, visible=False) as box:
                 log = gr.Textbox(show_label=False, lines=_LINES, max_lines=_LINES)
-    clock = gr.Timer(1.0, active=False)
+    clock = gr.Timer(2.0, active=False)
     seen = gr.State("")  # what the folder looked like when it was last shown
 
     given = [run, classes, captions, generator, clip, steps, epochs, inspect, overwrite]
@@ -164,6 +166,9 @@ def make_page(pages: gr.Blocks, runs: Runs) -> tuple[Any, Any, Any]:
     gr.on([classes.blur, captions.blur], counted, [classes, captions], named, **private)
     start.click(started, given, view, **private)
     stop.click(stopped, run, view, **private)
+    generator.input(
+        lambda chosen: _STEPS if chosen == "miniature" else None, generator, steps, **private
+    )
     clock.tick(ticked, [run, seen], view, **private)
     run.input(opened, run, [*shown, *view], **private)
     pages.load(arrived, None, [run, *shown, *view], **private)
@@ -223,8 +228,8 @@ def _prepare(
     if not path.exists() and folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: is not empty and holds no run; choose another name.")
     old = RunConfig.read(path) if path.exists() else RunConfig()
-    if not _lines(names):
-        raise UserError("there are no classes; write at least two names.")
+    if len(_lines(names)) < 2:
+        raise UserError("there are too few classes; write at least two names.")
     if not _lines(text):
         raise UserError("there are no captions; press 'Write captions', or paste your own.")
     known = {c.name: c for c in Vocabulary.load(old.classes).classes} if old.classes else {}
@@ -237,7 +242,7 @@ def _prepare(
         preset=preset,
         generator=None if preset else generator,
         clip=clip,
-        steps=None if preset or generator == NO_GENERATOR else round(steps or 0) or None,
+        steps=round(steps) if steps else None,
         train=replace(old.train, epochs=round(epochs or 0)),
         inspect=inspect and generator != NO_GENERATOR,
     )
@@ -321,11 +326,17 @@ def _pictures(folder: Path, rows: list[ImageRow]) -> Iterator[tuple[Any, str]]:
     for row in rows[: -_IMAGES - 1 : -1]:
         if not row.failed:
             doubts = "".join(f", not seen: {name}" for name in row.missing)
-            yield load_image(folder / row.file), f"{', '.join(row.seen)}{doubts}"
+            yield _small(folder / row.file), f"{', '.join(row.seen)}{doubts}"
         for entry in row.rejected:
             if entry.file:
                 names = ", ".join(row.labels)
-                yield load_image(folder / entry.file), f"rejected, {entry.reason}: {names}"
+                yield _small(folder / entry.file), f"rejected, {entry.reason}: {names}"
+
+
+def _small(path: Path) -> Any:
+    picture = load_image(path)
+    picture.thumbnail((_SMALL, _SMALL))
+    return picture
 
 
 def _figures(path: Path) -> list[dict[str, Any]]:

@@ -110,7 +110,11 @@ class Runs:
                 raise UserError(f"{busy} is being made; wait until it is done, or stop it.")
             errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the job
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,  # Ctrl-C is for the studio, which then stops it
             )
             self._jobs[name] = _Job(process, errors)
 

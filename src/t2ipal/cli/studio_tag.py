@@ -49,7 +49,7 @@ class _Album:
 
 def tag_page(taggers: Taggers, max_megapixels: float) -> Any:
     """Lay out the page; the choice of the tagger, for other pages to set."""
-    album = gr.State(_Album(), time_to_live=24 * 60 * 60)
+    album = gr.State(_Album())
     with gr.Row():
         with gr.Column(scale=1, min_width=320, elem_classes="first"):
             files = gr.File(file_count="multiple", file_types=["image"], label="Photos", height=180)
@@ -76,7 +76,9 @@ def tag_page(taggers: Taggers, max_megapixels: float) -> Any:
                 show_label=False, elem_classes="album", columns=3, height="auto", visible=False,
                 allow_preview=False, buttons=[], interactive=False,
             )  # fmt: skip
-            heat = gr.Image(label="Where", visible=False, interactive=False, buttons=[])
+            heat = gr.Image(
+                label="Where", visible=False, interactive=False, buttons=[], elem_id="heat"
+            )
             classes = gr.Radio(choices=[], label="Show where", visible=False)
 
     limits = [automatic, threshold]
@@ -100,8 +102,7 @@ def tag_page(taggers: Taggers, max_megapixels: float) -> Any:
 
     @told
     def moved(found: _Album, auto: bool, limit: float, shown: str | None) -> list[Any]:
-        slider = gr.Slider(interactive=not auto)
-        return [slider, *_results(found, auto, limit), *_one(found, auto, limit, [shown or ""])]
+        return [*_results(found, auto, limit), *_one(found, auto, limit, [shown or ""])]
 
     @told
     def chosen(found: _Album, auto: bool, limit: float, event: gr.SelectData) -> list[Any]:
@@ -117,11 +118,15 @@ def tag_page(taggers: Taggers, max_megapixels: float) -> Any:
     everything = [files, tagger, further, album, *limits]
     for changed in (files.change, tagger.change, further.change):
         changed(tagged, everything, [album, *results, *one], show_progress_on=said, **busy)
-    for changed in (automatic.change, threshold.release):
+    for changed in (automatic.change, threshold.change):
         changed(
-            moved, [album, *limits, classes], [threshold, *results, *one],
+            moved, [album, *limits, classes], [*results, *one],
             show_progress="hidden", trigger_mode="always_last", **private,
         )  # fmt: skip
+    automatic.change(
+        lambda auto: gr.Slider(interactive=not auto), automatic, threshold, queue=False,
+        show_progress="hidden", **private,
+    )  # fmt: skip
     gallery.select(chosen, [album, *limits], [album, *one], show_progress="hidden", **private)
     classes.input(looked, [album, classes], heat, show_progress="hidden", **private)
 
@@ -237,7 +242,9 @@ def _results(album: _Album, auto: bool, limit: float) -> list[Any]:
     ]
     count, tags = len(pictures), sum(map(len, lists))
     said = f"**{count} photo{'s' * (count != 1)}, {tags} tag{'s' * (tags != 1)}**"
-    if album.photos:
+    if not album.photos:
+        said = "No photo could be read."
+    else:
         said += ". Choose a photo to see where each class was found." if count > 1 else "."
     said += "".join(f"\n\n⚠️ {_plain(why)}" for _, why in album.unread)
     files: list[Any] = [gr.DownloadButton(value=None, interactive=False)] * 2
