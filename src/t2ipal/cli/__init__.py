@@ -28,6 +28,7 @@ _VERBS = {
     "undo-keywords": ("predicting", "UndoKeywords", "take away keywords that predict added"),
     "push": ("fetching", "Push", "put a tagger on the Hugging Face hub"),
     "data": ("fetching", "Data", "fetch the archives of a benchmark, or check what is there"),
+    "studio": ("studio", "Studio", "tag photos, make taggers and read reports in the browser"),
     "doctor": ("whole", "Doctor", "what is here, what a run needs, how long and large it would be"),
     "completion": ("completing", "Completion", "what makes a shell complete commands and options"),
 }

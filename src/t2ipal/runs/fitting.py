@@ -129,13 +129,17 @@ def fit_tagger(
     ``tagger.about`` says how it was made; its ``held_out_map`` is in per cent.
 
     Args:
-        metrics: JSONL file to write the figures of each epoch to.
+        metrics: JSONL file to write the figures of each epoch to, while it is fitted.
     """
     history: list[dict[str, Any]] = []
     items = real.items if real is not None else None
-    head, result = bench.fit(method, seed, real=items, alone=alone, test=test, log=history.append)
-    if metrics is not None and history:
-        write_jsonl(metrics, history)
+
+    def note(figures: dict[str, Any]) -> None:
+        history.append(figures)
+        if metrics is not None:
+            write_jsonl(metrics, history)
+
+    head, result = bench.fit(method, seed, real=items, alone=alone, test=test, log=note)
     about: dict[str, Any] = {"method": method.name, "seed": seed, "versions": versions()}
     if bench.backbone.made_for is not None:
         about["made_for"] = dict(bench.backbone.made_for)
