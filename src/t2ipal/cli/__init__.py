@@ -22,6 +22,7 @@ _VERBS = {
     "compare": ("whole", "Compare", "table of methods and ablations on labelled images"),
     "benchmark": ("benchmarking", "Benchmark", "a published setting on its data, or a rehearsal"),
     "add-class": ("adjusting", "AddClass", "add classes to a tagger, without training"),
+    "export": ("exporting", "Export", "a tagger -> one ONNX file that needs no PyTorch"),
     "predict": ("predicting", "Predict", "tag images"),
     "undo-keywords": ("predicting", "UndoKeywords", "take away keywords that predict added"),
     "doctor": ("whole", "Doctor", "what is here, what a run needs, how long and large it would be"),

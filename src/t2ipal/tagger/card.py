@@ -14,6 +14,7 @@ _FIGURES = ("mAP", "CF1", "OF1")
 _ELSEWHERE = ("scores", "versions", "classes", "limits", "packaged", "made_for")  # in the card
 _READABLE = {
     "held_out_map": "mAP on held-out images, percent",
+    "onnx": "ONNX",
     "epoch": "epoch kept, by held-out mAP",
 }
 
@@ -119,7 +120,7 @@ def model_card(tagger: Tagger) -> str:
         },
         versions=about.get("versions", {}),
         about=about,
-        name=about.get("packaged", "PATH"),
+        name="tagger.onnx" if "onnx" in about else about.get("packaged", "PATH"),
         photos=photos_used(about),
         plain=_plain,
         code=_code,
