@@ -40,6 +40,25 @@ class UserError(ValueError):
     """
 
 
+_EXTRA_OF = {
+    **dict.fromkeys(("torch", "torchvision", "open_clip", "timm", "transformers"), "torch"),
+    **dict.fromkeys(("safetensors", "sklearn", "scipy"), "torch"),
+    **dict.fromkeys(("onnx", "onnxscript"), "onnx"),
+    "onnxruntime": "onnx-runtime",
+}
+
+
+def not_installed(error: ImportError) -> UserError | None:
+    """What to install where a package is missing that an extra brings; None for other packages."""
+    package = (error.name or "").partition(".")[0]
+    if package not in _EXTRA_OF:
+        return None
+    return UserError(
+        f"{package} is not installed, which this needs; in a clone of t2ipal run: "
+        f"pip install '.[{_EXTRA_OF[package]}]'"
+    )
+
+
 def nearest(word: str, options: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the option closest to ``word``, or an empty string."""
     found = difflib.get_close_matches(word, list(options), n=1)

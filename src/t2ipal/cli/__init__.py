@@ -24,6 +24,7 @@ _VERBS = {
     "benchmark": ("benchmarking", "Benchmark", "a published setting on its data, or a rehearsal"),
     "add-class": ("adjusting", "AddClass", "add classes to a tagger, without training"),
     "calibrate": ("adjusting", "Calibrate", "fit a tagger's thresholds to some labelled photos"),
+    "export": ("exporting", "Export", "a tagger -> one ONNX file that needs no PyTorch"),
     "predict": ("predicting", "Predict", "tag images"),
     "undo-keywords": ("predicting", "UndoKeywords", "take away keywords that predict added"),
     "push": ("fetching", "Push", "put a tagger on the Hugging Face hub"),

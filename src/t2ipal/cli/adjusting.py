@@ -173,7 +173,7 @@ class Suggest(EvaluationSettings, Verb):
             from t2ipal.tagger import from_hub
             from t2ipal.tagger.tagger import read_config
 
-            config = read_config(folder or from_hub(self.model))
+            config, _ = read_config(folder or from_hub(self.model))
             if not (figures := config.get("about", {}).get("classes")):
                 raise UserError(
                     f"{self.model}: holds no figures of held-out images; measure it on labelled "

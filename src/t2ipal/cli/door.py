@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from t2ipal.errors import UserError
+from t2ipal.errors import UserError, not_installed
 
 _REMEDIES = {
     errno.ENOSPC: "free some space, then run the same command again",
@@ -74,6 +74,8 @@ def sentence(error: BaseException) -> str | None:
     """What to say of an error that comes from outside the program; None for one of its own."""
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, ImportError) and (missing := not_installed(error)) is not None:
+        return str(missing)
     kind, place = type(error).__name__, _place(error)
     at = f"{place}: " if place else ""
     if isinstance(error, OSError):

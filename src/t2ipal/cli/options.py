@@ -18,7 +18,6 @@ from typing import Annotated, Any, ClassVar, NoReturn, Self
 
 from t2ipal.errors import Option, UserError, nearest, options_of, read_settings, settings
 from t2ipal.files import read_yaml
-from t2ipal.runs.config import RunConfig
 
 # What an option takes the place of in a file; it is ignored there.
 _REPLACES = {
@@ -65,6 +64,8 @@ class Verb:
         given = _given(cls, options, arguments)
         values: dict[str, Any] = {}
         if (path := cls.file(given)) is not None:
+            from t2ipal.runs.config import RunConfig
+
             RunConfig.read(path)  # a mistake in the file is told with its line
             replaced = set().union(*(_REPLACES.get(key, set()) for key in given))
             fields = {key.partition(".")[0] for key in options} - replaced

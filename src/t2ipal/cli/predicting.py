@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from t2ipal.cli.options import Verb
 from t2ipal.cli.speech import complain, plain, say
-from t2ipal.cli.tagging import ModelSettings
+from t2ipal.clip.clip_settings import DeviceSettings, ModelSettings
 from t2ipal.errors import Count, UserError, settings
 from t2ipal.files.broken import PictureSettings
 from t2ipal.files.folders import LeftOut, common_folder, find_images
@@ -33,7 +33,7 @@ _NEARLY_ALL = 0.6  # of a photo of 3:2 CLIP sees two thirds, which everybody exp
 
 
 @settings
-class Predict(ModelSettings, PictureSettings, Verb):
+class Predict(ModelSettings, DeviceSettings, PictureSettings, Verb):
     """Tag images: files, folders and globs."""
 
     positional = ("model", "images")
@@ -49,8 +49,8 @@ class Predict(ModelSettings, PictureSettings, Verb):
     """
     _: KW_ONLY
     model: str
-    """photo (the tagger of this package: 80 things in photos), a model folder such as RUN/model, or
-    ORG/NAME on the Hugging Face hub"""
+    """photo (the tagger of this package: 80 things in photos), a model folder such as RUN/model, an
+    ONNX file that t2ipal export wrote, or ORG/NAME on the Hugging Face hub"""
     images: tuple[str, ...]
     """image files, folders and glob patterns"""
     threshold: Annotated[str, "X"] = "auto"

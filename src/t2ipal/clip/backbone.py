@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -39,11 +39,10 @@ class Backbone:
     Attributes:
         spec: what the user wrote, such as ``"RN50:openai"``.
         digest: 16 hex digits of the weights and the configuration, whatever file they came from.
+        preprocessing: how images become pixels.
         preprocess_digest: 16 hex digits of size, crop, interpolation and normalisation.
-        width: D, the width of the space that images and texts share.
         text_width: Wt, the width of token embeddings.
         context_length: the most tokens a text may have.
-        has_start: whether every text begins with a start token.
         image_size: S; images enter as [3, S, S].
         pool_positions: whether global features are pooled with positions, as CLIP's own.
         logit_scale: what CLIP multiplies similarities with (the exponential of its parameter).
@@ -51,8 +50,7 @@ class Backbone:
         precision: ``fp32``, ``bf16`` or ``fp16``, of the image tower; text is always float32, as
             prompts are learned through it.
         made_for: ``images`` in words and their ``size`` in pixels, if it knows no others; or None.
-        image_space, text_space: what cached features of images and of captions depend on, as one
-            digest each.
+        image_space: what cached features of images depend on, as one digest.
 
     Args:
         model: an open_clip ``CLIP`` or ``CustomTextCLIP``, or one of transformers in such modules;
@@ -65,6 +63,7 @@ class Backbone:
         preprocessing: how images become pixels; what ``model.visual.preprocess_cfg`` and
             ``settings`` say if omitted.
         made_for: see above.
+        text: look at the tokenizer now; if not, then as soon as a text comes.
 
     Raises:
         UserError: a text or vision tower that cannot be used, a device that is not there, or an
@@ -81,6 +80,7 @@ class Backbone:
         pool_positions: bool = True,
         preprocessing: Preprocessing | None = None,
         made_for: Mapping[str, Any] | None = None,
+        text: bool = True,
     ) -> None:
         self.spec, self.made_for = settings.clip, made_for
         image_size, local_grid = settings.image_size, settings.local_grid
@@ -89,13 +89,13 @@ class Backbone:
         self.digest = _digest(model, config)
         if image_size is not None:
             resize_tower(model.visual, image_size)
-        self._preprocessing = preprocessing or Preprocessing.of(
+        self.preprocessing = preprocessing or Preprocessing.of(
             model.visual.preprocess_cfg, image_size, settings.resize_mode
         )
         self.model.to(self.device)
-        self.image_size = self._preprocessing.side
-        self.resize_mode = self._preprocessing.resize_mode
-        self.preprocess_digest = self._preprocessing.digest
+        self.image_size = self.preprocessing.side
+        self.resize_mode = self.preprocessing.resize_mode
+        self.preprocess_digest = self.preprocessing.digest
         self.pool_positions = pool_positions
         self.local_grid = local_grid
         self._memory_format = fold(model.visual)
@@ -105,20 +105,47 @@ class Backbone:
         self.context_length = self._text.context_length
         self.text_width = self._text.width
         self.logit_scale = float(model.logit_scale.exp())
-        probes = self.tokenize(_PROBES)
-        self._pad_id = int(probes[-1, -1])
-        self._pad_ends = bool((probes[-1] == self._pad_id).all())  # the empty text has no token
-        self.has_start = len(set(probes[:, 0].tolist())) == 1
-        self._check_tokens(probes)
-        self.width = self.encode_text(_PROBES[:1]).global_.shape[1]
         self.image_space = sha256_text(
             _FEATURES_VERSION, self.digest, self.preprocess_digest, self.precision,
             str(pool_positions), *([] if local_grid is None else [f"grid {local_grid}"]),
         )[:16]  # fmt: skip
-        self.text_space = sha256_text(_FEATURES_VERSION, self.digest, str(probes.tolist()))[:16]
+        if text:
+            _ = self._probes
+
+    @cached_property
+    def _probes(self) -> Tensor:
+        """Tokens of some texts, by which the tokenizer is checked."""
+        probes = self.tokenize(_PROBES)
+        self._check_tokens(probes)
+        return probes
+
+    @property
+    def _pad_id(self) -> int:
+        return int(self._probes[-1, -1])
+
+    @property
+    def _pad_ends(self) -> bool:
+        return _pad_ends(self._probes)
+
+    @property
+    def has_start(self) -> bool:
+        """Whether every text begins with a start token."""
+        return len(set(self._probes[:, 0].tolist())) == 1
+
+    @cached_property
+    def text_space(self) -> str:
+        """What cached features of captions depend on, as one digest."""
+        return sha256_text(_FEATURES_VERSION, self.digest, str(self._probes.tolist()))[:16]
+
+    @cached_property
+    def width(self) -> int:
+        """D, the width of the space that images and texts share."""
+        return self.encode_text(_PROBES[:1]).global_.shape[1]
 
     @classmethod
-    def load(cls, settings: ClipSettings | str, *, pool_positions: bool = True) -> Backbone:
+    def load(
+        cls, settings: ClipSettings | str, *, pool_positions: bool = True, text: bool = True
+    ) -> Backbone:
         """Load a CLIP.
 
         Args:
@@ -127,7 +154,7 @@ class Backbone:
                 (open_clip_config.json, open_clip_model.safetensors, tokenizer files),
                 ``transformers:`` and such a name or folder in transformers' format, or
                 a packaged one, ``photo`` or ``miniature``.
-            pool_positions: as for the constructor.
+            pool_positions, text: as for the constructor.
 
         Raises:
             UserError: as the constructor, and when there is no such model or its weights are
@@ -137,7 +164,7 @@ class Backbone:
             settings = ClipSettings(clip=settings)
         source = sources.find(settings.clip)
         model, config = source.load()
-        tokenizer = source.load_tokenizer()
+        tokenizer = source.load_tokenizer() if text else _Later(source.load_tokenizer)
         return cls(
             model,
             tokenizer,
@@ -145,6 +172,7 @@ class Backbone:
             config=config,
             pool_positions=pool_positions,
             made_for=source.made_for,
+            text=text,
         )
 
     @classmethod
@@ -185,7 +213,7 @@ class Backbone:
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """A PIL image as the model wants it: float32 [3, S, S], by open_clip's own transform."""
-        return self._preprocessing.transform(image)
+        return self.preprocessing.transform(image)
 
     @torch.no_grad()
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
@@ -267,14 +295,30 @@ class Backbone:
                 f"{tokens.shape[1]}, but the text tower knows {vocabulary} words and "
                 f"{self.context_length} positions; use the tokenizer the model was trained with."
             )
-        eos = self.eos_positions(tokens)
+        pad_id = int(tokens[-1, -1])
+        eos = self._text.eos_positions(tokens, pad_id, _pad_ends(tokens))
         behind = torch.arange(tokens.shape[1]) > eos[:, None]
-        if self._text.can_be_cut and bool((tokens[behind] != self._pad_id).any()):
+        if self._text.can_be_cut and bool((tokens[behind] != pad_id).any()):
             raise UserError(
                 f"{self.spec}: the model takes a text's feature from its end-of-text token, but "
                 "its tokenizer puts tokens behind it: that token must have the highest id of the "
                 "vocabulary, or text_cfg must name it (pool_type 'eos', eos_id)."
             )
+
+
+class _Later:
+    """A tokenizer that is loaded when it is first called."""
+
+    def __init__(self, load: Callable[[], Any]) -> None:
+        self._load = cache(load)
+
+    def __call__(self, texts: list[str]) -> Any:
+        return self._load()(texts)
+
+
+def _pad_ends(probes: Tensor) -> bool:
+    """Whether padding ends a text: the empty one, which is the last, then has no other token."""
+    return bool((probes[-1] == probes[-1, -1]).all())
 
 
 def _digest(model: Any, config: dict[str, Any]) -> str:

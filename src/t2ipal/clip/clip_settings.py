@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator
 
-from t2ipal.errors import Count, UserError, nearest, settings
+from t2ipal.errors import Count, UserError, Whole, nearest, settings
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +23,15 @@ def _device(name: str) -> str:
             f"must be one of {', '.join(DEVICES)}, not {name!r}{nearest(name, DEVICES)}."
         )
     return name
+
+
+def _crops(value: int) -> int:
+    if value == 1:  # the image itself
+        raise UserError("must be 0 (none) or at least 2 per side, not 1.")
+    return value
+
+
+Crops = Annotated[Whole, AfterValidator(_crops)]
 
 
 @settings
@@ -63,7 +72,7 @@ class DeviceSettings:
 
 
 @settings
-class InputSettings(DeviceSettings):
+class ViewSettings:
     """At which size CLIP sees an image."""
 
     image_size: Annotated[Count, "PIXELS"] | None = None
@@ -74,7 +83,15 @@ class InputSettings(DeviceSettings):
 
 
 @settings
-class ClipSettings(InputSettings):
+class ModelSettings(ViewSettings):
+    """How a saved model looks at images."""
+
+    crops: Crops | None = None
+    """also score images by N x N overlapping crops; the model's own number if omitted"""
+
+
+@settings
+class ClipSettings(ViewSettings, DeviceSettings):
     """Which CLIP, and how it sees an image."""
 
     clip: str = "miniature"

@@ -77,12 +77,16 @@ class Preprocessing:
         side: S.
         resize_mode: how it becomes a square: ``shortest``, ``squash`` or ``longest``.
         digest: 16 hex digits of all that decides the pixels.
+        described: what open_clip's ``PreprocessCfg`` says, and of models of transformers
+            ``shortest_edge``, to which images are resized before the square is cut out; None for
+            a function of the user's.
     """
 
     transform: Transform
     side: int
     resize_mode: str
     digest: str
+    described: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, described: dict[str, Any], side: int | None, mode: str | None) -> Preprocessing:
@@ -106,8 +110,9 @@ class Preprocessing:
             resize, crop, *rest = transform.transforms
             assert isinstance(resize, Resize) and isinstance(crop, CenterCrop)
             transform.transforms = [Resize(cfg.shortest_edge, interpolation), _Crop(side), *rest]
-        digest = sha256_text(json.dumps(asdict(cfg), sort_keys=True))[:16]
-        return cls(transform, side, cfg.resize_mode, digest)
+        described = asdict(cfg)
+        digest = sha256_text(json.dumps(described, sort_keys=True))[:16]
+        return cls(transform, side, cfg.resize_mode, digest, described)
 
     @classmethod
     def by(cls, transform: Transform, resize_mode: str) -> Preprocessing:

@@ -17,22 +17,13 @@ import yaml
 from annotated_types import Gt, Le
 from pydantic import AfterValidator
 
-from t2ipal.clip.clip_settings import ClipSettings
+from t2ipal.clip.clip_settings import ClipSettings, Crops
 from t2ipal.errors import Count, UserError, Whole, read_settings, settings
 from t2ipal.files import read_yaml, write_text, yaml_line
 from t2ipal.files.broken import ReadingSettings
 from t2ipal.generation.diffusion.settings import GenerationSettings
 from t2ipal.method.head_config import HeadConfig
 from t2ipal.method.train_config import TrainConfig
-
-
-def _crops(value: int) -> int:
-    if value == 1:  # the image itself
-        raise UserError("must be 0 (none) or at least 2 per side, not 1.")
-    return value
-
-
-Crops = Annotated[Whole, AfterValidator(_crops)]
 
 
 @settings

@@ -13,7 +13,7 @@ PACKAGED = {"photo": Path(__file__).parent / "models" / "photo"}
 
 
 def model_folder(model: str | Path, *, typed: bool = False) -> Path | None:
-    """The folder of a model: a packaged one or one on disk; None for ``ORG/NAME`` on the hub.
+    """The folder of a model, packaged or on disk, or its ONNX file; None for ``ORG/NAME``.
 
     Args:
         typed: by hand, so that where there is a folder ``ORG``, a mistyped folder is meant.
@@ -22,14 +22,15 @@ def model_folder(model: str | Path, *, typed: bool = False) -> Path | None:
         UserError: it is neither there nor such a name.
     """
     path, text = PACKAGED.get(str(model), Path(model)), str(model)
-    if path.is_dir():
+    if path.is_dir() or path.is_file():
         return path
     named = text.count("/") == 1 and not text.startswith((".", "/", "~"))
+    named &= path.suffix.lower() != ".onnx"
     if named and not (typed and path.parent.is_dir()):
         return None
     raise UserError(
-        f"{model}: no such folder{nearest(text, PACKAGED)}; name a model folder such as RUN/model, "
-        f"or {' or '.join(PACKAGED)}, the tagger of this package."
+        f"{model}: no such folder or file{nearest(text, PACKAGED)}; name a model folder such as "
+        f"RUN/model, an ONNX file, or {' or '.join(PACKAGED)}, the tagger of this package."
     )
 
 
@@ -59,5 +60,5 @@ def model_digest(model: str | Path) -> str:
         UserError: there is no such model.
     """
     folder = model_folder(model) or from_hub(str(model))
-    found = [folder / name for name in (CONFIG, WEIGHTS)]
+    found = [folder] if folder.is_file() else [folder / name for name in (CONFIG, WEIGHTS)]
     return sha256_text(*(sha256_file(path) for path in found if path.is_file()))

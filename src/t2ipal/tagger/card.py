@@ -16,6 +16,7 @@ _ELSEWHERE = (  # in the card
 )  # fmt: skip
 _READABLE = {
     "held_out_map": "mAP on held-out images, percent",
+    "onnx": "ONNX",
     "epoch": "epoch kept, by held-out mAP",
 }
 
@@ -132,7 +133,9 @@ def model_card(tagger: Tagger) -> str:
         },
         versions=about.get("versions", {}),
         about=about,
-        name=about.get("packaged") or about.get("repository", "PATH"),
+        name="tagger.onnx"
+        if "onnx" in about
+        else about.get("packaged") or about.get("repository", "PATH"),
         interval=scores.get("interval"),
         photos=photos_used(about),
         plain=_plain,

@@ -124,7 +124,9 @@ class ClipModel:
                 state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise UserError(f"{path}: damaged ({error}); copy or train it again.") from None
-        backbone = Backbone.load(chosen, pool_positions=clip.get("pool_positions", True))
+        backbone = Backbone.load(
+            chosen, pool_positions=clip.get("pool_positions", True), text=False
+        )
         if backbone.digest != digest:
             raise UserError(
                 f"{folder}: was tuned on another {chosen.clip!r} than the one found here (weights "

@@ -14,7 +14,7 @@ from PIL import Image
 
 from t2ipal.clip.clip_settings import ClipSettings, Precision, ResizeMode
 from t2ipal.clip.crops import crop_boxes, cut
-from t2ipal.errors import UserError
+from t2ipal.errors import UserError, not_installed
 from t2ipal.files import write_text
 from t2ipal.files.broken import MAX_MEGAPIXELS
 from t2ipal.parallel.ahead import map_ahead
@@ -93,12 +93,12 @@ class Tagger:
         resize_mode: ResizeMode | None = None,
         crops: int | None = None,
     ) -> Tagger:
-        """Load a model folder, ``photo``, or ``org/name`` from the Hugging Face hub.
+        """Load a model folder, an ONNX file, ``photo``, or ``org/name`` from the Hugging Face hub.
 
-        Its CLIP is found by name.
+        A folder's CLIP is found by name. An ONNX file needs neither PyTorch nor a CLIP.
 
         Args:
-            path: the folder, the name of a tagger of this package, or a name on the hub
+            path: the folder or file, the name of a tagger of this package, or a name on the hub
                 (``@revision`` may follow).
             revision: branch, tag or commit on the hub; the newest if omitted.
             device: auto, cpu, cuda or mps.
@@ -117,20 +117,28 @@ class Tagger:
         if folder is not None and revision is not None:
             raise UserError(f"{path}: a folder has no revisions; leave out {revision!r}.")
         folder = folder or from_hub(str(path), revision)
-        config = read_config(folder)
-        from t2ipal.tagger.clip_model import ClipModel  # loads PyTorch
-
+        config, place = read_config(folder)
+        model: Model
         try:
-            vocabulary = Vocabulary.from_dict(config["vocabulary"], str(folder / CONFIG))
+            vocabulary = Vocabulary.from_dict(config["vocabulary"], str(place))
             thresholds = Thresholds.from_json(config["thresholds"])
-            model = ClipModel.load(folder / WEIGHTS, config, vocabulary.names, given)
+            if crops is not None:
+                crop_boxes(crops)  # refuses what is no number of crops
+            if folder.is_file():
+                from t2ipal.tagger.onnx_model import OnnxModel
+
+                model = OnnxModel.load(folder, config, given, crops)
+            else:
+                from t2ipal.tagger.clip_model import ClipModel  # loads PyTorch
+
+                model = ClipModel.load(folder / WEIGHTS, config, vocabulary.names, given)
+                model.crops = model.crops if crops is None else crops
         except (KeyError, TypeError) as error:
             raise UserError(
-                f"{folder / CONFIG}: entry {error} is missing or malformed; save the model again."
+                f"{place}: entry {error} is missing or malformed; save the model again."
             ) from None
-        if crops is not None:
-            crop_boxes(crops)  # refuses what is no number of crops
-            model.crops = crops
+        except ImportError as error:
+            raise not_installed(error) or error from None
         return cls(model, vocabulary, thresholds, config.get("about", {}))
 
     def save_pretrained(self, path: str | Path) -> Path:
@@ -140,19 +148,22 @@ class Tagger:
         """
         from t2ipal.tagger.card import model_card  # loads huggingface_hub and Jinja
 
-        folder = Path(path)
-        config = {
+        folder, config = Path(path), self.config()
+        text = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
+        self.clip.save(folder / WEIGHTS, config)
+        write_text(folder / CARD, model_card(self))
+        write_text(folder / CONFIG, text)  # last: a folder with it is complete
+        return folder
+
+    def config(self) -> dict[str, Any]:
+        """What a saved model says of itself, as JSON holds it."""
+        return {
             "format": FORMAT,
             "vocabulary": self.vocabulary.as_dict(),
             **self.clip.to_json(),
             "thresholds": self.thresholds.to_json(),
             "about": self.about,
         }
-        text = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
-        self.clip.save(folder / WEIGHTS, config)
-        write_text(folder / CARD, model_card(self))
-        write_text(folder / CONFIG, text)  # last: a folder with it is complete
-        return folder
 
     def push_to_hub(
         self,
@@ -218,10 +229,20 @@ class Tagger:
 
     @property
     def clip(self) -> ClipModel:
-        """Its model, with CLIP and head in PyTorch."""
-        from t2ipal.tagger.clip_model import ClipModel
+        """Its model, with CLIP and head in PyTorch.
 
-        assert isinstance(self.model, ClipModel)
+        Raises:
+            UserError: it is an ONNX file, which holds what scores images and nothing else.
+        """
+        try:
+            from t2ipal.tagger.clip_model import ClipModel
+        except ImportError as error:
+            raise not_installed(error) or error from None
+        if not isinstance(self.model, ClipModel):
+            raise UserError(
+                f"{self.model}: holds neither a CLIP nor prompts that could be taken up again; "
+                "load the folder it was exported from."
+            )
         return self.model
 
     @overload
@@ -388,43 +409,66 @@ class Tagger:
             )
         names = tuple(self.names[i] for i in columns)
         uncalibrated = tuple(self.names[i] for i in columns if not self.thresholds.calibrated[i])
-        crops = crop_boxes(self.model.crops)
+        for image, opened, scores, maps in self.scored(
+            images, heatmaps=heatmaps, batch_size=batch_size, max_megapixels=max_megapixels
+        ):
+            file = Path(image) if isinstance(image, (str, Path)) else None
+            if isinstance(opened, UserError):
+                yield Tags(names, image=file, error=str(opened))
+                continue
+            yield Tags(
+                names,
+                self.thresholds.probabilities(scores)[columns],
+                limits[columns],
+                file,
+                heatmaps=maps[..., columns] if heatmaps else np.zeros(0),
+                size=opened.size,
+                box=self.seen(opened.size),
+                picture=opened if heatmaps else None,
+                uncalibrated=uncalibrated,
+            )
+
+    def scored(
+        self,
+        images: Iterable[ImageLike],
+        *,
+        heatmaps: bool = False,
+        batch_size: int = 16,
+        max_megapixels: float = MAX_MEGAPIXELS,
+    ) -> Iterator[tuple[ImageLike, Image.Image | UserError, np.ndarray, np.ndarray]]:
+        """What :meth:`stream` makes its results of; arguments as there.
+
+        Yields:
+            The image as it was given; opened, or why it cannot be; its scores [C] and heatmaps
+            [h, w, C], which are empty if there are none.
+        """
 
         def prepare(image: ImageLike) -> tuple[ImageLike, Image.Image | UserError, np.ndarray]:
             try:
                 opened = open_image(image, max_megapixels)
-                views = [opened, *(cut(opened, crop) for crop in crops)]
-                return image, opened, np.stack([self.model.preprocess(view) for view in views])
+                return image, opened, self.views(opened)
             except UserError as error:
                 return image, error, np.zeros(0)
 
-        said = False
+        nothing, said = np.zeros(0), False
         prepared = map_ahead(prepare, images, 2 * batch_size)
         while batch := list(islice(prepared, batch_size)):
             read = [pixels for _, _, pixels in batch if pixels.size]
-            if read:
-                scores, maps = self.model.scores(np.stack(read), heatmaps)
-                probabilities = self.thresholds.probabilities(scores)
+            scores, maps = self.model.scores(np.stack(read), heatmaps) if read else ((), ())
             sizes = (opened.size for _, opened, _ in batch if isinstance(opened, Image.Image))
             said = said or self.warn_of_other_images(sizes)
             row = 0
-            for image, opened, _ in batch:
-                file = Path(image) if isinstance(image, (str, Path)) else None
-                if isinstance(opened, UserError):
-                    yield Tags(names, image=file, error=str(opened))
+            for image, opened, pixels in batch:
+                if not pixels.size:
+                    yield image, opened, nothing, nothing
                     continue
-                yield Tags(
-                    names,
-                    probabilities[row, columns],
-                    limits[columns],
-                    file,
-                    heatmaps=maps[row][..., columns] if heatmaps else np.zeros(0),
-                    size=opened.size,
-                    box=self.seen(opened.size),
-                    picture=opened if heatmaps else None,
-                    uncalibrated=uncalibrated,
-                )
+                yield image, opened, scores[row], maps[row] if heatmaps else nothing
                 row += 1
+
+    def views(self, image: Image.Image) -> np.ndarray:
+        """An image and its crops as the model wants them: float32 [1 + V, 3, S, S]."""
+        seen = [image, *(cut(image, crop) for crop in crop_boxes(self.model.crops))]
+        return np.stack([self.model.preprocess(view) for view in seen])
 
 
 def saved_vocabulary(model: str | Path) -> Vocabulary:
@@ -433,19 +477,26 @@ def saved_vocabulary(model: str | Path) -> Vocabulary:
     Raises:
         UserError: there is no such model, or it is damaged.
     """
-    folder = model_folder(model) or from_hub(str(model))
-    return Vocabulary.from_dict(read_config(folder).get("vocabulary", {}), str(folder / CONFIG))
+    config, place = read_config(model_folder(model) or from_hub(str(model)))
+    return Vocabulary.from_dict(config.get("vocabulary", {}), str(place))
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The configuration of a saved model.
+def read_config(folder: Path) -> tuple[dict[str, Any], Path]:
+    """The configuration of a model folder or an ONNX file, and where it stands.
 
     Raises:
-        UserError: the folder holds none, or a damaged one.
+        UserError: there is none, or a damaged one.
     """
     path = folder / CONFIG
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        if folder.is_file():
+            from t2ipal.tagger.onnx_model import CONFIG_KEY, onnx_metadata
+
+            path = folder
+            text = onnx_metadata(folder)[CONFIG_KEY]
+        else:
+            text = path.read_text(encoding="utf-8")
+        config = json.loads(text)
     except FileNotFoundError:
         raise UserError(
             f"{folder}: holds no {CONFIG}, so it is no saved tagger; name a folder that "
@@ -455,4 +506,4 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path}: is not JSON ({error}); copy or train the model again.") from None
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise UserError(f"{path}: is no tagger of format {FORMAT}; update t2ipal or train again.")
-    return config
+    return config, path
