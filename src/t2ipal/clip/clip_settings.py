@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from annotated_types import Le
 from pydantic import AfterValidator
 
 from t2ipal.errors import Count, UserError, nearest, settings
@@ -66,7 +67,7 @@ class DeviceSettings:
 class InputSettings(DeviceSettings):
     """At which size CLIP sees an image."""
 
-    image_size: Annotated[Count, "PIXELS"] | None = None
+    image_size: Annotated[Count, Le(4096), "PIXELS"] | None = None
     """input size of CLIP; if omitted its own, or the one a saved model was tuned with"""
     resize_mode: ResizeMode | None = None
     """how an image becomes a square: shortest (resize, cut the center out), squash (nothing is
@@ -80,5 +81,5 @@ class ClipSettings(InputSettings):
     clip: str = "miniature"
     """the frozen CLIP: NAME:TAG (open_clip), hf-hub:ORG/NAME, transformers:ORG/NAME, a folder, or
     photo"""
-    local_grid: Count | None = None
+    local_grid: Annotated[Count, Le(256)] | None = None
     """average the local features to N x N cells where they are finer; keep them all if omitted"""
