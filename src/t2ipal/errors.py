@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
 Group = TypeVar("Group")
 
-_MOST = 2**63 - 1  # what counts items in Python; help does not mention it
+_MOST = 2**63 - 1  # what counts items in Python
+_FAR = 1000  # bounds that nobody meets by mistake are told to those alone who do
 Count = Annotated[int, Ge(1), Le(_MOST), "N"]
 Whole = Annotated[int, Ge(0), Le(_MOST), "N"]
+Batch = Annotated[int, Ge(1), Le(65_536), "N"]
 Positive = Annotated[float, Gt(0), "X"]
 NotNegative = Annotated[float, Ge(0), "X"]
 Share = Annotated[float, Ge(0), Le(1), "X"]
@@ -226,10 +228,11 @@ def _allowed(kind: Any, choices: Sequence[str], marks: Iterable[Any]) -> str:
     if kind not in words:
         return "a group of settings"
     limits: dict[type, Any] = {type(mark): mark for mark in marks if isinstance(mark, _LIMITS)}
-    if Le in limits and limits[Le].le == _MOST:
+    if Le in limits and limits[Le].le >= _FAR:
         del limits[Le]
     if multiple := limits.get(MultipleOf):
-        return f"a positive multiple of {multiple.multiple_of}"
+        most = f" up to {limits[Le].le}" if Le in limits else ""
+        return f"a positive multiple of {multiple.multiple_of}{most}"
     end = f"{limits[Le].le}" if Le in limits else f"below {limits[Lt].lt}" if Lt in limits else ""
     if low := limits.get(Ge):
         return words[kind] + (f" from {low.ge} to {end}" if end else f" of at least {low.ge}")
@@ -273,8 +276,8 @@ def _user_error(cls: Any, error: ValidationError, named: Callable[[str], str]) -
         value, allowed = found["input"], option.allowed
         if option.several and not isinstance(found["loc"][-1], int):
             allowed = "a list"
-        if isinstance(value, int) and value > _MOST:
-            allowed = f"at most {_MOST}"
+        if kind == "less_than_equal" and found["ctx"]["le"] >= _FAR:
+            allowed = f"at most {found['ctx']['le']}"
         hint = nearest(value, option.choices) if isinstance(value, str) else ""
         instead = f"; {option.instead}" if option.instead else ""
         text = f"{name} must be {allowed}, not {_SHORT.repr(value)}{hint}{instead}"

@@ -45,7 +45,8 @@ finally:
 def imported(*arguments: str | Path, status: int = 0) -> set[str]:
     """The heavy modules that a command imports."""
     command = [sys.executable, "-c", MODULES, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    offline = os.environ | {"HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=offline)
     assert done.returncode == status, done.stderr
     return HEAVY & set(done.stderr.split())
 
@@ -70,6 +71,8 @@ def test_label_imports_no_tensors(tmp_path: Path) -> None:
         "run --classes voc2007 --captions none.txt --out {folder}/out",
         "train --classes voc2007 --labelled-captions none --images none --out {folder}/out",
         "embed --images none --clip miniature",
+        "predict owner/name {image}",
+        "eval owner/name --data {folder}",
     ],
 )
 def test_a_mistyped_path_is_answered_before_torch_is_imported(
@@ -227,6 +230,12 @@ def test_signals_leave_nothing_half_written(sign: int, status: int, tmp_path: Pa
 def test_errors_from_outside_are_sentences(error: Exception, said: str) -> None:
     found = sentence(error)
     assert found is not None and said in found and found.endswith(".")
+
+
+def test_a_complaint_is_no_longer_than_a_page() -> None:
+    found = sentence(UserError("x" * 70_000 + "; check the path."))
+    assert found is not None and len(found) < 4100 and found.endswith("[...] " + found[-2000:])
+    assert found.endswith("; check the path.")
 
 
 def test_an_error_of_our_own_is_none() -> None:

@@ -26,6 +26,8 @@ from t2ipal.method.checkpoint import tuned_state
 from t2ipal.method.methods import MethodConfig, method_config
 from t2ipal.runs.config import RunConfig
 from t2ipal.runs.fitting import methods_of, train
+from t2ipal.runs.folder import logged
+from t2ipal.runs.measure import _read_journal
 from t2ipal.runs.pipeline import run
 from t2ipal.runs.workbench import Workbench, _hold_out
 from t2ipal.tagger.scoring import evaluate
@@ -533,3 +535,20 @@ def test_mistakes_are_found_before_anything_is_made(
     with pytest.raises(UserError, match=message):
         run(replace(tiny_run.config, **changes), out, progress=False)
     assert not (out / "config.yaml").exists() and not (out / "images").exists()
+
+
+def test_a_damaged_journal_of_measurements_names_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "measurements.jsonl"
+    for line in ('{"a": 1}', '{"key": "x", "seed": 0}', "[]"):
+        path.write_text(line + "\n")
+        with pytest.raises(UserError, match=r"measurements\.jsonl:1: "):
+            _read_journal(path)
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log.txt")
+    said: list[str] = []
+    say = logged(said.append, tmp_path / "log.txt")
+    say("one")
+    say("two")
+    assert len(said) == 3 and "no log is kept" in said[0] and said[1:] == ["one", "two"]

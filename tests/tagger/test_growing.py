@@ -89,7 +89,7 @@ def test_a_further_row_is_the_medians_of_the_calibrated_others():
     # even odds at 1, 2 and 3; d, whose scores say nothing, is left out
     assert grown.slopes[4:] == (2.0, 2.0) and grown.intercepts[4:] == (-4.0, -4.0)
     assert grown.thresholds[4] == pytest.approx(0.5)
-    assert Thresholds.from_json(grown.to_json()) == grown
+    assert Thresholds.from_json(grown.to_json(), grown.names) == grown
     assert grown.grown(["g"]).slopes[6] == 2.0
     flat = Thresholds(("a",), (0.4,), (0.0,), (-1.0,), (True,)).grown(["b"])
     assert flat.thresholds == (0.4, 0.4) and flat.probabilities(np.zeros(2))[1] < 0.4

@@ -26,6 +26,7 @@ _REMEDIES = {
     errno.ELOOP: "check the path",
 }
 _PATHS = ("path", "file", "folder", "out", "source")  # what functions call them
+_LONGEST = 4000  # characters of a complaint
 _KEPT = "t2ipal-keep"  # name of an error handler
 
 
@@ -71,7 +72,17 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def sentence(error: BaseException) -> str | None:
-    """What to say of an error that comes from outside the program; None for one of its own."""
+    """What to say of an error that comes from outside the program; None for one of its own.
+
+    Of a very long one, such as of a name of thousands of characters, the middle is left out.
+    """
+    text = _sentence(error)
+    if text is None or len(text) <= _LONGEST:
+        return text
+    return f"{text[: _LONGEST // 2]} [...] {text[-_LONGEST // 2 :]}"
+
+
+def _sentence(error: BaseException) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, ImportError) and (missing := not_installed(error)) is not None:

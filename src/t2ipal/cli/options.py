@@ -138,6 +138,10 @@ def _given(verb: type[Verb], options: dict[str, Option], arguments: list[str]) -
         what = "there is no option" if word.startswith("-") else "unexpected argument"
         hint = nearest(word, [_named(verb, key) for key in options])
         raise UserError(f"{what} {word!r}{hint}; see '{_prog(verb)} --help'.")
+    for key, value in vars(found).items():
+        if "" in ([*value] if options[key].several else [value]):
+            what = re.split("[:;]", options[key].help)[0]
+            raise UserError(f"{_named(verb, key)} is empty ({what}); see '{_prog(verb)} --help'.")
     return {
         key: [_number(options[key], one) for one in value]
         if options[key].several

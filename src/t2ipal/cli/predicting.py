@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from t2ipal.cli.options import Verb
 from t2ipal.cli.speech import complain, plain, say
 from t2ipal.clip.clip_settings import DeviceSettings, ModelSettings
-from t2ipal.errors import Count, UserError, settings
+from t2ipal.errors import Batch, Count, UserError, settings
 from t2ipal.files.broken import PictureSettings
 from t2ipal.files.folders import LeftOut, common_folder, find_images
 from t2ipal.files.names import readable_name
@@ -84,7 +84,7 @@ class Predict(ModelSettings, DeviceSettings, PictureSettings, Verb):
     """search the folders within folders too"""
     heatmaps: Annotated[Path, "DIR"] | None = None
     """folder for one overlay per shown tag"""
-    batch_size: Count = 16
+    batch_size: Batch = 16
     """images processed together"""
 
     def run(self) -> int:

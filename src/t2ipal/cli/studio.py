@@ -23,7 +23,7 @@ from t2ipal.cli.door import sentence
 from t2ipal.cli.options import Verb, require_paths
 from t2ipal.cli.speech import say
 from t2ipal.cli.studio_runs import Runs
-from t2ipal.cli.tagging import ModelSettings
+from t2ipal.clip.clip_settings import DeviceSettings, ModelSettings
 from t2ipal.errors import Count, UserError, settings
 from t2ipal.files.broken import PictureSettings
 from t2ipal.tagger import CONFIG, PACKAGED, model_folder
@@ -55,7 +55,7 @@ iframe.report { width: 100%; height: 80vh; border: 1px solid var(--border-color-
 
 
 @settings
-class Studio(ModelSettings, PictureSettings, Verb):
+class Studio(ModelSettings, DeviceSettings, PictureSettings, Verb):
     """Tag photos, make taggers and read reports in the browser, on this machine alone."""
 
     positional = ("model",)

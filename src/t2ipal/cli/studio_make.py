@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import gradio as gr
 import pandas as pd
@@ -236,7 +236,7 @@ def _prepare(
     vocabulary = Vocabulary(
         folder.name, tuple(known.get(name, ClassName(name)) for name in _lines(names))
     )
-    preset = generator if generator in get_args(PresetName) else None
+    preset = cast(PresetName, generator) if generator in get_args(PresetName) else None
     config = replace(
         old,
         preset=preset,

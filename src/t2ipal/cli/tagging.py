@@ -12,7 +12,7 @@ from t2ipal.cli.speech import say
 from t2ipal.clip.clip_settings import DeviceSettings, ModelSettings
 from t2ipal.errors import settings
 from t2ipal.runs.config import EvaluationSettings
-from t2ipal.tagger import model_folder
+from t2ipal.tagger import from_hub, model_folder
 
 
 @settings
@@ -35,7 +35,8 @@ class Eval(ModelSettings, DeviceSettings, EvaluationSettings, Verb):
 
     def run(self) -> int:
         assert self.data is not None, "it is needed"
-        model_folder(self.model, typed=True)  # before PyTorch is imported, which takes seconds
+        # before PyTorch is imported, which takes seconds
+        model_folder(self.model, typed=True) or from_hub(str(self.model))
         require_paths(self.data_folder)
         require_data(self.data)
         from t2ipal.files import write_text

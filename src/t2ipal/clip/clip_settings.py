@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from annotated_types import Le
 from pydantic import AfterValidator
 
+from t2ipal.clip.crops import MOST_CROPS
 from t2ipal.errors import Count, UserError, Whole, nearest, settings
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ def _crops(value: int) -> int:
     return value
 
 
-Crops = Annotated[Whole, AfterValidator(_crops)]
+Crops = Annotated[Whole, Le(MOST_CROPS), AfterValidator(_crops)]
 
 
 @settings
@@ -75,7 +77,7 @@ class DeviceSettings:
 class ViewSettings:
     """At which size CLIP sees an image."""
 
-    image_size: Annotated[Count, "PIXELS"] | None = None
+    image_size: Annotated[Count, Le(4096), "PIXELS"] | None = None
     """input size of CLIP; if omitted its own, or the one a saved model was tuned with"""
     resize_mode: ResizeMode | None = None
     """how an image becomes a square: shortest (resize, cut the center out), squash (nothing is
@@ -97,5 +99,5 @@ class ClipSettings(ViewSettings, DeviceSettings):
     clip: str = "miniature"
     """the frozen CLIP: NAME:TAG (open_clip), hf-hub:ORG/NAME, transformers:ORG/NAME, a folder, or
     photo"""
-    local_grid: Count | None = None
+    local_grid: Annotated[Count, Le(256)] | None = None
     """average the local features to N x N cells where they are finer; keep them all if omitted"""

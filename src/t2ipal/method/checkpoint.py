@@ -71,7 +71,7 @@ def restore_head(
         added: what was added to it, as :func:`additions` gives it.
 
     Raises:
-        UserError: a tensor is missing, unexpected or of another shape.
+        UserError: a tensor is missing, unexpected, of another shape or kind, or has no number.
     """
     if added:
         prefixes = tuple(map(_ADDED.format, range(len(added))))
@@ -162,6 +162,16 @@ def _check_state(state: Mapping[str, Tensor], config: HeadConfig, classes: int) 
             )
     sizes: dict[str, int] = {}
     for name, shape in shapes.items():
+        if state[name].dtype != torch.float32:
+            raise UserError(
+                f"the saved tensor {name!r} holds {state[name].dtype}, not torch.float32: the file "
+                "was changed; copy or train the model again."
+            )
+        if not torch.isfinite(state[name]).all():
+            raise UserError(
+                f"the saved tensor {name!r} holds values that are no finite numbers; copy or train "
+                "the model again."
+            )
         found = tuple(state[name].shape)
         expected = tuple(
             dim if isinstance(dim, int) else sizes.setdefault(dim, size)

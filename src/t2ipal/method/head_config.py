@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Annotated, Literal
 
+from annotated_types import Le
+
 from t2ipal.errors import Count, NotNegative, Positive, Share, UserError, settings
 from t2ipal.method.train_config import (
     ItemKind,
@@ -50,7 +52,7 @@ class PromptConfig:
     """learned: trained context vectors around the class name, one set for the global and one for
     the local branch; fixed: an ensemble of written prompts; dual: learned vectors for a positive
     and a negative prompt"""
-    context_tokens: Count = 4
+    context_tokens: Annotated[Count, Le(1000)] = 4
     """M, the number of context vectors"""
     per_class: bool = False
     """learn context vectors per class instead of sharing them"""
@@ -92,7 +94,9 @@ class PrototypeConfig:
 
     enabled: bool = True
     """score images by their distance to learned prototypes too"""
-    per_class: Annotated[Count, "to leave prototypes out set prototypes.enabled to false"] = 1
+    per_class: Annotated[
+        Count, Le(1000), "to leave prototypes out set prototypes.enabled to false"
+    ] = 1
     """K, the number of prototypes per class"""
     start: Literal["k-means", "mean", "text"] = "k-means"
     """start of the prototypes: centers of k-means of the class features of training images that
@@ -119,7 +123,9 @@ class AdapterConfig:
     """weight of the cache's score"""
     beta: Positive = 5.5
     """sharpness of similarity to the bank, for cache and projection"""
-    per_class: Annotated[Count, "to leave the adapter out set adapter.kind to none"] = 16
+    per_class: Annotated[
+        Count, Le(100_000), "to leave the adapter out set adapter.kind to none"
+    ] = 16
     """training images per class in the bank of cache or projection"""
     selection: BankSelection = "fewest-labels"
     """which images make the bank: those with the fewest labels, those nearest to the mean feature

@@ -8,6 +8,7 @@ an option, and in Python. Imports nothing heavy.
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
@@ -48,7 +49,7 @@ class CaptionSettings(ClassSettings, SeedSettings):
 
     captions: Annotated[str, "FILE"] | None = None
     """captions: text, JSONL, CSV, COCO captions JSON, or Localized Narratives JSONL"""
-    compose: Count | None = None
+    compose: Annotated[Count, Le(10_000_000)] | None = None
     """compose N captions from the class names instead"""
     writer: Annotated[str, "MODEL"] | None = None
     """a language model that writes the composed captions: a causal one of transformers (hub id or
@@ -121,8 +122,8 @@ class TrainingSettings(ClipSettings, RealImageSettings, EvaluationSettings):
 
 
 def _different(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise UserError(f"must be different numbers, at least one, not {list(seeds)}.")
+    if not 1 <= len(seeds) <= 1000 or len(set(seeds)) != len(seeds):
+        raise UserError(f"must be different numbers, 1 to 1000 of them, not {reprlib.repr(seeds)}.")
     return seeds
 
 
@@ -147,7 +148,7 @@ class CompareSettings(EvaluationSettings):
 class RunConfig(TrainingSettings, CompareSettings, GenerationSettings, CaptionSettings):
     """Everything ``t2ipal run`` does, and enough to do it again."""
 
-    complete: Whole = 4
+    complete: Annotated[Whole, Le(10_000)] = 4
     """captions to compose for each class that no caption names; with 0 training stops at such a
     class"""
 

@@ -189,7 +189,7 @@ def label_stage(
             say(f"label: {len(rows)} captions, done before")
             return rows
         say("label: classes or captions have changed, so captions are labelled anew")
-    rows = labelled_captions(config, vocabulary)
+    rows = list(labelled_captions(config, vocabulary))
     summary = LabelSummary.of(rows, vocabulary)
     for line in summary.lines():
         say(line)

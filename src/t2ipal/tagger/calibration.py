@@ -265,7 +265,8 @@ def first_thresholds(tagger: Tagger) -> Thresholds:
     kept = tagger.about.get(_KEY)
     if kept is None:
         return tagger.thresholds
-    first = Thresholds.from_json(kept["thresholds"])
+    names = [name for name in tagger.names if name in kept["thresholds"]]
+    first = Thresholds.from_json(kept["thresholds"], names)
     return first.grown(tagger.names[len(first.names) :])
 
 

@@ -102,7 +102,6 @@ class ClipModel:
 
         Raises:
             UserError: a damaged or missing file, or a CLIP other than the one it was tuned on.
-            KeyError, TypeError: ``config`` lacks an entry.
         """
         clip = config["backbone"]
         digest, folder = clip["digest"], path.parent

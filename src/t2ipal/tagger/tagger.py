@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, overload
@@ -15,8 +16,9 @@ from PIL import Image
 from t2ipal.clip.clip_settings import ClipSettings, Precision, ResizeMode
 from t2ipal.clip.crops import crop_boxes, cut
 from t2ipal.errors import UserError, not_installed
-from t2ipal.files import write_text
+from t2ipal.files import check, write_text
 from t2ipal.files.broken import MAX_MEGAPIXELS
+from t2ipal.files.tables import parse_json, read_json
 from t2ipal.parallel.ahead import map_ahead
 from t2ipal.tagger import CARD, CONFIG, WEIGHTS, from_hub, model_folder
 from t2ipal.tagger.inputs import ImageLike, one_image, open_image
@@ -118,12 +120,12 @@ class Tagger:
             raise UserError(f"{path}: a folder has no revisions; leave out {revision!r}.")
         folder = folder or from_hub(str(path), revision)
         config, place = read_config(folder)
+        vocabulary = Vocabulary.from_dict(config["vocabulary"], str(place))
+        thresholds = Thresholds.from_json(config["thresholds"], vocabulary.names)
+        if crops is not None:
+            crop_boxes(crops)  # refuses what is no number of crops
         model: Model
         try:
-            vocabulary = Vocabulary.from_dict(config["vocabulary"], str(place))
-            thresholds = Thresholds.from_json(config["thresholds"])
-            if crops is not None:
-                crop_boxes(crops)  # refuses what is no number of crops
             if folder.is_file():
                 from t2ipal.tagger.onnx_model import OnnxModel
 
@@ -133,13 +135,14 @@ class Tagger:
 
                 model = ClipModel.load(folder / WEIGHTS, config, vocabulary.names, given)
                 model.crops = model.crops if crops is None else crops
+                crop_boxes(model.crops)
         except (KeyError, TypeError) as error:
             raise UserError(
                 f"{place}: entry {error} is missing or malformed; save the model again."
             ) from None
         except ImportError as error:
             raise not_installed(error) or error from None
-        return cls(model, vocabulary, thresholds, config.get("about", {}))
+        return cls(model, vocabulary, thresholds, config.get("about"))
 
     def save_pretrained(self, path: str | Path) -> Path:
         """Write ``config.json``, ``model.safetensors`` (tuned tensors only) and a model card.
@@ -488,22 +491,41 @@ def read_config(folder: Path) -> tuple[dict[str, Any], Path]:
         UserError: there is none, or a damaged one.
     """
     path = folder / CONFIG
-    try:
-        if folder.is_file():
-            from t2ipal.tagger.onnx_model import CONFIG_KEY, onnx_metadata
+    if folder.is_file():
+        from t2ipal.tagger.onnx_model import CONFIG_KEY, onnx_metadata
 
-            path = folder
-            text = onnx_metadata(folder)[CONFIG_KEY]
-        else:
-            text = path.read_text(encoding="utf-8")
-        config = json.loads(text)
-    except FileNotFoundError:
+        path = folder
+        config = parse_json(onnx_metadata(folder)[CONFIG_KEY], path)
+    elif not path.exists():
         raise UserError(
             f"{folder}: holds no {CONFIG}, so it is no saved tagger; name a folder that "
             "'t2ipal train' or 't2ipal run' wrote, such as RUN/model."
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is not JSON ({error}); copy or train the model again.") from None
+        )
+    else:
+        config = read_json(path)
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise UserError(f"{path}: is no tagger of format {FORMAT}; update t2ipal or train again.")
+    if not folder.is_file():
+        check(_Saved, config, lambda keys: str(path))
     return config, path
+
+
+@dataclass(frozen=True)
+class _SavedClip:
+    """The entry ``backbone`` of a saved model; its settings are checked when they are made."""
+
+    spec: str
+    digest: str
+    image_size: int
+    pool_positions: bool = True
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What a saved model says; what is in the parts is checked by those that read them."""
+
+    vocabulary: dict[str, Any]
+    backbone: _SavedClip
+    head: dict[str, Any]
+    thresholds: dict[str, Any]
+    about: dict[str, Any] = field(default_factory=dict)

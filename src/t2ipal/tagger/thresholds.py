@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from t2ipal.errors import UserError
+from t2ipal.errors import UserError, listed
 
 logger = logging.getLogger(__name__)
 
@@ -134,21 +134,25 @@ class Thresholds:
         return plain
 
     @classmethod
-    def from_json(cls, row: dict[str, Any]) -> Thresholds:
-        """The inverse of :meth:`to_json`.
+    def from_json(cls, row: dict[str, Any], names: Sequence[str]) -> Thresholds:
+        """The inverse of :meth:`to_json`, in the order of ``names``.
 
         Raises:
-            UserError: an entry lacks a field or holds something else than numbers.
+            UserError: an entry lacks a field or holds something else than numbers, or they are not
+                those of ``names``.
         """
         try:
-            rows = _ROWS.validate_python(row)
+            found = _ROWS.validate_python(row)
+            if odd := sorted({*found} ^ {*names}):
+                raise ValueError(f"{listed(odd)} is a class or has thresholds, but not both")
+            rows = [found[name] for name in names]
             return cls(
-                names=tuple(rows),
-                thresholds=tuple(entry.threshold for entry in rows.values()),
-                slopes=tuple(entry.slope for entry in rows.values()),
-                intercepts=tuple(entry.intercept for entry in rows.values()),
-                shared=tuple(entry.shared for entry in rows.values()),
-                calibrated=tuple(entry.calibrated for entry in rows.values()),
+                names=tuple(names),
+                thresholds=tuple(entry.threshold for entry in rows),
+                slopes=tuple(entry.slope for entry in rows),
+                intercepts=tuple(entry.intercept for entry in rows),
+                shared=tuple(entry.shared for entry in rows),
+                calibrated=tuple(entry.calibrated for entry in rows),
             )
         except ValidationError as error:
             first = error.errors()[0]
