@@ -27,9 +27,11 @@ from tiny_head import NAMES, TEXT_WIDTH, WIDTH, generator, make_world, unit
 WORLD = make_world()
 IMAGES, CAPTIONS = WORLD.images(30, seed=1), WORLD.captions(20, seed=2)
 SMALL = HeadConfig(prompts=PromptConfig(context_tokens=4))
+CACHE = replace(SMALL, adapter=AdapterConfig(kind="cache"))
 STANDARDISED = FusionConfig(kind="standardised")
 HEADS = {
     "full": SMALL,
+    "cache": CACHE,
     "bottleneck": replace(
         SMALL, adapter=AdapterConfig(kind="bottleneck"), prototypes=PrototypeConfig(per_class=3)
     ),
@@ -141,10 +143,11 @@ def test_standardised_by_the_first_classes_one_number_at_a_time() -> None:
 
 
 @torch.no_grad()
-def test_a_part_without_images_stands_where_the_text_does() -> None:
-    grown = grow(started(SMALL), ("gnu",), 3)
+@pytest.mark.parametrize("config", [SMALL, CACHE], ids=["class-cache", "cache"])
+def test_a_part_without_images_stands_where_the_text_does(config: HeadConfig) -> None:
+    grown = grow(started(config), ("gnu",), 3)
     scores = grown.scores(IMAGES.global_, IMAGES.local)
-    text = scores.global_ - scores.adapter
+    text = scores.global_ - scores.adapter if config is CACHE else scores.global_
 
     def standing(values: torch.Tensor) -> torch.Tensor:
         first = values[:, :6].double()
@@ -158,7 +161,7 @@ def test_a_part_without_images_stands_where_the_text_does() -> None:
 
 @torch.no_grad()
 def test_images_start_the_new_class_s_own_prototype_and_bank() -> None:
-    grown = grow(started(SMALL), ("gnu",), 3, shown())
+    grown = grow(started(CACHE), ("gnu",), 3, shown())
     scores = grown.scores(IMAGES.global_, IMAGES.local)
     added = grown.groups[1]
     assert added.prototypes is not None and added.adapter is not None
@@ -167,3 +170,14 @@ def test_images_start_the_new_class_s_own_prototype_and_bank() -> None:
     assert seen > unseen and scores.adapter[:5, 6].mean() > scores.adapter[5:, 6].mean()
     config: HeadConfig = added.config
     assert config.needs_images and not config.prompts.per_class
+
+
+@torch.no_grad()
+def test_a_cache_of_class_features_has_nothing_against_a_new_class() -> None:
+    """Its images show it, all of them: what the cache would add is placed, beside its prototype."""
+    scores = grow(started(SMALL), ("gnu",), 3, shown()).scores(IMAGES.global_, IMAGES.local)
+    without = replace(SMALL, adapter=AdapterConfig(kind="none"))
+    alone = grow(started(without), ("gnu",), 3, shown()).scores(IMAGES.global_, IMAGES.local)
+    added = scores.prototype[:, 6] - alone.prototype[:, 6]
+    assert torch.allclose(added, scores.adapter[:, 6], atol=1e-4)
+    assert added.abs().max() > 0.1

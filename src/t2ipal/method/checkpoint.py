@@ -203,6 +203,9 @@ def _tuned_shapes(config: HeadConfig, classes: int) -> dict[str, _Shape]:
         shapes["adapter.keys"] = ("N", "D")
     if config.adapter.kind == "cache":
         shapes["adapter.values"] = ("N", classes)
+    if config.adapter.kind == "class-cache":
+        keys: _Shape = (classes, config.adapter.per_class, "D")
+        shapes |= {"adapter.present": keys, "adapter.absent": keys}
     if config.adapter.kind == "bottleneck":
         shapes["adapter.down"] = ("H", "D")
         shapes["adapter.up"] = ("D", "H")

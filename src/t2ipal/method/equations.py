@@ -9,7 +9,7 @@ what the paper states and what it leaves open.
     G    [C, D]     class embeddings under the global context
     Lc   [C, D]     class embeddings under the local context
     R    [C, K, D]  prototypes
-    F    [N, D]     keys of the adapter's cache, Y [N, C] its values
+    F    [N, D]     keys of the adapter's cache, Y [N, C] its values; F+, F- [C, K, D] per class
     s_*  [B, C]     scores: s_g global, s_l local, s_p prototype, s_a adapter
 
 Features, class embeddings and keys have length 1, so that every product of two is a cosine.
@@ -82,6 +82,20 @@ def cache_score(g: Tensor, F: Tensor, Y: Tensor, beta: float) -> Tensor:
     """
     affinity = torch.exp(-beta * (1 - g @ F.T))  # [B, N]
     return affinity @ Y  # [B, C]
+
+
+def class_cache_score(z: Tensor, present: Tensor, absent: Tensor, beta: float) -> Tensor:
+    """s_a = log mean_k exp(beta <z_c, F+_ck>) / beta - log mean_k exp(beta <z_c, F-_ck>) / beta.
+
+    Then s_p <- s_p + alpha s_a. Tip-Adapter's affinities, of class features in place of global ones
+    (form: this project): how much more the evidence for c looks like that in images that show c,
+    F+ [C, K, D], than like that in images that do not, F- [C, K, D].
+    """
+    scores = []
+    for keys in (present, absent):
+        cosines = torch.einsum("bcd,ckd->bck", z, keys)  # [B, C, K]
+        scores.append(_smooth_maximum(cosines, 1 / beta))
+    return scores[0] - scores[1]  # [B, C]
 
 
 def bottleneck(g: Tensor, down: Tensor, up: Tensor, ratio: float) -> Tensor:

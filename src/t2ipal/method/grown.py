@@ -7,7 +7,8 @@ bit, whatever is added. An added class differs in two ways.
 - Standardised fusion takes mean and deviation over the classes of the first group: s <- (s - mean)
   / deviation, with those of the item's scores of the classes that were there first.
 - A part that starts from images (prototypes, the cache of the adapter) is missing where no images
-  of the class were given. Its score is then put where the class stands in the branches that it has:
+  of the class were given; a cache of class features is always missing, as it needs images that do
+  not show the class too. Its score is then put where the class stands in the branches that it has:
   mean + z deviation over the first group's scores of that part, where z is the mean of the class's
   standardised global (by its text alone) and local score.
 """
@@ -105,7 +106,7 @@ class GrownHead(T2IPALHead):
         own, *others = self._split(classes)
         found = [first.scores(global_, local, mask, kind, own)]
         adapter = first.adapter if kind == "image" else None
-        if adapter is not None and first.config.adapter.kind != "cache":
+        if adapter is not None and first.config.adapter.kind in ("bottleneck", "projection"):
             global_ = adapter(global_.to(found[0].global_))[0]
         for group, part in zip(added, others, strict=True):
             scores = group.scores(global_, local, mask, kind, part)
@@ -119,8 +120,9 @@ class GrownHead(T2IPALHead):
 
     def _beside(self, first: Scores, added: Scores) -> Scores:
         """Scores of added classes, with what they lack, fused as those of the first group are."""
+        by_class = self.config.adapter.kind == "class-cache"
         text, own_text = (
-            one.global_ if one.adapter is None else one.global_ - one.adapter
+            one.global_ if by_class or one.adapter is None else one.global_ - one.adapter
             for one in (added, first)
         )
         z = (standardise(text, own_text) + standardise(added.local, first.local)) / 2  # [B, C]
@@ -132,8 +134,12 @@ class GrownHead(T2IPALHead):
         found = added
         if first.adapter is not None and added.adapter is None:
             s_a = placed(first.adapter)
-            found = replace(found, global_=text + s_a, adapter=s_a)
-        if first.prototype is not None and added.prototype is None:
+            found = replace(found, adapter=s_a)
+            if not by_class:
+                found = replace(found, global_=text + s_a)
+            elif added.prototype is not None:
+                found = replace(found, prototype=added.prototype + s_a)
+        if first.prototype is not None and found.prototype is None:
             found = replace(found, prototype=placed(first.prototype))
         return replace(found, fused=fuse(found.branches, self.config.fusion, first.branches))
 
