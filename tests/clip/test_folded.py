@@ -40,3 +40,19 @@ def test_digests_are_of_the_weights_as_they_came(tiny_resnet_folder: Path) -> No
     assert small.digest == large.digest
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in small.model.modules())
     assert small.encode_image(torch.zeros(1, 3, 64, 64)).local.is_contiguous()
+
+
+@pytest.mark.parametrize("name", ["photo", "resnet", "vit"])
+def test_features_do_not_depend_on_the_batch(
+    name: str, tiny_resnet_folder: Path, tiny_vit_folder: Path
+) -> None:
+    spec = {"resnet": str(tiny_resnet_folder), "vit": str(tiny_vit_folder)}.get(name, name)
+    backbone = Backbone.load(ClipSettings(clip=spec, device="cpu"))
+    made = torch.Generator().manual_seed(0)
+    side = backbone.image_size
+    pixels = torch.randn(4, 3, side, side, generator=made)
+    turned, others = pixels.flip(0), torch.cat([pixels[:2], -pixels[:2]])
+    found = backbone.encode_image(pixels)
+    assert torch.equal(backbone.encode_image(turned).global_, found.global_.flip(0))
+    assert torch.equal(backbone.encode_image(turned).local, found.local.flip(0))
+    assert torch.equal(backbone.encode_image(others).global_[:2], found.global_[:2])

@@ -327,7 +327,7 @@ def deepen(folder: Path) -> None:
         (lambda f: (f / "config.json").write_text("["), "no JSON object"),
         (edit("config.json", model_type="bert"), "type 'bert' is none of the CLIPs"),
         (edit("config.json", projection_dim="wide"), "restore the file"),
-        (lambda f: (f / "model.safetensors").unlink(), "weights cannot be loaded"),
+        (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
         (lambda f: (f / "model.safetensors").write_bytes(b"x" * 99), "weights cannot be loaded"),
         (pickle, "pickled weights are not loaded"),
         (adapt, "merge adapters"),

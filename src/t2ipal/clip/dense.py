@@ -148,47 +148,12 @@ def _vision_transformer_encoder(visual: VisionTransformer) -> ImageEncoder:
 
 def _class_token_transformer(visual: VisionTransformer, pixels: Tensor) -> ImageFeatures:
     blocks = visual.transformer.resblocks
-    plain = type(blocks[-1]) is ResidualAttentionBlock
-    output = visual.forward_intermediates(
-        pixels,
-        indices=[len(blocks) - 2],
-        stop_early=plain,
-        intermediates_only=plain,
-        output_extra_tokens=plain,
-    )
+    output = visual.forward_intermediates(pixels, indices=[len(blocks) - 2])
     x, grid = _positions(output["image_intermediates"][0])  # into the last block, [B, P, W]
-    if plain:
-        token = output["image_intermediates_prefix"][0]  # [B, 1, W]
-        token, value = _class_token_and_value(blocks[-1], torch.cat([token, x], dim=1))
-        return ImageFeatures(
-            visual.ln_post(token) @ visual.proj, visual.ln_post(value) @ visual.proj, grid
-        )
+    # Computing the last block for the class token alone would be faster, but a product of so few
+    # rows gives other last bits to other places in the batch.
     local = visual.ln_post(_value_path(blocks[-1], x)) @ visual.proj
     return ImageFeatures(output["image_features"], local, grid)
-
-
-def _class_token_and_value(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor]:
-    """A last block for [B, 1 + P, W]: its class token [B, W] and its value path [B, P, W].
-
-    Nothing that the tower would throw away is computed: queries, attention and MLP of the
-    positions, three quarters of the block.
-    """
-    attention, batch, width = block.attn, len(x), x.shape[-1]
-    normed = block.ln_1(x)
-    weights, biases = attention.in_proj_weight, attention.in_proj_bias
-    query = F.linear(normed[:, :1], weights[:width], biases[:width])
-    key_and_value = F.linear(normed, weights[width:], biases[width:])
-    key, value = key_and_value.chunk(2, dim=-1)
-
-    def heads(t: Tensor) -> Tensor:  # [B, n, W] -> [B, heads, n, W / heads]
-        return t.reshape(batch, -1, attention.num_heads, attention.head_dim).transpose(1, 2)
-
-    attended = F.scaled_dot_product_attention(heads(query), heads(key), heads(value))
-    attended = attended.transpose(1, 2).reshape(batch, 1, width)
-    out = block.ls_1(attention.out_proj(torch.cat([attended, value[:, 1:]], dim=1)))
-    token = x[:, :1] + out[:, :1]
-    token = token + block.ls_2(block.mlp(block.ln_2(token)))
-    return token[:, 0], out[:, 1:]
 
 
 def _averaged_transformer(visual: VisionTransformer, pixels: Tensor) -> ImageFeatures:

@@ -233,23 +233,22 @@ def _transformers(spec: str) -> _Source:
         if place.startswith((".", "/", "~")):
             raise UserError(f"{spec}: there is no such folder; check the path.")
         repo, _, revision = place.partition("@")
-        config = fetch(spec, repo, other.CONFIG, revision)
-        if config is None:
+        said = fetch(spec, repo, other.CONFIG, revision)
+        if said is None:
             raise UserError(
                 f"{spec}: the repository has no {other.CONFIG}, so it is no model in "
                 "transformers' format; give another one."
             )
-        other.read_config(config.parent)  # before gigabytes are fetched
+        other.read_config(said.parent)  # before gigabytes are fetched
         with hub_failures(spec, repo, revision):
             folder = Path(
                 snapshot_download(repo, revision=revision or None, allow_patterns=other.FILES)
             )
 
-    def make() -> tuple[Any, dict[str, Any]]:
-        complete_timm()
-        return other.read_folder(folder)
-
-    return _Source(spec, make, lambda: other.tokenizer_of(folder, other.read_config(folder)))
+    config = other.read_config(folder)
+    return _Source(
+        spec, lambda: other.read_folder(folder, config), lambda: other.tokenizer_of(folder, config)
+    )
 
 
 def _no_safe_weights(spec: str, repo: str, file: str, revision: str = "") -> UserError:

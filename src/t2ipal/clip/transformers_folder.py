@@ -28,13 +28,12 @@ FILES = ["*.json", "*.txt", "*.model", WEIGHTS, "model-*-of-*.safetensors"]
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
-def read_folder(folder: Path) -> tuple[TransformersCLIP, dict[str, Any]]:
-    """The CLIP in a folder as transformers writes it, and what describes it.
+def read_folder(folder: Path, config: Any) -> tuple[TransformersCLIP, dict[str, Any]]:
+    """The CLIP in a folder with this :func:`read_config`, and what describes it.
 
     Raises:
-        UserError: a file is missing, broken, pickled, or of a model that is no such CLIP.
+        UserError: a file is missing, broken, pickled, or does not belong to the configuration.
     """
-    config = read_config(folder)
     weights = _read_weights(folder)
     for name in _PROCESSORS:
         if (folder / name).is_file():
@@ -94,12 +93,17 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
     if not files[0].is_file() and (folder / INDEX).is_file():
         named = _read_json(folder / INDEX).get("weight_map")
         names = [str(name) for name in named.values()] if isinstance(named, dict) else [""]
-        if not all(name and Path(name).name == name for name in names):
+        if not names or not all(name and Path(name).name == name for name in names):
             raise UserError(f"{folder / INDEX}: names no files of this folder; restore the file.")
         files = [folder / name for name in sorted(set(names))]
-    if not files[0].is_file():
+    elif not files[0].is_file():
         for file in sorted(folder.iterdir()):
             refuse_pickles(file, WEIGHTS)
+        raise UserError(
+            f"{folder}: no {WEIGHTS}; if the model has pickled weights alone (pytorch_model.bin), "
+            "download all of it into a folder, and name that after 'transformers:' to be told how "
+            "to convert them."
+        )
     weights: dict[str, Tensor] = {}
     for file in files:
         try:
