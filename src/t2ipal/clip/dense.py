@@ -173,7 +173,7 @@ def _class_token_and_value(block: ResidualAttentionBlock, x: Tensor) -> tuple[Te
     Nothing that the tower would throw away is computed: queries, attention and MLP of the
     positions, three quarters of the block.
     """
-    attention, batch, width = block.attn, len(x), x.shape[-1]
+    attention, batch, width = block.attn, x.shape[0], x.shape[-1]  # len() fixes it in exports
     normed = block.ln_1(x)
     weights, biases = attention.in_proj_weight, attention.in_proj_bias
     query = F.linear(normed[:, :1], weights[:width], biases[:width])
