@@ -43,7 +43,7 @@ def test_eval_imports_no_more(tiny_run: TinyRun, tmp_path: Path) -> None:
     model, cache = str(tiny_run.folder / "model"), str(tmp_path)
     modules, said = modules_of("eval", model, "--data", "miniature:20", "--features", cache)
     assert "mAP" in said
-    assert not modules & {*COMPILER, *FITTING, *GENERATING, "transformers", "timm", "onnxruntime"}
+    assert not modules & {*COMPILER, *FITTING, *GENERATING, "timm", "onnxruntime"}
 
 
 @pytest.mark.parametrize(
