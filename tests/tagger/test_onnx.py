@@ -116,7 +116,7 @@ def test_it_says_what_pytorch_says(
         np.testing.assert_allclose(two.probabilities, one.probabilities, atol=TOLERANCE)
         np.testing.assert_allclose(two.heatmaps, one.heatmaps, atol=TOLERANCE)
         assert two.tags == one.tags and two.box == one.box
-    assert len({tuple(found.tags) for found in theirs}) > 1
+    assert len({found.probabilities.round(3).tobytes() for found in theirs}) > 5
 
 
 def test_its_graph_alone_gives_probabilities_and_tags(exported: Path) -> None:
@@ -275,8 +275,8 @@ def test_it_is_evaluated_as_the_folder_is(
 ) -> None:
     ours = evaluate(tiny_run.folder / "model", "miniature:30", cache=tmp_path, progress=False)
     theirs = evaluate(exported, "miniature:30", cache=tmp_path, progress=False)
-    assert theirs.map == pytest.approx(ours.map, abs=0.01)
-    assert theirs.images == ours.images
+    assert theirs.to_json()["mAP"] == pytest.approx(ours.to_json()["mAP"], abs=1e-3)
+    assert theirs.to_json()["images"] == ours.to_json()["images"] == 30
 
 
 HEAVY = ("torch", "open_clip", "torchvision", "timm", "transformers", "scipy", "sklearn", "pandas")

@@ -191,6 +191,11 @@ def _traced(tagger: Tagger) -> tuple[Any, list[str]]:
     assert program is not None
     model = program.model_proto
     graph = model.graph
+    if not graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise UserError(
+            f"{tagger.clip.backbone.spec}: PyTorch exports its image tower for one batch size "
+            "alone; please report it with the name of the CLIP."
+        )
     scopes = {node.name: {one.key: one.value for one in node.metadata_props} for node in graph.node}
     tower = [name for name, found in scopes.items() if "'visual." in found.get(_SCOPES, "")]
     # Notes of the exporter: the paths of this machine's Python among them.

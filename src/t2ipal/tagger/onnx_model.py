@@ -152,7 +152,7 @@ class OnnxModel:
         if given.resize_mode is not None:
             seen["resize_mode"] = given.resize_mode
         preprocess = check(Preparation, seen, lambda keys: f"{path}: preprocessing")
-        views = 1 + int(config["crops"]) ** 2
+        views = 1 + config["crops"] ** 2
         session = _session(path)
         shape = session.get_inputs()[0].shape[1:]
         if shape != [views, 3, preprocess.size, preprocess.size]:
