@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from conftest import TinyRun
 from loopback_hub import TOKEN, Fault, Hub
 from t2ipal.cli import main
+from t2ipal.clip.backbone import Backbone
 from t2ipal.errors import UserError
 from t2ipal.tagger.card import model_card
 from t2ipal.tagger.tagger import Tagger
@@ -30,7 +32,8 @@ def tagger(tiny_run: TinyRun, hub: Hub) -> Tagger:
     changed = {"open_clip_config.json": json.dumps(config).encode()}
     hub.add("org/clip", {path.name: path for path in clip.iterdir()} | changed)
     found = Tagger.from_pretrained(tiny_run.folder / "model", device="cpu")
-    found.clip.backbone.spec = "hf-hub:org/clip"
+    there = Backbone.load("hf-hub:org/clip")
+    found.clip.backbone.spec, found.clip.backbone.digest = there.spec, there.digest
     found.about |= {"generator": "/home/somebody/generator", "captions": "captions.txt"}
     found.about["scores"] = {
         "source": "photos:/home/somebody/photos", "images": 24, "mAP": 0.5, "interval": [0.4, 0.6],
@@ -88,16 +91,14 @@ def test_the_card_on_the_hub_is_complete_and_names_no_folder_of_this_machine(
 def test_revisions(tagger: Tagger, hub: Hub) -> None:
     tagger.push_to_hub("org/tagger", token=TOKEN)
     first = hub.repositories["org/tagger"].refs["main"]
-    tagger.thresholds = type(tagger.thresholds)(
-        **{**vars(tagger.thresholds), "thresholds": np.full(len(tagger.names), 0.75)}
-    )
+    strict = [0.75] * len(tagger.names)
+    tagger.thresholds = replace(tagger.thresholds, thresholds=tuple(strict))
     tagger.push_to_hub("org/tagger", token=TOKEN, revision="strict")
     assert hub.repositories["org/tagger"].refs["main"] == first
 
     def limits(name: str, **given: str) -> list[float]:
         return list(Tagger.from_pretrained(name, device="cpu", **given).thresholds.thresholds)
 
-    strict = [0.75] * len(tagger.names)
     assert limits("org/tagger", revision="strict") == limits("org/tagger@strict") == strict
     assert limits("org/tagger") == limits("org/tagger", revision=first) != strict
     with pytest.raises(UserError, match=r"has no revision 'v9' on the hub"):

@@ -150,7 +150,7 @@ def hub_repository(spec: str) -> str | None:
     """The repository of the hub that a specification names, as far as it names one."""
     name, _, tag = spec.partition(":")
     if name in ("hf-hub", "transformers"):
-        return tag.partition("@")[0]
+        return None if Path(tag).is_dir() else tag.partition("@")[0]
     return _safe_weights(get_pretrained_cfg(name.replace("/", "-"), tag))[0] or None
 
 

@@ -68,9 +68,10 @@ def test_a_prompt_is_cut_where_no_encoder_reads_it(
 
 
 def test_a_prompt_ends_with_a_word(tiny_generator: TextToImage) -> None:
-    """The tiny tokenizer reads 14 letters: it would cut in the middle of one."""
-    assert tiny_generator.shortened("a dog, a cat, a cow") == "a dog, a cat, a"
-    assert tiny_generator.shortened("the dog,  a   bird, and a cow") == "the dog,  a   bird"
+    """The tiny encoder reads 14 tokens: words of its own (the, a, dog, cat), else letters."""
+    assert tiny_generator.shortened("a dog, a cat, a cow, a hen") == "a dog, a cat, a cow, a"
+    assert tiny_generator.shortened("the dog,  a  bird, and a cow") == "the dog,  a  bird, and a"
+    assert tiny_generator.shortened("a cow, a hen, a cow, a pig") == "a cow, a hen, a"
     assert tiny_generator.shortened("the dog") == "the dog"
     endless = "abcdefghijklmnopqrstuvwxyz"
     assert tiny_generator.shortened(endless) == endless
@@ -80,7 +81,12 @@ def test_labels_that_fall_out_become_unknown(
     tmp_path: Path, tiny: Path, tiny_generator: TextToImage
 ) -> None:
     """The image is that of the shortened caption, and the manifest stays so when it is resumed."""
-    texts = ["the cat, a dog, a bird", "the cat, a dog", "a dog, a horse and a horse", "the cat"]
+    texts = [
+        "the cat, a dog, a cat, a dog, a bird",
+        "the cat, a dog",
+        "a dog, a dog, a dog, a dog, a horse",
+        "the cat",
+    ]
     (tmp_path / "classes.txt").write_text("cat\ndog\nbird\nhorse\n")
     vocabulary = Vocabulary.load(tmp_path / "classes.txt")
     captions = label_captions(texts, vocabulary)
