@@ -98,13 +98,15 @@ class Adapter(nn.Module):
             labels: [Q] the class of each; every class is shown by some image.
             shown: [Q] whether the image shows it.
         """
+        pools = [
+            (features[own & shown], features[own & ~shown])
+            for own in (labels == index for index in range(classes))
+        ]
+        count = min(config.per_class, max(len(points) for pair in pools for points in pair))
         present, absent = [], []
-        for index in range(classes):
-            own = labels == index
-            present.append(spherical_kmeans(features[own & shown], config.per_class))
-            against = features[own & ~shown]
-            centres = spherical_kmeans(against, config.per_class) if len(against) else present[-1]
-            absent.append(centres)
+        for positive, negative in pools:
+            present.append(spherical_kmeans(positive, count))
+            absent.append(spherical_kmeans(negative, count) if len(negative) else present[-1])
         return cls(config, {"present": torch.stack(present), "absent": torch.stack(absent)})
 
     def of_classes(self, z: Tensor) -> Tensor:

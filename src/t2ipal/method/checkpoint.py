@@ -204,7 +204,7 @@ def _tuned_shapes(config: HeadConfig, classes: int) -> dict[str, _Shape]:
     if config.adapter.kind == "cache":
         shapes["adapter.values"] = ("N", classes)
     if config.adapter.kind == "class-cache":
-        keys: _Shape = (classes, config.adapter.per_class, "D")
+        keys: _Shape = (classes, "K", "D")
         shapes |= {"adapter.present": keys, "adapter.absent": keys}
     if config.adapter.kind == "bottleneck":
         shapes["adapter.down"] = ("H", "D")
