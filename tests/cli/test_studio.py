@@ -189,7 +189,7 @@ def test_a_tagger_is_made_and_used(
     page.get_by_label("Epochs").fill("3")
     page.get_by_role("button", name="Make the tagger").click()
     page.get_by_text("tagger-1 is being made").wait_for()
-    page.get_by_text("tagger-1 is ready").wait_for(timeout=3 * PATIENCE)
+    page.get_by_text("tagger-1 is ready").wait_for(timeout=5 * PATIENCE)
     assert page.get_by_text("9 of 9 images · epoch 3 of 3").is_visible()
     assert page.locator("#made-images img").count() >= 9
 

@@ -142,6 +142,7 @@ class Served:
                 run_history=False,
                 ssr_mode=False,
                 enable_monitoring=False,
+                _frontend=False,  # else it gives up where its own page takes over 3 seconds
                 theme=self._theme,
                 css=_CSS,
             )

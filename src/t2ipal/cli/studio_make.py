@@ -48,7 +48,7 @@ def make_page(pages: gr.Blocks, runs: Runs) -> tuple[Any, Any, Any]:
     with gr.Row():
         with gr.Column(scale=1, min_width=320):
             run = gr.Dropdown(
-                choices=[], allow_custom_value=True,
+                choices=runs.names(), value=_new_name(runs), allow_custom_value=True,
                 label="Run", info=f"A new name, or a run in {runs.home}/ to continue",
             )  # fmt: skip
             classes = gr.Textbox(
