@@ -39,7 +39,8 @@ from t2ipal.miniature import official_layouts
 from t2ipal.vocabulary import Vocabulary
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+GUIDES = ROOT / "docs" / "guides"  # tests/test_guides.py follows these
+PAGES = [ROOT / "README.md", *sorted(set((ROOT / "docs").rglob("*.md")) - set(GUIDES.glob("*")))]
 
 NOT_RUN = {
     r"^make (run|test)": "is what runs the tests, or takes minutes; a smaller run of the same "
@@ -52,6 +53,11 @@ NOT_RUN = {
     r"^t2ipal benchmark --rehearse": "tests/runs/benchmark/test_benchmark.py rehearses all three",
     r"^t2ipal .* ORG/NAME": "tests/tagger/test_publish.py pushes, and predicts with what it pushed",
     r"^t2ipal data ": "tests/datasets/test_fetch.py fetches small archives",
+    r"^t2ipal calibrate ": "tests/tagger/test_calibration.py has small labelled photos",
+    r"^t2ipal add-class |--query": "tests/tagger/test_growing.py has small taggers",
+    r"^t2ipal suggest ": "tests/tagger/test_suggesting.py has small taggers",
+    r"^t2ipal export |tagger\.onnx": "tests/tagger/test_onnx.py exports and compares",
+    r"^t2ipal studio|runs/tagger-1": "tests/cli/test_studio.py starts it; it runs until it is ended",
     r"^t2ipal eval tagger --data miniature": "renders a thousand scenes; tests/cli/test_cli.py "
     "evaluates on fewer",
     r"--compose 500 --clip photo": "takes a minute and needs no model of "
