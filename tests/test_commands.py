@@ -57,7 +57,7 @@ NOT_RUN = {
     r"^t2ipal add-class |--query": "tests/tagger/test_growing.py has small taggers",
     r"^t2ipal suggest ": "tests/tagger/test_suggesting.py has small taggers",
     r"^t2ipal export |tagger\.onnx": "tests/tagger/test_onnx.py exports and compares",
-    r"^t2ipal studio|runs/tagger-1": "tests/cli/test_studio.py starts it; it runs until it is ended",
+    r"^t2ipal studio|runs/tagger-1": "runs until it is ended; tests/cli/test_studio.py starts it",
     r"^t2ipal eval tagger --data miniature": "renders a thousand scenes; tests/cli/test_cli.py "
     "evaluates on fewer",
     r"--compose 500 --clip photo": "takes a minute and needs no model of "

@@ -304,7 +304,8 @@ class Work:
                     row = _row(job, generator, self.identity, seed)
                     if reason is None:
                         any_usable = True
-                        row = replace(row, missing=finding.missing, added=finding.added)
+                        if self.inspector is not None:
+                            row = replace(row, missing=finding.missing, added=finding.added)
                         saving.append(pool.submit(_save, store, row, image))
                         continue
                     file = ""
