@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from diffusers import (
     EulerAncestralDiscreteScheduler,
@@ -41,7 +42,7 @@ CLIPS = {
 
 def small_model_config(kind: Any) -> dict[str, Any]:
     """open_clip's configuration of a tiny CLIP that reads OpenAI's vocabulary."""
-    config = tiny_config(kind, vocab_size=49408)
+    config = tiny_config(kind, vocab_size=49408, width=16, heads=2, layers=1)
     del config["text_cfg"]["hf_tokenizer_name"]
     return config
 
@@ -143,7 +144,9 @@ def put_generator(hub: Hub, folder: Path, repo: str, *, gated: bool = False) -> 
     """A text-to-image pipeline under its real id; the folder that is served."""
     place = folder / repo
     if not place.exists():
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), pytest.MonkeyPatch.context() as patch:
+            for module in (tiny_diffusion, tiny_families):
+                patch.setattr(module, "PROMPT_LENGTH", 77)  # that of the real text encoders
             torch.manual_seed(0)
             pipe = GENERATORS[repo]()
         pipe.save_pretrained(place, max_shard_size=SHARDED.get(repo, "10GB"))
