@@ -170,8 +170,8 @@ def _check_state(state: Mapping[str, Tensor], config: HeadConfig, classes: int) 
             )
         if not (state[name].abs() < _LARGEST).all():
             raise UserError(
-                f"the saved tensor {name!r} holds values that are no numbers, or far too large: the "
-                "file was changed; copy or train the model again."
+                f"the saved tensor {name!r} holds values that are no numbers, or far too large: "
+                "the file was changed; copy or train the model again."
             )
         found = tuple(state[name].shape)
         expected = tuple(
