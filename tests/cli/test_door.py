@@ -214,6 +214,33 @@ def test_signals_leave_nothing_half_written(sign: int, status: int, tmp_path: Pa
     assert not any(tmp_path.iterdir())
 
 
+LOST = """
+import sys, time, weakref
+from t2ipal.cli import door
+
+class Thing: pass
+
+def lose(_):
+    import os, signal
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.01)  # the signal is noticed here, where Python prints what is raised and goes on
+
+door.own_process()
+thing = Thing()
+kept = weakref.ref(thing, lose)
+try:
+    del thing
+    time.sleep(20)
+except door.Stopped:
+    sys.exit("stopped")
+"""
+
+
+def test_a_signal_is_not_lost_where_nothing_can_be_raised() -> None:
+    done = subprocess.run([sys.executable, "-c", LOST], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "stopped\n")
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [

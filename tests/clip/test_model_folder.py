@@ -258,3 +258,39 @@ def test_a_file_of_pickled_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "epoch_1.pt").write_bytes(b"a pickle")
     with pytest.raises(UserError, match="pickled weights are not loaded"):
         sources.find(f"RN50:{tmp_path / 'epoch_1.pt'}")
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "size"),
+    [
+        ("vision_cfg", "layers", 10_000),
+        ("vision_cfg", "layers", [1, 1, 2**31, 1]),
+        ("vision_cfg", "width", 10**6),
+        ("text_cfg", "vocab_size", 10**9),
+        ("text_cfg", "width", -(10**9)),
+        ("text_cfg", "context_length", 1e30),
+    ],
+)
+def test_sizes_that_the_weights_do_not_have_are_refused_before_they_fill_the_memory(
+    part: str, key: str, size: Any, tiny_vit_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "large"
+    shutil.copytree(tiny_vit_folder, folder)
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"][part][key] = size
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=f"{key} of model_cfg.{part} is .* weights are smaller"):
+        sources.find(str(folder)).load()
+
+
+def test_a_tokenizer_that_cannot_pad_is_refused_when_it_is_loaded(
+    tiny_vit_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "unpadded"
+    shutil.copytree(tiny_vit_folder, folder)
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    del settings["pad_token"]
+    path.write_text(json.dumps(settings))
+    with pytest.raises(UserError, match=r"tokenizer cannot be loaded .*pad"):
+        sources.find(str(folder)).load_tokenizer()

@@ -385,3 +385,12 @@ def test_pack_refuses_an_empty_set_and_a_replaced_image(
     with pytest.raises(UserError, match=f"{second.name}: is not the image .* was changed"):
         pack(tmp_path / "set", tmp_path / "tars")
     assert not list(tmp_path.glob("tars/*.tar"))
+
+
+def test_a_name_with_a_zero_byte_is_no_image(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "b.png")
+    row = json.dumps({"file_name": "a\0.png", "text": "a dog"})
+    (tmp_path / "metadata.jsonl").write_text(row + "\n")
+    (sample,) = read_samples(tmp_path)
+    with pytest.raises(UserError, match=r"cannot be read .embedded null byte"):
+        sample.image()

@@ -196,8 +196,9 @@ def test_thresholds_belong_to_classes_by_name(tagger: Tagger, tiny_run: TinyRun,
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (torch.tensor(float("nan")), "no finite numbers"),
-        (torch.tensor(float("inf")), "no finite numbers"),
+        (torch.tensor(float("nan")), "no numbers, or far too large"),
+        (torch.tensor(float("inf")), "no numbers, or far too large"),
+        (torch.tensor(3e38), "no numbers, or far too large"),
         (torch.tensor(1, dtype=torch.int64), "holds torch.int64, not torch.float32"),
         (torch.tensor(1, dtype=torch.float16), "holds torch.float16"),
         (torch.tensor(1, dtype=torch.complex64), "holds torch.complex64"),

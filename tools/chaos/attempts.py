@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 KILLS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-STATUS = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
+# of a kill; negative before the program has begun to listen
+STATUS = {signal.SIGKILL: (-9,), signal.SIGTERM: (143, -15), signal.SIGINT: (130, -2)}
 REFUSALS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO, errno.EMFILE, errno.EFBIG)
 HANG = 20  # seconds of computing, or of waiting for nothing, of a command that takes a few
 _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.utime")
@@ -155,8 +156,8 @@ def _child(words: list[str], folder: str, complaints: Path, plan: Plan, counted:
             opened = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(opened, number)
             os.close(opened)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for sign in KILLS[1:]:
+            signal.signal(sign, signal.SIG_DFL)
         sys.argv = ["t2ipal", *words]
         hook = _Hook(folder, plan)
         if plan.code == errno.EFBIG:

@@ -544,7 +544,7 @@ def _taggers(scratch: Path) -> list[Target]:
         Backbone.load = loaded  # type: ignore[method-assign]
         tagger = Tagger.from_pretrained(folder, device="cpu")
         scores = tagger.predict(_picture())
-        json.dumps(scores, allow_nan=False)
+        json.dumps(dict(scores), allow_nan=False)
 
     return [_one(files, read, name) for name in ("config.json", "model.safetensors")]
 

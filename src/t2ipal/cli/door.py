@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from types import FrameType
 
@@ -56,6 +57,7 @@ def own_process() -> None:
         sign = getattr(signal, name, None)
         if sign is not None and signal.getsignal(sign) != signal.SIG_IGN:
             signal.signal(sign, _stop)
+    sys.unraisablehook = _stop_again
 
 
 def _keep(error: UnicodeError) -> tuple[str | bytes, int]:
@@ -69,6 +71,16 @@ def _keep(error: UnicodeError) -> tuple[str | bytes, int]:
 def _stop(number: int, frame: FrameType | None) -> None:
     Stopped.number, Stopped.received = number, True
     raise Stopped
+
+
+def _stop_again(lost: sys.UnraisableHookArgs) -> None:
+    """Python calls this where nothing can be raised, as in callbacks of its import system."""
+    if not isinstance(lost.exc_value, Stopped):
+        sys.__unraisablehook__(lost)
+        return
+    again = threading.Timer(0.01, os.kill, (os.getpid(), Stopped.number))
+    again.daemon = True
+    again.start()
 
 
 def sentence(error: BaseException) -> str | None:

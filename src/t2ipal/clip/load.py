@@ -18,7 +18,13 @@ from huggingface_hub.errors import HFValidationError
 from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.pretrained import get_pretrained_cfg
 
-from t2ipal.clip.model_folder import conversion, read_config, refuse_pickles, tokenizer_of
+from t2ipal.clip.model_folder import (
+    conversion,
+    read_config,
+    refuse_pickles,
+    refuse_sizes,
+    tokenizer_of,
+)
 from t2ipal.clip.spared import complete_timm
 from t2ipal.errors import UserError, nearest
 from t2ipal.files.hub import download_command, fetch, first_line, hub_failures
@@ -71,7 +77,9 @@ class _Source:
             UserError: its files are missing.
         """
         try:
-            return self.tokenizer()
+            tokenizer = self.tokenizer()
+            tokenizer(["a"])  # without a padding token, say, it fails only now
+            return tokenizer
         except UserError:
             raise
         except Exception as error:
@@ -100,6 +108,8 @@ def _open_clip(
     def make() -> tuple[Any, dict[str, Any]]:
         if config["vision_cfg"].get("timm_model_name"):
             complete_timm()
+        if weights is None:
+            refuse_sizes(Path(name.removeprefix("local-dir:")), config)
         model = open_clip.create_model(
             name,
             pretrained=None if weights is None else str(weights),

@@ -413,8 +413,9 @@ def _why(path: str | Path, data: bytes | None, error: Exception) -> str:
         try:
             with Path(path).open("rb") as stream:
                 start = stream.read(16)
-        except OSError as failure:
-            return f"cannot be read ({failure.strerror}); check the file and its permissions."
+        except (OSError, ValueError) as failure:  # of a name with a zero byte
+            reason = getattr(failure, "strerror", failure)
+            return f"cannot be read ({reason}); check the file and its permissions."
     if not start:
         return "cannot be read as an image (the file is empty); repair or remove it."
     if _heif(start) and not _register_heif():

@@ -24,6 +24,7 @@ from t2ipal.method.prototypes import Prototypes
 _ADDED = "added.{}."
 """Before the names of the tensors of each group of added classes."""
 
+_LARGEST = 1e6  # tuned values are of the order of 1; products of larger ones overflow
 _Shape = tuple[int | str, ...]
 """Sizes; a letter stands for a size that must be the same wherever the letter stands."""
 
@@ -167,10 +168,10 @@ def _check_state(state: Mapping[str, Tensor], config: HeadConfig, classes: int) 
                 f"the saved tensor {name!r} holds {state[name].dtype}, not torch.float32: the file "
                 "was changed; copy or train the model again."
             )
-        if not torch.isfinite(state[name]).all():
+        if not (state[name].abs() < _LARGEST).all():
             raise UserError(
-                f"the saved tensor {name!r} holds values that are no finite numbers; copy or train "
-                "the model again."
+                f"the saved tensor {name!r} holds values that are no numbers, or far too large: "
+                "the file was changed; copy or train the model again."
             )
         found = tuple(state[name].shape)
         expected = tuple(
