@@ -176,22 +176,24 @@ def test_a_tagger_is_made_and_used(
     page.get_by_role("button", name="Make the tagger").click()
     page.get_by_text("there are too few classes").wait_for()
     page.get_by_label("One name a line").fill("dog\ncar")
-    page.get_by_label("number input for Captions per class").fill("4")
+    page.get_by_label("number input for Captions per class").fill("5")
     page.get_by_label("number input for Captions per class").press("Enter")
     page.get_by_role("button", name="Write captions").click()
-    page.get_by_text("8 captions name").wait_for()
+    page.get_by_text("10 captions name").wait_for()
     captions = page.get_by_placeholder("A dog beside a car")
     lines = captions.input_value().splitlines()
-    assert len(lines) == 8
+    assert len(lines) == 10
     captions.fill("\n".join([*lines, "A dog in a car."]))
     page.get_by_role("button", name="Settings").click()
     page.get_by_label("Denoising steps").fill("2")
     page.get_by_label("Epochs").fill("3")
     page.get_by_role("button", name="Make the tagger").click()
     page.get_by_text("tagger-1 is being made").wait_for()
-    page.get_by_text("tagger-1 is ready").wait_for(timeout=5 * PATIENCE)
-    assert page.get_by_text("9 of 9 images · epoch 3 of 3").is_visible()
-    assert page.locator("#made-images img").count() >= 9
+    ended = page.get_by_role("heading", name=re.compile("tagger-1 (is ready|stopped)"))
+    ended.wait_for(timeout=5 * PATIENCE)
+    assert ended.inner_text() == "tagger-1 is ready"
+    assert page.get_by_text("11 of 11 images · epoch 3 of 3").is_visible()
+    assert page.locator("#made-images img").count() >= 11
 
     monkeypatch.chdir(studio.home)
     folder = Path("runs/tagger-1")
@@ -203,7 +205,7 @@ def test_a_tagger_is_made_and_used(
 
     page.get_by_role("button", name="Read its report").click()
     report = page.frame_locator("iframe.report")
-    report.get_by_role("heading", name="tagger-1: a tagger from 9 captions").wait_for()
+    report.get_by_role("heading", name="tagger-1: a tagger from 11 captions").wait_for()
     page.get_by_role("tab", name="Make").click()
     page.get_by_role("button", name="Tag photos with it").click()
     upload(page, PHOTOS / "cat.jpg")

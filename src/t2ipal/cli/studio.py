@@ -41,8 +41,9 @@ _KEPT_LOADED = 3  # taggers
 _DAY = 24 * 60 * 60  # seconds that uploads are kept, or until the studio is closed
 _CSS = """
 .album { min-height: 0 }
-.album .grid-wrap { overflow-y: visible; max-height: none }
+.album .grid-wrap { overflow-y: visible; min-height: 0 !important; max-height: none !important }
 .album .grid-container { grid-template-rows: none; grid-auto-rows: auto }
+[data-testid="status-tracker"] :is(.error, .clear-status) { display: none }
 iframe.report { width: 100%; height: 80vh; border: 1px solid var(--border-color-primary);
   border-radius: 8px; background: white }
 @media (max-width: 700px) {
@@ -218,7 +219,7 @@ def told(function: Callable[_P, _R]) -> Callable[_P, _R]:
         except Exception as error:
             if (said := sentence(error)) is None:
                 raise
-            raise gr.Error(said, title="", duration=None, print_exception=False) from None
+            raise gr.Error(said, duration=15, print_exception=False) from None
 
     return telling
 
