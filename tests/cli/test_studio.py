@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import zipfile
@@ -210,7 +211,7 @@ def test_a_tagger_is_made_and_used(
     page.get_by_role("button", name="Tag photos with it").click()
     upload(page, PHOTOS / "cat.jpg")
     page.get_by_text("1 photo, ").wait_for()
-    assert page.locator("input[type=radio]").count() == 2
+    page.locator("input[type=radio]").nth(2).wait_for(state="detached")  # its two classes alone
 
     # Classes that are there already come back with the page.
     page.reload()
@@ -324,3 +325,14 @@ def test_without_gradio_there_is_a_sentence(
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main(["studio"]) == 2
     assert "pip install 't2ipal[studio]'" in capsys.readouterr().err
+
+
+def test_an_address_that_cannot_be_listened_on_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["studio", "--host", "203.0.113.1"]) == 2  # of nobody, by RFC 5737
+    assert "203.0.113.1: cannot be listened on" in capsys.readouterr().err
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["studio", "--port", str(port)]) == 2
+    assert "choose another --host or --port" in capsys.readouterr().err

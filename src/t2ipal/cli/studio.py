@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import os
+import socket
 import tempfile
 import threading
 from collections.abc import Callable
@@ -82,6 +83,13 @@ class Studio(ModelSettings, DeviceSettings, PictureSettings, Verb):
         model_folder(self.model, typed=True)
         if self.runs.exists() and not self.runs.is_dir():
             raise UserError(f"{self.runs}: is a file; name a folder for runs.")
+        try:  # before seconds of imports
+            socket.create_server((self.host, self.port or 0)).close()
+        except OSError as error:
+            raise UserError(
+                f"{self.host}: cannot be listened on ({error.strerror}); choose another --host or "
+                "--port."
+            ) from None
         with Served(self) as studio:
             say(f"studio  {studio.url}  (Ctrl-C closes it)")
             try:
@@ -148,8 +156,7 @@ class Served:
                 css=_CSS,
             )
         except OSError as error:
-            where = f"{chosen.host}:{chosen.port or 7860}"
-            raise UserError(f"{where}: cannot be listened on ({error}); choose a --port.") from None
+            raise UserError(f"{chosen.host}: no port is free ({error}); choose a --port.") from None
         return self
 
     def __exit__(self, *_: object) -> None:
