@@ -9,14 +9,22 @@ from typing import Annotated
 
 from t2ipal.cli.options import Verb, require_data, require_paths
 from t2ipal.cli.speech import say
-from t2ipal.clip.clip_settings import DeviceSettings, ModelSettings
+from t2ipal.clip.clip_settings import InputSettings
 from t2ipal.errors import settings
-from t2ipal.runs.config import EvaluationSettings
-from t2ipal.tagger import from_hub, model_folder
+from t2ipal.runs.config import Crops, EvaluationSettings
+from t2ipal.tagger import model_folder
 
 
 @settings
-class Eval(ModelSettings, DeviceSettings, EvaluationSettings, Verb):
+class ModelSettings(InputSettings):
+    """How a saved model looks at images."""
+
+    crops: Crops | None = None
+    """also score images by N x N overlapping crops; the model's own number if omitted"""
+
+
+@settings
+class Eval(ModelSettings, EvaluationSettings, Verb):
     """Measure a tagger on labelled images."""
 
     positional = ("model",)
@@ -27,7 +35,7 @@ class Eval(ModelSettings, DeviceSettings, EvaluationSettings, Verb):
     """
     _: KW_ONLY
     model: Path
-    """photo (the tagger of this package), a model folder such as RUN/model, or an ONNX file"""
+    """photo (the tagger of this package), or a model folder such as RUN/model"""
     features: Annotated[Path, "DIR"] | None = None
     """folder of the feature cache; beside the model if omitted"""
     out: Annotated[Path, "FILE"] | None = None
@@ -35,8 +43,7 @@ class Eval(ModelSettings, DeviceSettings, EvaluationSettings, Verb):
 
     def run(self) -> int:
         assert self.data is not None, "it is needed"
-        # before PyTorch is imported, which takes seconds
-        model_folder(self.model, typed=True) or from_hub(str(self.model))
+        model_folder(self.model, typed=True)  # before PyTorch is imported, which takes seconds
         require_paths(self.data_folder)
         require_data(self.data)
         from t2ipal.files import write_text

@@ -11,7 +11,6 @@ from typing import Any
 
 from t2ipal.errors import UserError
 from t2ipal.files import LOCK, read_yaml, write_text
-from t2ipal.files.tables import refuse_special
 from t2ipal.generation.diffusion.settings import Settings
 from t2ipal.generation.store import ImageStore
 from t2ipal.runs.config import RunConfig
@@ -111,12 +110,11 @@ def logged(say: Callable[[str], None], path: Path) -> Callable[[str], None]:
     def say_and_write(line: str) -> None:
         nonlocal refused
         try:
-            refuse_special(path)
             with path.open("a", encoding="utf-8") as stream:
                 stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
-        except (OSError, UserError) as error:
+        except OSError as error:
             if not refused:
-                say(f"{path}: no log is kept ({getattr(error, 'strerror', error)})")
+                say(f"{path}: no log is kept ({error.strerror})")
             refused = True
         say(line)
 

@@ -22,17 +22,10 @@ _SCENES_SEED = 1
 
 @dataclass(frozen=True, eq=False)
 class RealImages:
-    """What is trained on.
-
-    Attributes:
-        images: those that are trained on.
-        summary: how they were chosen, in words.
-        read: what was read, guessed and left out before that, as lines.
-    """
+    """What is trained on, and how it was chosen, in words."""
 
     images: LabelledImages
     summary: str
-    read: tuple[str, ...]
 
 
 def read_real_images(
@@ -78,5 +71,4 @@ def read_real_images(
     if config.label_fraction is not None:
         left, before = int((taken.targets >= 0).sum()), int((full.targets >= 0).sum())
         words.append(f"{left} of their {before} labels kept (mask seed {config.mask_seed})")
-    summary = "; ".join([f"{len(taken)} of {len(images)} taken", *words])
-    return RealImages(taken, summary, tuple(images.lines()))
+    return RealImages(taken, "; ".join([f"{len(taken)} of {len(images)} taken", *words]))

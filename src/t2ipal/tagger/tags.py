@@ -36,7 +36,6 @@ class Tags(Mapping[str, float]):
         size: width and height of the image.
         box: the part that CLIP saw, which heatmaps are about; it may reach beyond the image.
         picture: the image itself, kept with heatmaps only.
-        uncalibrated: the classes whose probability and threshold are those of the others.
     """
 
     names: tuple[str, ...]
@@ -48,7 +47,6 @@ class Tags(Mapping[str, float]):
     size: tuple[int, int] = (0, 0)
     box: Box = (0, 0, 0, 0)
     picture: Image.Image | None = None
-    uncalibrated: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> float:
         return float(dict(self.items())[name])
@@ -67,8 +65,7 @@ class Tags(Mapping[str, float]):
         what = "image" if self.image is None else str(self.image)
         if self.error is not None:
             return f"Tags({what}: {self.error})"
-        marks = dict.fromkeys(self.uncalibrated, " (not calibrated)")
-        tags = ", ".join(f"{name} {self[name]:.2f}{marks.get(name, '')}" for name in self.tags)
+        tags = ", ".join(f"{name} {self[name]:.2f}" for name in self.tags)
         return f"Tags({what}: {tags or 'no tag'})"
 
     @property

@@ -1,1 +1,0 @@
-"""Break t2ipal on purpose: kills, refused file operations, pairs of processes, damaged inputs."""
