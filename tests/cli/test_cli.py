@@ -274,6 +274,9 @@ def test_predict_writes_a_file_and_tags_only_what_is_new(
     assert list(rows[0]) == ["image", "labels", "dog", "bus"]
     assert main([*verb[:2], *files, *verb[2:]]) == 0
     assert f"{out}: 3 images, done before" in capsys.readouterr().out
+    twice = ["predict", model, *files, "--format", "csv", "--classes", "dog", "Dog"]
+    assert main(twice) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "image,labels,dog"
     assert "made with another threshold" in failing(
         capsys, "predict", model, *files, *verb[2:], "--threshold", "0.5"
     )

@@ -20,10 +20,9 @@ from safetensors import SafetensorError
 from conftest import TinyRun
 from t2ipal.cli.door import sentence
 from t2ipal.cli.speech import plain
-from t2ipal.datasets.labels_csv import _unquoted
 from t2ipal.errors import UserError
 from t2ipal.files import to_json_line
-from t2ipal.files.tables import csv_cell
+from t2ipal.files.tables import csv_cell, from_csv_cell
 from t2ipal.generation.store import read_manifest
 from t2ipal.tagger.tag_file import _csv_line
 
@@ -247,10 +246,10 @@ def test_nothing_that_a_terminal_obeys_is_left(text: str) -> None:
 @given(st.text(st.sampled_from("'=+-@\t\r\na,|\"\uff1d"), max_size=6))
 def test_cells_are_no_formulas_and_come_back(text: str) -> None:
     assert csv_cell(text)[:1] not in {*"=+-@\t\r\n\uff1d"} - {""}
-    assert _unquoted(csv_cell(text)) == text
+    assert from_csv_cell(csv_cell(text)) == text
     if "\r" not in text and "\n" not in text:
         (cells,) = csv.reader(io.StringIO(_csv_line(text, 0.5)))
-        assert [_unquoted(cell) for cell in cells] == [text, "0.5"]
+        assert [from_csv_cell(cell) for cell in cells] == [text, "0.5"]
 
 
 def test_json_has_only_characters_that_standard_output_has() -> None:

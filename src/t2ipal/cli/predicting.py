@@ -99,17 +99,18 @@ class Predict(ModelSettings, PictureSettings, Verb):
         from t2ipal.tagger.tagger import saved_vocabulary
 
         vocabulary = saved_vocabulary(self.model)  # before PyTorch is imported, which takes seconds
-        names = [vocabulary.names[vocabulary.meant(name)] for name in self.classes]
+        meant = dict.fromkeys(map(vocabulary.meant, self.classes))
+        names = [vocabulary.names[i] for i in meant] or list(vocabulary.names)
         for name in limits if isinstance(limits, dict) else ():
             vocabulary.meant(name)
         if self.out is None:
-            return self._tag(self._load(), files, limits, kind, left_out, None)
+            return self._tag(self._load(), files, names, limits, kind, left_out, None)
         from t2ipal.tagger.tag_file import TagFile
 
         listed = list(files)
         made_from: dict[str, Any] = {
             "model": model_digest(self.model),
-            "classes": names or list(vocabulary.names),
+            "classes": names,
             "threshold": limits,
             "top": self.top,
             "format": kind,
@@ -124,7 +125,7 @@ class Predict(ModelSettings, PictureSettings, Verb):
             "dry_run": self.dry_run,
         }
         with TagFile.open(
-            self.out, kind, made_from["classes"], made_from, listed, overwrite=self.overwrite
+            self.out, kind, names, made_from, listed, overwrite=self.overwrite
         ) as out:
             status, missing = 0, len(out.missing)
             if not missing:
@@ -132,13 +133,15 @@ class Predict(ModelSettings, PictureSettings, Verb):
             else:
                 if missing < len(listed):
                     say(f"{self.out}: {len(listed) - missing} of {len(listed)} images are there")
-                status = self._tag(self._load(), iter(out.missing), limits, kind, left_out, out)
+                status = self._tag(
+                    self._load(), iter(out.missing), names, limits, kind, left_out, out
+                )
         if missing:
             say(f"wrote {self.out}")
         if self.export is not None:
             from t2ipal.tagger.annotations import export_tags
 
-            say(f"wrote {export_tags(self.out, self.export, made_from['classes'])}")
+            say(f"wrote {export_tags(self.out, self.export, names)}")
         return status
 
     # --- before anything is loaded ---------------------------------------------------------------
@@ -215,6 +218,7 @@ class Predict(ModelSettings, PictureSettings, Verb):
         self,
         tagger: Tagger,
         files: Iterator[str],
+        names: list[str],
         limits: float | dict[str, float] | None,
         kind: str,
         left_out: LeftOut,
@@ -223,18 +227,23 @@ class Predict(ModelSettings, PictureSettings, Verb):
         """Tag the files, and print them unless they go to ``out``; the exit status."""
         from tqdm import tqdm
 
+        from t2ipal.tagger.keywords import JOURNAL
         from t2ipal.tagger.tag_file import header_line, tags_line
 
         start = common_folder(self.images)
+        journal = None if self.dry_run else start / JOURNAL
+        readable = dict(zip(tagger.names, tagger.vocabulary.readable, strict=True))
         data = self.heatmaps is None  # else there are files to write, whoever reads the lines
         stream = tagger.stream(
             map(Path, files),
             threshold=limits,
-            classes=self.classes or None,
+            classes=names,
             heatmaps=self.heatmaps is not None,
             batch_size=self.batch_size,
             max_megapixels=self.max_megapixels,
         )
+        if out is None and (head := header_line(kind, names)) is not None:
+            say(head, data=data)
         quiet = not sys.stderr.isatty() or (out is None and sys.stdout.isatty())
         total = len(out.missing) if out is not None else None
         failed = done = cut = 0
@@ -247,7 +256,9 @@ class Predict(ModelSettings, PictureSettings, Verb):
                     failed += 1
                     continue
                 shown = tags.tags if self.top is None else tags.top(self.top)
-                if self.write_keywords is not None and not self._add_keywords(tagger, tags, shown):
+                if self.write_keywords and not self._add_keywords(
+                    tags, [readable[name] for name in shown], journal
+                ):
                     failed += 1
                     continue
                 if self.heatmaps is not None:
@@ -257,8 +268,6 @@ class Predict(ModelSettings, PictureSettings, Verb):
                 elif kind == "table":
                     say(self._row(tags, shown), data=data)
                 else:
-                    if not done and (head := header_line(kind, tags.names)) is not None:
-                        say(head, data=data)
                     say(tags_line(kind, tags, shown, sys.stdout.encoding or "utf-8"), data=data)
                 done += 1
                 cut += tags.seen < _NEARLY_ALL
@@ -273,14 +282,11 @@ class Predict(ModelSettings, PictureSettings, Verb):
             complain(f"{failed} of {failed + done} images failed, see above.")
         return 1 if failed else 0
 
-    def _add_keywords(self, tagger: Tagger, tags: Tags, shown: list[str]) -> bool:
-        """Add the tags to a photo's keywords; whether that went well."""
-        from t2ipal.tagger.keywords import JOURNAL, add_keywords
+    def _add_keywords(self, tags: Tags, words: list[str], journal: Path | None) -> bool:
+        """Add words to a photo's keywords; whether that went well."""
+        from t2ipal.tagger.keywords import add_keywords
 
         assert tags.image is not None and self.write_keywords is not None, "predict streams files"
-        vocabulary = tagger.vocabulary
-        words = [vocabulary.readable[vocabulary.index(name)] for name in shown]
-        journal = None if self.dry_run else common_folder(self.images) / JOURNAL
         try:
             target, added = add_keywords(
                 tags.image, words, self.write_keywords, embed=self.embed, journal=journal

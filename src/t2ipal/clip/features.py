@@ -14,10 +14,7 @@ the last bits.
 from __future__ import annotations
 
 import logging
-import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
@@ -37,13 +34,13 @@ from t2ipal.files import sha256_file, sha256_text
 from t2ipal.files.broken import Broken
 from t2ipal.files.pictures import load_image, why_unreadable
 from t2ipal.method.items import ItemSet
+from t2ipal.parallel.ahead import map_ahead
 
 logger = logging.getLogger(__name__)
 
 _SHARD_ITEMS = 256
 _SHARD_BYTES = 64 * 2**20
 _TOKEN_STEP = 8
-_DECODERS = min(32, os.cpu_count() or 1)  # dozens of cores decode as fast as a GPU embeds
 
 
 @dataclass(frozen=True)
@@ -277,41 +274,31 @@ class FeatureCache:
         self, views: Sequence[View], batch_size: int
     ) -> Iterator[tuple[Sequence[View], Tensor]]:
         """Batches with their pixels [batch_size, 3, S, S], the next ones decoded meanwhile."""
-        with ThreadPoolExecutor(_DECODERS) as pool:
-            for decoded in _chunks(self._decoded(views, pool, batch_size), batch_size):
-                batch, pixels = zip(*decoded, strict=True)
-                filled = [*pixels] + [torch.zeros_like(pixels[0])] * (batch_size - len(pixels))
-                yield batch, torch.stack(filled)
+        for decoded in _chunks(self._decoded(views, batch_size), batch_size):
+            batch, pixels = zip(*decoded, strict=True)
+            filled = [*pixels] + [torch.zeros_like(pixels[0])] * (batch_size - len(pixels))
+            yield batch, torch.stack(filled)
 
-    def _decoded(
-        self, views: Sequence[View], pool: ThreadPoolExecutor, ahead: int
-    ) -> Iterator[tuple[View, Tensor]]:
-        """Views that can be read, with pixels [3, S, S]; about ``ahead`` more are decoded
-        meanwhile."""
-        following = deque[tuple[list[View], Future[list[Tensor]]]]()
-        pending = 0
-        for _, group in groupby(views, key=lambda view: view.file):
-            same = list(group)
-            following.append((same, pool.submit(self._decode, same)))
-            pending += len(same)
-            while pending > 2 * ahead:
-                pending -= len(following[0][0])
-                yield from self._result(*following.popleft())
-        for one in following:
-            yield from self._result(*one)
+    def _decoded(self, views: Sequence[View], batch_size: int) -> Iterator[tuple[View, Tensor]]:
+        """Views that can be read, with pixels [3, S, S]; about a batch more is decoded meanwhile.
 
-    def _result(
-        self, views: list[View], future: Future[list[Tensor]]
-    ) -> Iterable[tuple[View, Tensor]]:
+        All views of a file are cut from it at once.
+        """
+        files = [list(group) for _, group in groupby(views, key=lambda view: view.file)]
+        each = max(map(len, files), default=1)
+        decoded = map_ahead(self._decode, files, 2 * batch_size // each)
+        for same, pixels in zip(files, decoded, strict=True):
+            if isinstance(pixels, UserError):
+                self.broken.add(same[0].file, pixels)
+            else:
+                yield from zip(same, pixels, strict=True)
+
+    def _decode(self, views: Sequence[View]) -> list[Tensor] | UserError:
+        """Pixels of the views of one file, or why it cannot be read."""
         try:
-            return zip(views, future.result(), strict=True)
+            image = load_image(views[0].file, max_megapixels=self.broken.max_megapixels)
         except UserError as error:
-            self.broken.add(views[0].file, error)
-            return ()
-
-    def _decode(self, views: Sequence[View]) -> list[Tensor]:
-        """Pixels of the views of one file."""
-        image = load_image(views[0].file, max_megapixels=self.broken.max_megapixels)
+            return error
         parts = (image if view.crop is None else cut(image, view.crop) for view in views)
         return [self.backbone.preprocess(part) for part in parts]
 

@@ -10,7 +10,6 @@ CSV or JSON lines is read too: its tags are the labels.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +20,10 @@ from t2ipal.files import read_jsonl
 from t2ipal.files.broken import Broken
 from t2ipal.files.folders import LeftOut, find_images
 from t2ipal.files.names import from_readable, name_key, portable_path
-from t2ipal.files.tables import read_table
+from t2ipal.files.tables import from_csv_cell, read_table
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
 LABELS_FILE = "labels.csv"
-_QUOTED = re.compile(r"'+[=+\-@\t\r\n\uff0b\uff0d\uff1d\uff20]")
 _IMAGE_KEYS = ("image", "file", "filename", "file name", "path", "image path", "image name")
 _LABEL_KEYS = ("labels", "label", "tags", "classes", "class")
 # With what pandas and spreadsheets make of 1, 0 and blank; -1 is unknown, as in our own arrays.
@@ -54,9 +52,9 @@ def read_labels_csv(
             rows.add_object(line, row)
     else:
         table = read_table(path)
-        rows.read_header(tuple(map(_unquoted, table.columns)))
+        rows.read_header(tuple(map(from_csv_cell, table.columns)))
         for line, cells in table.rows:
-            rows.add(line, [*map(_unquoted, cells)])
+            rows.add(line, [*map(from_csv_cell, cells)])
     if not rows.files and rows.missing:
         raise UserError(f"{path}: none of its images is there; check the folder.")
     if not rows.files:
@@ -76,11 +74,6 @@ def read_labels_csv(
 def _escaped(folder: Path, name: str) -> tuple[Path, Path]:
     plain = Path(from_readable(name.strip()))
     return folder / plain, plain
-
-
-def _unquoted(cell: str) -> str:
-    """A cell without the apostrophe that ``predict`` puts before what looks like a formula."""
-    return cell[1:] if _QUOTED.match(cell) else cell
 
 
 class _Rows:

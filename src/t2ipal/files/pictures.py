@@ -76,18 +76,8 @@ def load_image(
     Raises:
         UserError: the file is missing, no picture, too large, or less than half of it is there.
     """
-    _register_heif()
-    try:
+    with _telling(path, data):
         return _load(path, data, max_megapixels)
-    except UserError:
-        raise
-    except FileNotFoundError:
-        raise UserError(f"{path}: image not found; check the path.") from None
-    except MemoryError:
-        raise UserError(f"{path}: does not fit into memory; reduce the picture.") from None
-    except Exception as error:
-        # Pillow's decoders raise OSError, SyntaxError, ValueError, EOFError, struct.error and more.
-        raise UserError(f"{path}: {_why(path, data, error)}") from None
 
 
 def why_unreadable(
@@ -109,15 +99,11 @@ def picture_size(path: str | Path) -> tuple[int, int]:
     Raises:
         UserError: the file is missing, or no picture.
     """
-    _register_heif()
-    try:
+    with _telling(path):
+        _refuse_special(path)
         with _open(path) as image:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             width, height = image.size
-    except FileNotFoundError:
-        raise UserError(f"{path}: image not found; check the path.") from None
-    except Exception as error:  # see load_image
-        raise UserError(f"{path}: {_why(path, None, error)}") from None
     return (height, width) if turned else (width, height)
 
 
@@ -160,18 +146,32 @@ def why_left_out(path: Path) -> str | None:
 
 def _header_fault(path: Path, max_megapixels: float) -> str | None:
     try:
-        _refuse_special(path)
-        with _open(path) as image:
-            _prepare(path, image, max_megapixels)
-        if not _has_end(path, image.format):
-            _load(path, None, max_megapixels)
+        with _telling(path):
+            _refuse_special(path)
+            with _open(path) as image:
+                _prepare(path, image, max_megapixels)
+            if not _has_end(path, image.format):
+                _load(path, None, max_megapixels)
     except UserError as error:
         return str(error).removeprefix(f"{path}: ")
-    except FileNotFoundError:
-        return "image not found; check the path."
-    except Exception as error:  # see load_image
-        return _why(path, None, error)
     return None
+
+
+@contextmanager
+def _telling(path: str | Path, data: bytes | None = None) -> Iterator[None]:
+    """Whatever goes wrong while a picture is read becomes a sentence."""
+    _register_heif()
+    try:
+        yield
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: image not found; check the path.") from None
+    except MemoryError:
+        raise UserError(f"{path}: does not fit into memory; reduce the picture.") from None
+    except Exception as error:
+        # Pillow's decoders raise OSError, SyntaxError, ValueError, EOFError, struct.error and more.
+        raise UserError(f"{path}: {_why(path, data, error)}") from None
 
 
 def _has_end(path: Path, kind: str | None) -> bool:

@@ -329,6 +329,11 @@ def parse_json(text: str, path: str | Path, line: int | None = None) -> Any:
 def csv_cell(text: str) -> str:
     """A cell that no spreadsheet takes for a formula: ``'`` before ``=``, ``+``, ``-`` and ``@``.
 
-    As OWASP's page on CSV injection has it; :mod:`t2ipal.datasets.labels_csv` takes it off again.
+    As OWASP's page on CSV injection has it; :func:`from_csv_cell` is its inverse.
     """
     return f"'{text}" if _FORMULA.match(text) else text
+
+
+def from_csv_cell(cell: str) -> str:
+    """The text of a cell, without the apostrophe that :func:`csv_cell` puts before a formula."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell

@@ -191,14 +191,15 @@ def _scenes(tagger: Tagger, test: LabelledImages | None) -> tuple[TaggedScene, .
 def _scene(
     vocabulary: Vocabulary, image: Image.Image, targets: np.ndarray, tagged: Tags
 ) -> TaggedScene:
+    tags = tagged.tags
     predictions = tuple(
         Prediction(
             name,
             tagged[name],
-            name in tagged.tags,
+            name in tags,
             tagged.heatmap(name) if rank < HEATMAPS_SHOWN else None,
         )
-        for rank, name in enumerate((tagged.tags or tagged.top(1))[:6])
+        for rank, name in enumerate((tags or tagged.top(1))[:6])
     )
     return TaggedScene(
         image,

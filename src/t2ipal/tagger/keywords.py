@@ -15,10 +15,10 @@ import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from t2ipal.errors import UserError
-from t2ipal.files import append_jsonl, atomic_path, read_jsonl, write_text
+from t2ipal.files import append_jsonl, atomic_path, read_jsonl, write_jsonl, write_text
 from t2ipal.files.names import fold
 from t2ipal.files.tables import text_lines
 
@@ -104,25 +104,31 @@ def undo(journal: Path) -> int:
         raise UserError(f"{journal.parent}: holds no {JOURNAL}, so no keywords were added here.")
     rows = [row for _, row in read_jsonl(journal)]
     changed = 0
-    while rows:
-        row = rows[-1]
-        path, kind, embed = Path(row["file"]), row["kind"], row["embed"]
-        if path.exists():
-            added = set(map(fold, row["added"]))
-            there = _keywords(path, kind, embed)
-            left = [word for word in there if fold(word) not in added]
-            if row["created"] and not left:
-                path.unlink()
-            elif left != there:
-                _write(path, left, kind, embed)
-            changed += 1
-        rows.pop()
-        with atomic_path(journal) as temporary:
-            for one in rows:
-                append_jsonl(temporary, one)
-            temporary.touch()
-    journal.unlink()
+    try:
+        while rows:
+            changed += _taken_away(rows[-1])
+            rows.pop()
+    finally:  # what is undone is not undone again: words may have been added by hand since
+        if rows:
+            write_jsonl(journal, rows)
+        else:
+            journal.unlink()
     return changed
+
+
+def _taken_away(row: dict[str, Any]) -> bool:
+    """Take away what a row of the journal says was added; whether its file is still there."""
+    path, kind, embed = Path(row["file"]), row["kind"], row["embed"]
+    if not path.exists():
+        return False
+    added = set(map(fold, row["added"]))
+    there = _keywords(path, kind, embed)
+    left = [word for word in there if fold(word) not in added]
+    if row["created"] and not left:
+        path.unlink()
+    elif left != there:
+        _write(path, left, kind, embed)
+    return True
 
 
 def _sidecar(image: Path, kind: Kind) -> Path:

@@ -19,7 +19,7 @@ from t2ipal.errors import UserError
 from t2ipal.files import atomic_path, to_json_line, write_text
 from t2ipal.files.lock import one_job
 from t2ipal.files.names import readable_name
-from t2ipal.files.tables import csv_cell
+from t2ipal.files.tables import csv_cell, from_csv_cell
 from t2ipal.tagger.tags import Tags
 
 KINDS = ("csv", "jsonl")
@@ -161,8 +161,7 @@ def _read_record(path: Path) -> Any:
 def _image_of(kind: str, line: str) -> str:
     if kind == "jsonl":
         return readable_name(str(json.loads(line)["image"]))
-    cell = next(csv.reader([line]))[0]
-    return cell[1:] if cell.startswith("'") and csv_cell(cell[1:]) == cell else cell
+    return from_csv_cell(next(csv.reader([line]))[0])
 
 
 def _csv_line(*cells: str | float) -> str:

@@ -298,9 +298,7 @@ class Tagger:
         )
         columns = np.arange(len(self.names))
         if classes is not None:
-            columns = np.array(
-                [self.vocabulary.meant(name) for name in dict.fromkeys(classes)], int
-            )
+            columns = np.array([*dict.fromkeys(map(self.vocabulary.meant, classes))], int)
         names = tuple(self.names[i] for i in columns)
         crops = crop_boxes(self.model.crops)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,18 +49,18 @@ class Tags(Mapping[str, float]):
     box: Box = (0, 0, 0, 0)
     picture: Image.Image | None = None
 
+    @cached_property
+    def _scores(self) -> dict[str, float]:
+        return dict(zip(self.names, self.probabilities.tolist(), strict=False))
+
     def __getitem__(self, name: str) -> float:
-        return float(dict(self.items())[name])
+        return self._scores[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.names[: len(self.probabilities)])
+        return iter(self._scores)
 
     def __len__(self) -> int:
         return len(self.probabilities)
-
-    def items(self) -> Any:
-        """Class names with their probabilities, in the order of the classes."""
-        return dict(zip(self.names, self.probabilities.tolist(), strict=False)).items()
 
     def __repr__(self) -> str:
         what = "image" if self.image is None else str(self.image)
