@@ -27,7 +27,7 @@ docs: .venv/installed-docs
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet torch torchvision
-	$(BIN)/pip install --quiet --editable '.[generate,datasets,ray,dev]'
+	$(BIN)/pip install --quiet --editable '.[generate,onnx,datasets,ray,dev]'
 	touch $@
 
 .venv/installed-docs: .venv/installed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from hypothesis import settings
 from tiny_clip import build_tiny_clip
 
 if TYPE_CHECKING:
+    from loopback_hub import Hub
     from t2ipal.clip.backbone import Backbone
     from t2ipal.runs.config import RunConfig
     from t2ipal.runs.workbench import Workbench
@@ -81,3 +83,12 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     said: list[str] = []
     run(config, base / "run", say=said.append, progress=False)
     return TinyRun(base / "run", said, config)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    """An empty hub on the loopback address, with an empty cache."""
+    from loopback_hub import serving
+
+    with serving(tmp_path / "hub-cache") as hub:
+        yield hub

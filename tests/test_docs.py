@@ -23,7 +23,8 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 VERBS = ("run", "label", "generate", "import", "pack", "embed", "train", "predict", "eval")
-VERBS += ("compare", "benchmark", "doctor")
+VERBS += ("compare", "benchmark", "studio", "doctor", "add-class", "calibrate", "suggest", "export")
+VERBS += ("data", "push")
 # Of every verb, and of scripts in tools/.
 _FOREIGN = frozenset({"--help", "--help-all", "--start", "--memory", "--resume"})
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)

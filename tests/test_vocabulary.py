@@ -286,3 +286,10 @@ def test_one_name_in_two_spellings_is_one_class(other: str, tmp_path: Path) -> N
 def test_names_without_control_characters(name: str) -> None:
     with pytest.raises(UserError, match="control characters"):
         Vocabulary.of([name])
+
+
+def test_a_table_without_a_name_is_refused(tmp_path: Path) -> None:
+    for name, text in (("k.csv", "sep=;\n"), ("k.tsv", "sep=,\n\n")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UserError, match="the file is empty; write one class name per line"):
+            Vocabulary.load(tmp_path / name)

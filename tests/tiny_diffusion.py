@@ -82,13 +82,13 @@ def unet(cross_attention_dim: int = WIDTH, **special: Any) -> UNet2DConditionMod
     ).eval()
 
 
-def vae(shift_factor: float | None = None) -> AutoencoderKL:
-    """An autoencoder that halves each side."""
+def vae(shift_factor: float | None = None, halvings: int = 1) -> AutoencoderKL:
+    """An autoencoder that halves each side; the real ones do so three times."""
     return AutoencoderKL(
-        block_out_channels=(8, 16),
+        block_out_channels=(8,) * halvings + (16,),
         layers_per_block=1,
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
+        down_block_types=("DownEncoderBlock2D",) * (halvings + 1),
+        up_block_types=("UpDecoderBlock2D",) * (halvings + 1),
         norm_num_groups=4,
         sample_size=IMAGE_SIZE,
         shift_factor=shift_factor,
@@ -129,8 +129,11 @@ def build(folder: str | Path, seed: int = 0) -> Path:
     return folder
 
 
-def sana(seed: int = 0) -> SanaPipeline:
-    """A Sana for 32 pixels: a transformer with linear attention and a text encoder of its own."""
+def sana(seed: int = 0, halvings: int = 2) -> SanaPipeline:
+    """A Sana for 32 pixels: a transformer with linear attention and a text encoder of its own.
+
+    Its autoencoder halves each side ``halvings`` times, the real one five times.
+    """
     words = tokenizer()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -162,12 +165,12 @@ def sana(seed: int = 0) -> SanaPipeline:
         )
         vae = AutoencoderDC(
             latent_channels=4,
-            encoder_block_out_channels=(8, 8, 16),
-            decoder_block_out_channels=(8, 8, 16),
-            encoder_layers_per_block=(0, 1, 1),
-            decoder_layers_per_block=(0, 1, 1),
-            encoder_qkv_multiscales=((), (), ()),
-            decoder_qkv_multiscales=((), (), ()),
+            encoder_block_out_channels=(8,) * halvings + (16,),
+            decoder_block_out_channels=(8,) * halvings + (16,),
+            encoder_layers_per_block=(0,) + (1,) * halvings,
+            decoder_layers_per_block=(0,) + (1,) * halvings,
+            encoder_qkv_multiscales=((),) * (halvings + 1),
+            decoder_qkv_multiscales=((),) * (halvings + 1),
             encoder_out_shortcut=False,
             decoder_in_shortcut=False,
         )

@@ -41,7 +41,7 @@ def build(family: str, folder: str | Path) -> Path:
     return Path(folder)
 
 
-def sdxl() -> StableDiffusionXLPipeline:
+def sdxl(halvings: int = 1) -> StableDiffusionXLPipeline:
     network = unet(
         2 * WIDTH,
         addition_embed_type="text_time",
@@ -50,7 +50,7 @@ def sdxl() -> StableDiffusionXLPipeline:
         use_linear_projection=True,
     )
     return StableDiffusionXLPipeline(
-        vae=vae(),
+        vae=vae(halvings=halvings),
         text_encoder=clip_text(),
         text_encoder_2=clip_text(projected=True),
         tokenizer=tokenizer(),
@@ -61,7 +61,7 @@ def sdxl() -> StableDiffusionXLPipeline:
     )
 
 
-def sd3() -> StableDiffusion3Pipeline:
+def sd3(halvings: int = 1) -> StableDiffusion3Pipeline:
     transformer = SD3Transformer2DModel(
         sample_size=IMAGE_SIZE // 2,
         patch_size=1,
@@ -78,7 +78,7 @@ def sd3() -> StableDiffusion3Pipeline:
     return StableDiffusion3Pipeline(
         transformer=transformer.eval(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-        vae=vae(shift_factor=0.06),
+        vae=vae(shift_factor=0.06, halvings=halvings),
         text_encoder=clip_text(projected=True),
         tokenizer=tokenizer(),
         text_encoder_2=clip_text(projected=True),
@@ -88,7 +88,7 @@ def sd3() -> StableDiffusion3Pipeline:
     )
 
 
-def pixart() -> PixArtAlphaPipeline:
+def pixart(halvings: int = 1) -> PixArtAlphaPipeline:
     transformer = PixArtTransformer2DModel(
         sample_size=IMAGE_SIZE // 2,
         num_layers=1,
@@ -104,13 +104,13 @@ def pixart() -> PixArtAlphaPipeline:
     return PixArtAlphaPipeline(
         tokenizer=t5_tokenizer(),
         text_encoder=t5(WIDTH),
-        vae=vae(),
+        vae=vae(halvings=halvings),
         transformer=transformer.eval(),
         scheduler=DPMSolverMultistepScheduler(),
     )
 
 
-def flux() -> FluxPipeline:
+def flux(halvings: int = 1) -> FluxPipeline:
     transformer = FluxTransformer2DModel(
         patch_size=1,
         in_channels=16,
@@ -124,7 +124,7 @@ def flux() -> FluxPipeline:
     )
     return FluxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=vae(shift_factor=0.06),
+        vae=vae(shift_factor=0.06, halvings=halvings),
         text_encoder=clip_text(),
         tokenizer=tokenizer(),
         text_encoder_2=t5(WIDTH),

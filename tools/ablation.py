@@ -12,9 +12,8 @@ printed beside it and guards against tuning to the first.
 
 ``--run`` names a finished run (``make run`` leaves one), whose captions and images are used.
 ``--quick`` makes a small one of its own under ``--work`` and takes few switches, seeds and epochs.
-Every result is kept in ``--work``; the same command resumes. Fits are small, so processes side by
-side do more than threads: start ``--part 0/2`` and ``--part 1/2`` with one thread
-each (``OMP_NUM_THREADS=1``), then the same command without ``--part``, which prints the table.
+Every measurement is kept in ``--work``; the same command resumes. mAP on held-out images is of
+whole images, also where test images are seen through crops.
 """
 
 from __future__ import annotations
@@ -23,27 +22,22 @@ import argparse
 import math
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from scipy.stats import t as student
 
 from t2ipal.clip.backbone import Backbone
 from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError, read_settings
-from t2ipal.files import append_jsonl, read_jsonl, sha256_text
-from t2ipal.method.head import T2IPALHead
 from t2ipal.method.head_config import HeadConfig, TrainConfig
-from t2ipal.method.items import ItemSet
 from t2ipal.method.methods import MethodConfig
-from t2ipal.metrics.ranking import average_precision
 from t2ipal.runs.config import RunConfig
 from t2ipal.runs.fitting import methods_of
+from t2ipal.runs.measure import Experiment
 from t2ipal.runs.pipeline import embed_stage, generate_stage, label_stage
 from t2ipal.runs.workbench import Workbench
 from t2ipal.vocabulary import Vocabulary
@@ -104,18 +98,16 @@ SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
         "frozen": {"train.lr_prototypes": 0.0},
     },
     "adapter": {
+        "cache of global features": {"adapter.kind": "cache", "adapter.beta": 5.5},
         "bottleneck": {"adapter.kind": "bottleneck"},
         "projection": {"adapter.kind": "projection", "adapter.ratio": 0.3, "adapter.beta": 30.0},
         "alpha 0.3": {"adapter.alpha": 0.3},
         "alpha 3": {"adapter.alpha": 3.0},
-        "beta 2": {"adapter.beta": 2.0},
-        "beta 15": {"adapter.beta": 15.0},
+        "beta 5": {"adapter.beta": 5.0},
+        "beta 80": {"adapter.beta": 80.0},
         "4 per class": {"adapter.per_class": 4},
         "64 per class": {"adapter.per_class": 64},
-        "typical images": {"adapter.selection": "typical"},
-        "random images": {"adapter.selection": "random"},
         "frozen keys": {"adapter.learn_keys": False},
-        "values by rows": {"adapter.values": "rows"},
     },
     "loss": {
         "pair-normalised hinge": {"train.loss.kind": "pair-hinge"},
@@ -198,13 +190,8 @@ def switches(
     yield DEFAULT, "t2i-pal", default, Images()
     for group in groups:
         for name, settings in SWITCHES[group].items():
-            yield group, name, *switched(default, settings)
-
-
-def mean_ap(head: T2IPALHead, items: ItemSet) -> float:
-    """mAP in per cent."""
-    per_class = average_precision(head.score_items(items).cpu().numpy(), items.targets.numpy())
-    return 100 * float(np.nanmean(per_class))
+            method, images = switched(default, settings)
+            yield group, name, replace(method, name=f"{group}: {name}"), images
 
 
 def interval(values: list[float]) -> tuple[float, float]:
@@ -216,65 +203,41 @@ def interval(values: list[float]) -> tuple[float, float]:
 
 
 class Ablation:
-    """Fits and evaluates switches, and keeps what it found in ``folder/ablation*.jsonl``.
-
-    Parts that run side by side write journals of their own.
-    """
+    """Measures switches with each seed; what was measured in ``folder`` before is read back."""
 
     def __init__(
         self,
         bench_of: Callable[[Images], Workbench],
         folder: Path,
         scenes: int,
-        part: tuple[int, int] | None = None,
+        say: Callable[[str], None],
     ) -> None:
-        self.bench_of, self.folder, self.scenes = bench_of, folder, scenes
-        name = "ablation" if part is None else f"ablation-{part[0]}-of-{part[1]}"
-        self.journal = folder / f"{name}.jsonl"
-        journals = sorted(folder.glob("ablation*.jsonl"))
-        self.known = {row["key"]: row for path in journals for _, row in read_jsonl(path)}
-        self._sets: dict[tuple[int, Images], dict[str, ItemSet]] = {}
-        self._heads: dict[tuple[str, int, Images], T2IPALHead] = {}
+        self.bench_of, self.folder, self.scenes, self.say = bench_of, folder, scenes, say
+        self._experiments: dict[tuple[int, Images], Experiment] = {}
 
-    def sets(self, seed: int, images: Images) -> dict[str, ItemSet]:
-        """The test sets of a seed and the held-out images, made and embedded once."""
-        if (seed, images) not in self._sets:
+    def measured(
+        self, method: MethodConfig, seed: int, images: Images = Images()
+    ) -> dict[str, float]:
+        """mAP in per cent on the test sets of the seed, and on the held-out images."""
+        if (seed, images) not in self._experiments:
             bench = self.bench_of(images)
-            found = self._sets[seed, images] = {}
-            for name, spec in TESTS.items():
-                scenes = read_labelled_images(
+            test, *also = (
+                read_labelled_images(
                     f"{spec}:{self.scenes}",
                     bench.vocabulary,
                     cache=self.folder / "scenes",
                     seed=seed,
                 )
-                found[name] = bench.labelled(scenes, test=True)
-            found["held-out"] = bench.valid
-        return self._sets[seed, images]
-
-    def evaluated(
-        self, method: MethodConfig, seed: int, images: Images = Images()
-    ) -> dict[str, float]:
-        """mAP on each test set and on the held-out images."""
-        sets = self.sets(seed, images)
-        digest = self.bench_of(images).digest(*sets.values())
-        key = sha256_text(digest, method.identity, str(seed))
-        if key not in self.known:
-            started = time.perf_counter()
-            head = self._fitted(method, seed, replace(images, crops=0))
-            found = {name: mean_ap(head, items) for name, items in sets.items()}
-            seconds = time.perf_counter() - started
-            row = {"key": key, "seed": seed, "seconds": round(seconds, 1), **found}
-            append_jsonl(self.journal, row)
-            self.known[key] = row
-        return self.known[key]
-
-    def _fitted(self, method: MethodConfig, seed: int, images: Images) -> T2IPALHead:
-        """The fitted head; crops of test images are no reason to fit it again."""
-        key = method.identity, seed, images
-        if key not in self._heads:
-            self._heads[key] = self.bench_of(images).fit(method, seed)[0]
-        return self._heads[key]
+                for spec in TESTS.values()
+            )
+            self._experiments[seed, images] = Experiment(
+                bench, test, self.folder, also=also, say=self.say
+            )
+        found = self._experiments[seed, images].measure(method, seed)
+        evaluations = (found.evaluation, *found.others)
+        sets = zip(TESTS, evaluations, strict=True)
+        row = {name: 100 * evaluation.mean_average_precision for name, evaluation in sets}
+        return row | {"held-out": math.nan if found.held_out_map is None else found.held_out_map}
 
 
 def table(
@@ -283,9 +246,9 @@ def table(
     """The lines of the table in Markdown, each as soon as it is known."""
     yield f"| switch | {' | '.join(f'{name} | change' for name in TESTS)} | held-out |"
     yield f"| --- |{' ---: | --- |' * len(TESTS)} ---: |"
-    base = [ablation.evaluated(default, seed) for seed in seeds]
+    base = [ablation.measured(default, seed) for seed in seeds]
     for group, name, method, images in switches(default, groups):
-        rows = [ablation.evaluated(method, seed, images) for seed in seeds]
+        rows = [ablation.measured(method, seed, images) for seed in seeds]
         cells = []
         for test in TESTS:
             cells.append(f"{statistics.mean(row[test] for row in rows):.1f}")
@@ -296,35 +259,6 @@ def table(
         cells.append(f"{statistics.mean(row['held-out'] for row in rows):.1f}")
         label = "**t2i-pal, its defaults**" if group == DEFAULT else f"{group}: {name}"
         yield f"| {label} | {' | '.join(cells)} |"
-
-
-def fit_part(
-    ablation: Ablation,
-    default: MethodConfig,
-    groups: list[str],
-    seeds: list[int],
-    part: tuple[int, int],
-    say: Callable[[str], None],
-) -> None:
-    """Fit and evaluate every N-th cell of the table, from the I-th on."""
-    cells = [
-        (group, name, method, images, seed)
-        for group, name, method, images in switches(default, groups)
-        for seed in seeds
-    ]
-    for group, name, method, images, seed in cells[part[0] :: part[1]]:
-        row = ablation.evaluated(method, seed, images)
-        say(f"{group}: {name}, seed {seed}: {', '.join(f'{t} {row[t]:.1f}' for t in TESTS)}")
-
-
-def _part(text: str) -> tuple[int, int]:
-    try:
-        index, count = map(int, text.split("/"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected I/N, not {text!r}") from None
-    if not 0 <= index < count:
-        raise argparse.ArgumentTypeError(f"expected I/N with 0 <= I < N, not {text!r}")
-    return index, count
 
 
 def workbenches(
@@ -358,7 +292,6 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--only", nargs="+", choices=list(SWITCHES), default=list(SWITCHES))
     parser.add_argument("--scenes", type=int, default=1000, help="test scenes a seed")
-    parser.add_argument("--part", type=_part, metavar="I/N", help="fit one N-th of it, no table")
     parser.add_argument("--quick", action="store_true", help="a small run and table, in 3 minutes")
     arguments = parser.parse_args()
 
@@ -380,11 +313,8 @@ def main() -> int:
             config = RunConfig.read(arguments.run / "config.yaml")
         bench_of = workbenches(config, arguments.run, arguments.work, say)
         bench = bench_of(Images())
-        ablation = Ablation(bench_of, arguments.work, arguments.scenes, arguments.part)
+        ablation = Ablation(bench_of, arguments.work, arguments.scenes, say)
         default = methods_of(config)("t2i-pal")
-        if arguments.part is not None:
-            fit_part(ablation, default, arguments.only, arguments.seeds, arguments.part, say)
-            return 0
         seeds = ", ".join(map(str, arguments.seeds))
         print(
             f"{config.train.epochs} epochs, seeds {seeds}, {arguments.scenes} scenes per test set "

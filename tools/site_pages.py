@@ -37,7 +37,13 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Let links of ``docs/`` into the repository's root lead to the same files of the site."""
-    return _LINK.sub(lambda match: _on_site(match[1].removeprefix("../")), markdown)
+    up = "../" * page.file.src_uri.count("/")
+
+    def on_site(match: re.Match[str]) -> str:
+        outside = match[1].removeprefix(f"../{up}")
+        return match[1] if outside == match[1] else up + _on_site(outside)
+
+    return _LINK.sub(on_site, markdown)
 
 
 def _from_root(match: re.Match[str]) -> str:

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
 Group = TypeVar("Group")
 
-_MOST = 2**63 - 1  # what counts items in Python; help does not mention it
+_MOST = 2**63 - 1  # what counts items in Python
+_FAR = 1000  # bounds that nobody meets by mistake are told to those alone who do
 Count = Annotated[int, Ge(1), Le(_MOST), "N"]
 Whole = Annotated[int, Ge(0), Le(_MOST), "N"]
+Batch = Annotated[int, Ge(1), Le(65_536), "N"]
 Positive = Annotated[float, Gt(0), "X"]
 NotNegative = Annotated[float, Ge(0), "X"]
 Share = Annotated[float, Ge(0), Le(1), "X"]
@@ -38,6 +40,25 @@ class UserError(ValueError):
 
     The command line prints it and exits with status 2; in Python it is an ordinary ``ValueError``.
     """
+
+
+_EXTRA_OF = {
+    **dict.fromkeys(("torch", "torchvision", "open_clip", "timm", "transformers"), "torch"),
+    **dict.fromkeys(("safetensors", "sklearn", "scipy"), "torch"),
+    **dict.fromkeys(("onnx", "onnxscript"), "onnx"),
+    "onnxruntime": "onnx-runtime",
+}
+
+
+def not_installed(error: ImportError) -> UserError | None:
+    """What to install where a package is missing that an extra brings; None for other packages."""
+    package = (error.name or "").partition(".")[0]
+    if package not in _EXTRA_OF:
+        return None
+    return UserError(
+        f"{package} is not installed, which this needs; in a clone of t2ipal run: "
+        f"pip install '.[{_EXTRA_OF[package]}]'"
+    )
 
 
 def nearest(word: str, options: Iterable[str]) -> str:
@@ -207,10 +228,11 @@ def _allowed(kind: Any, choices: Sequence[str], marks: Iterable[Any]) -> str:
     if kind not in words:
         return "a group of settings"
     limits: dict[type, Any] = {type(mark): mark for mark in marks if isinstance(mark, _LIMITS)}
-    if Le in limits and limits[Le].le == _MOST:
+    if Le in limits and limits[Le].le >= _FAR:
         del limits[Le]
     if multiple := limits.get(MultipleOf):
-        return f"a positive multiple of {multiple.multiple_of}"
+        most = f" up to {limits[Le].le}" if Le in limits else ""
+        return f"a positive multiple of {multiple.multiple_of}{most}"
     end = f"{limits[Le].le}" if Le in limits else f"below {limits[Lt].lt}" if Lt in limits else ""
     if low := limits.get(Ge):
         return words[kind] + (f" from {low.ge} to {end}" if end else f" of at least {low.ge}")
@@ -254,8 +276,8 @@ def _user_error(cls: Any, error: ValidationError, named: Callable[[str], str]) -
         value, allowed = found["input"], option.allowed
         if option.several and not isinstance(found["loc"][-1], int):
             allowed = "a list"
-        if isinstance(value, int) and value > _MOST:
-            allowed = f"at most {_MOST}"
+        if kind == "less_than_equal" and found["ctx"]["le"] >= _FAR:
+            allowed = f"at most {found['ctx']['le']}"
         hint = nearest(value, option.choices) if isinstance(value, str) else ""
         instead = f"; {option.instead}" if option.instead else ""
         text = f"{name} must be {allowed}, not {_SHORT.repr(value)}{hint}{instead}"

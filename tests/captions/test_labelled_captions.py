@@ -11,6 +11,7 @@ from t2ipal.captions.labelled import (
     LabelledCaption,
     LabelSummary,
     label_captions,
+    label_each,
     read_labelled,
 )
 from t2ipal.captions.sources import Caption
@@ -136,7 +137,7 @@ def test_summary() -> None:
     assert lines[0] == ("5 captions: 3 name a class, 2 name none, 2 leave some class unknown")
     assert sum(line.split()[:2] == ["dog", "2"] for line in lines) == 1
     assert "  A man trains a dog. -> dog, person; unknown: train" in lines
-    assert lines[-1].startswith("warning: no caption names 16 of 20 classes: aeroplane, bicycle,")
+    assert lines[-1].startswith("warning: no caption names 16 of 20 classes: 'aeroplane', 'bicy")
 
 
 def test_summary_without_gaps_has_no_warning() -> None:
@@ -161,3 +162,16 @@ def test_labelling_does_not_depend_on_company_or_order() -> None:
             other.unknown,
             other.matches,
         )
+
+
+def test_a_summary_keeps_a_few_rows_spread_over_all_and_reads_them_once() -> None:
+    vocabulary = Vocabulary.of(["dog", "cat"])
+    texts = ["a dog"] * 5000 + ["a tree"] * 100 + ["a cat"] * 700
+    captions = (Caption(str(number), text) for number, text in enumerate(texts))
+    found = LabelSummary.of(label_each(captions, vocabulary), vocabulary)
+    assert (found.captions, found.unlabelled, found.counts) == (
+        5800,
+        100,
+        {"dog": 5000, "cat": 700},
+    )
+    assert [row.labels for row in found.examples] == [("dog",), ("cat",)]

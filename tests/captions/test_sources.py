@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t2ipal.captions.sources import Caption, read_captions
+from t2ipal.captions.sources import Caption, each_caption, read_captions
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_text
 
@@ -297,3 +298,29 @@ def test_a_caption_is_checked() -> None:
         Caption("", "a dog")
     with pytest.raises(UserError, match="expected text"):
         Caption("1", None)  # type: ignore[arg-type]
+
+
+def test_captions_come_one_by_one_and_a_late_mistake_is_found_first(tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"id": "b", "text": "a dog"}\n{"text": "a cat"}\n{"id": "b", "text": "x"}\n')
+    with pytest.raises(UserError, match=":3: the id 'b' is on line 1 already"):
+        next(each_caption(path))
+    assert [one.text for one in each_caption(path, limit=2)] == ["a dog", "a cat"]
+
+
+def test_a_caption_that_comes_very_often_costs_no_more_than_others(tmp_path: Path) -> None:
+    path = tmp_path / "c.txt"
+    path.write_text("a dog\n" * 30_000)
+    began = time.process_time()
+    captions = read_captions(path)
+    assert time.process_time() - began < 10  # a search for each number takes a minute
+    stem = captions[0].id
+    assert [one.id for one in captions[:3]] == [stem, f"{stem}-2", f"{stem}-3"]
+    assert len({one.id for one in captions}) == 30_000
+
+
+def test_a_text_that_is_no_caption_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.txt"
+    path.write_text("dog " * 25_001)
+    with pytest.raises(UserError, match="has 100,003 characters, more than 100,000; write one"):
+        read_captions(path)

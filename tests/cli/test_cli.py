@@ -147,7 +147,7 @@ def test_the_version(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
          "--preset must be one of paper, fast, sdxl-turbo, sdxl, sd3, pixart, sana, flux, not "
          "'fst' (did you mean 'fast'?)."),
         ("run --classes voc2007 --compose 3 --out x --seeds 1 1",
-         "--seeds must be different numbers, at least one, not [1, 1]."),
+         "--seeds must be different numbers, 1 to 1000 of them, not (1, 1)."),
         ("run --train.seed 3", "there is no option '--train.seed'"),
         ("predict", "MODEL is missing"),
         ("predict MODEL", "IMAGES is missing (image files, folders"),
@@ -162,6 +162,16 @@ def test_a_mistake_gets_one_clear_sentence(
     arguments: str, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert failing(capsys, *arguments.split()).startswith(f"t2ipal: {sentence}")
+
+
+def test_an_option_that_is_empty_is_not_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words in (["pack", "x", "--out", ""], ["pack", "", "--out", "x"], ["eval", "m", "--data="]):
+        assert main(words) == 2
+        assert " is empty (" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
 
 
 def test_options_win_over_the_file_and_what_they_replace(tmp_path: Path) -> None:

@@ -44,7 +44,8 @@ finally:
 def imported(*arguments: str | Path, status: int = 0) -> set[str]:
     """The heavy modules that a command imports."""
     command = [sys.executable, "-c", MODULES, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    offline = os.environ | {"HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=offline)
     assert done.returncode == status, done.stderr
     return HEAVY & set(done.stderr.split())
 
@@ -69,6 +70,8 @@ def test_label_imports_no_tensors(tmp_path: Path) -> None:
         "run --classes voc2007 --captions none.txt --out {folder}/out",
         "train --classes voc2007 --labelled-captions none --images none --out {folder}/out",
         "embed --images none --clip miniature",
+        "predict owner/name {image}",
+        "eval owner/name --data {folder}",
     ],
 )
 def test_a_mistyped_path_is_answered_before_torch_is_imported(
@@ -210,6 +213,33 @@ def test_signals_leave_nothing_half_written(sign: int, status: int, tmp_path: Pa
     assert not any(tmp_path.iterdir())
 
 
+LOST = """
+import sys, time, weakref
+from t2ipal.cli import door
+
+class Thing: pass
+
+def lose(_):
+    import os, signal
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.01)  # the signal is noticed here, where Python prints what is raised and goes on
+
+door.own_process()
+thing = Thing()
+kept = weakref.ref(thing, lose)
+try:
+    del thing
+    time.sleep(20)
+except door.Stopped:
+    sys.exit("stopped")
+"""
+
+
+def test_a_signal_is_not_lost_where_nothing_can_be_raised() -> None:
+    done = subprocess.run([sys.executable, "-c", LOST], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "stopped\n")
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
@@ -226,6 +256,12 @@ def test_signals_leave_nothing_half_written(sign: int, status: int, tmp_path: Pa
 def test_errors_from_outside_are_sentences(error: Exception, said: str) -> None:
     found = sentence(error)
     assert found is not None and said in found and found.endswith(".")
+
+
+def test_a_complaint_is_no_longer_than_a_page() -> None:
+    found = sentence(UserError("x" * 70_000 + "; check the path."))
+    assert found is not None and len(found) < 4100 and found.endswith("[...] " + found[-2000:])
+    assert found.endswith("; check the path.")
 
 
 def test_an_error_of_our_own_is_none() -> None:

@@ -333,3 +333,14 @@ def test_a_full_disk_is_one_sentence(
     with pytest.raises(UserError, match="No space left"):
         FeatureCache(tmp_path, tiny_vit).images(files[:2])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_that_is_not_the_one_of_its_hash_is_refused(tiny_vit, tmp_path):
+    files = draw_images(tmp_path / "images", 2)
+    hashes = [sha256_file(file) for file in files]
+    files[1].write_bytes(files[0].read_bytes())
+    with pytest.raises(UserError, match=r"001\.png: is not the image .* was changed or replaced"):
+        FeatureCache(tmp_path / "cache", tiny_vit).embed_images(files, hashes, progress=False)
+    broken = Broken(skip=True)
+    cache = FeatureCache(tmp_path / "other", tiny_vit, broken=broken)
+    assert cache.embed_images(files, hashes, progress=False) == 1 and len(broken) == 1

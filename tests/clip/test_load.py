@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import open_clip
 import pytest
@@ -64,23 +63,12 @@ def test_missing_weights_name_the_command_that_fetches_them() -> None:
         Backbone.load("RN50:openai")
     said = str(caught.value)
     assert "HF_HUB_OFFLINE" in said and "\n" not in said
-    assert "python -c \"import open_clip as o; o.create_model('RN50', 'openai')" in said
+    assert said.endswith("hf download timm/resnet50_clip.openai open_clip_model.safetensors.")
 
     with pytest.raises(UserError) as caught:
         Backbone.load("hf-hub:org/name")
     said = str(caught.value)
     assert "HF_HUB_OFFLINE" in said and "run: hf download org/name" in said
-
-
-def test_a_failing_download_is_told_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any) -> None:
-        raise OSError("no route to host\nand a stack of details")
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(sources, "download_pretrained", fail)
-    with pytest.raises(UserError, match=r"cannot be reached \(no route to host\)") as caught:
-        sources.find("RN50:openai")
-    assert "\n" not in str(caught.value)
 
 
 @torch.no_grad()
@@ -101,16 +89,16 @@ def test_hub_revisions_are_honoured(
 ) -> None:
     put_on_hub(offline, tiny_vit_folder, "org/name", "1" * 40)
     put_on_hub(offline, tiny_resnet_folder, "org/name", "2" * 40, ref="v2")
-    assert sources.find("hf-hub:org/name").config["vision_cfg"]["layers"] == 3
-    assert sources.find("hf-hub:org/name@v2").config["vision_cfg"]["layers"] == [1, 1, 1, 1]
-    with pytest.raises(UserError, match="not on this machine"):
+    assert sources.find("hf-hub:org/name").load()[1]["vision_cfg"]["layers"] == 3
+    assert sources.find("hf-hub:org/name@v2").load()[1]["vision_cfg"]["layers"] == [1, 1, 1, 1]
+    with pytest.raises(UserError, match="files are not on this machine"):
         sources.find("hf-hub:org/name@v3")
 
 
 def test_hub_model_without_weights_is_refused(offline: Path, tiny_vit_folder: Path) -> None:
     snapshot = put_on_hub(offline, tiny_vit_folder, "org/name", "1" * 40)
     (snapshot / "open_clip_model.safetensors").unlink()
-    with pytest.raises(UserError, match="weights are not on this machine"):
+    with pytest.raises(UserError, match="files are not on this machine"):
         sources.find("hf-hub:org/name")
 
 

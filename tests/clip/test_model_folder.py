@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from conftest import TinyRun
+from loopback_hub import Hub
 from t2ipal.cli import main
 from t2ipal.clip import load as sources
 from t2ipal.clip.backbone import Backbone
@@ -133,28 +134,22 @@ def test_a_tagger_that_names_it_is_refused(
 
 @pytest.mark.parametrize("trusting", [True, False])
 def test_a_hub_model_is_refused(
-    evil: Path,
-    tiny_vit_folder: Path,
-    marker: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    trusting: bool,
+    evil: Path, tiny_vit_folder: Path, tmp_path: Path, hub: Hub, trusting: bool
 ) -> None:
     """Also one whose tokenizer's repository has the code."""
-    monkeypatch.setattr(sources, "hf_hub_download", lambda repo, file, **_: str(evil / file))
     config = json.loads((evil / "open_clip_config.json").read_text())
     config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "org/name"
+    hub.add("org/name", evil)
     if not trusting:
         del config["model_cfg"]["text_cfg"]["tokenizer_kwargs"]
-        snapshot = evil.with_name("org") / "name"  # the tokenizer of "org/name", as if fetched
-        shutil.copytree(evil, snapshot)
-        monkeypatch.chdir(evil.parent)
         shutil.copy(tiny_vit_folder / "tokenizer_config.json", evil)
     (evil / "open_clip_config.json").write_text(json.dumps(config))
+    hub.add("org/model", evil)
     refused = pytest.raises(UserError, match="trust_remote_code")
     # without trust, transformers may still know a class of its own for such a tokenizer
     with refused if trusting else contextlib.suppress(UserError):
         Backbone.load("hf-hub:org/model")
-    assert not marker.exists()
+    assert not (tmp_path / "marker").exists()
 
 
 def _set(*keys: str, to: Any) -> Callable[[dict[str, Any]], None]:
@@ -263,3 +258,39 @@ def test_a_file_of_pickled_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "epoch_1.pt").write_bytes(b"a pickle")
     with pytest.raises(UserError, match="pickled weights are not loaded"):
         sources.find(f"RN50:{tmp_path / 'epoch_1.pt'}")
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "size"),
+    [
+        ("vision_cfg", "layers", 10_000),
+        ("vision_cfg", "layers", [1, 1, 2**31, 1]),
+        ("vision_cfg", "width", 10**6),
+        ("text_cfg", "vocab_size", 10**9),
+        ("text_cfg", "width", -(10**9)),
+        ("text_cfg", "context_length", 1e30),
+    ],
+)
+def test_sizes_that_the_weights_do_not_have_are_refused_before_they_fill_the_memory(
+    part: str, key: str, size: Any, tiny_vit_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "large"
+    shutil.copytree(tiny_vit_folder, folder)
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"][part][key] = size
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=f"{key} of model_cfg.{part} is .* weights are smaller"):
+        sources.find(str(folder)).load()
+
+
+def test_a_tokenizer_that_cannot_pad_is_refused_when_it_is_loaded(
+    tiny_vit_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "unpadded"
+    shutil.copytree(tiny_vit_folder, folder)
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    del settings["pad_token"]
+    path.write_text(json.dumps(settings))
+    with pytest.raises(UserError, match=r"tokenizer cannot be loaded .*pad"):
+        sources.find(str(folder)).load_tokenizer()

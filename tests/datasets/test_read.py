@@ -448,3 +448,27 @@ def test_fifty_real_coco_photos():
     assert (read.targets == 1).sum() == len(pairs)
     voc = read_labelled_images(path, Vocabulary.load("voc2007"))
     assert not (voc.targets == -1).any()  # all twenty are COCO categories under other names
+
+
+@pytest.mark.parametrize("how", ["an image is gone", "a row is gone", "the list is cut"])
+def test_scenes_that_were_changed_are_made_anew(
+    tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = read_labelled_images("miniature:4", PETS, cache=tmp_path)
+    table = first.files[0].parent / "labels.csv"
+    whole = table.read_bytes()
+    if how == "an image is gone":
+        first.files[1].unlink()
+    else:
+        table.write_bytes(whole[: whole.rindex(b"0") - 5] if "row" in how else whole[:-3])
+        if "row" in how:
+            table.write_bytes(b"\n".join(whole.split(b"\n")[:-2]) + b"\n")
+    again = read_labelled_images("miniature:4", PETS, cache=tmp_path)
+    assert table.read_bytes() == whole and all(file.is_file() for file in again.files)
+    assert "made anew" in caplog.text
+
+
+def test_scenes_without_number_are_refused(tmp_path: Path) -> None:
+    for count in ("0", "1000001", "9" * 5000):
+        with pytest.raises(UserError, match="N at most 1000000"):
+            read_labelled_images(f"miniature:{count}", PETS, cache=tmp_path)

@@ -21,6 +21,7 @@ from t2ipal.files import (
     sha256_text,
     write_jsonl,
     write_text,
+    written_jsonl,
     yaml_line,
 )
 from t2ipal.files.tables import text_lines
@@ -244,3 +245,21 @@ def test_yaml_in_another_encoding_is_read_with_a_warning(
     path.write_bytes("classes: voc2007\ncaptions: Zürich.txt\n".encode("latin-1"))
     assert read_yaml(path)["captions"] == "Zürich.txt"
     assert "config.yaml: not UTF-8 text; read as Windows-1252" in caplog.text
+
+
+def test_a_folder_is_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (tmp_path, Path(".")):
+        with pytest.raises(IsADirectoryError):
+            write_text(folder, "x")
+
+
+def test_rows_pass_through_while_they_are_written(tmp_path: Path) -> None:
+    path, taken = tmp_path / "rows.jsonl", []
+    rows = written_jsonl(path, (taken.append(n) or {"n": n} for n in range(3)))
+    assert next(rows) == {"n": 0} and taken == [0] and not path.exists()
+    assert [*rows] == [{"n": 1}, {"n": 2}] and path.read_text().count("\n") == 3
+    rows = written_jsonl(path, ({"n": n} for n in range(9)))
+    next(rows)
+    rows.close()
+    assert path.read_text().count("\n") == 3 and [*tmp_path.iterdir()] == [path]

@@ -60,7 +60,7 @@ def test_text_in_two_encodings_is_refused_with_both_lines(
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.txt")
-    with pytest.raises(UserError, match=r"pipe\.txt: is a pipe or a device"):
+    with pytest.raises(UserError, match=r"pipe\.txt: is a pipe, socket or device"):
         _read_text(tmp_path / "pipe.txt")
 
 
@@ -187,3 +187,12 @@ def test_json_names_line_and_reason(tmp_path: Path) -> None:
     path.write_text('{"a": ' + "1" * 5000 + "}")
     with pytest.raises(UserError, match="cannot be read as JSON"):
         read_json(path)
+
+
+def test_a_packed_file_out_of_all_proportion_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.txt.gz"
+    path.write_bytes(gzip.compress(b"0" * 2**27, 9))
+    with pytest.raises(UserError, match=r"bomb\.txt\.gz: cannot be read .more than \d+ MB are"):
+        list(text_lines(path))
+    path.write_bytes(gzip.compress(b"a dog\n" * 2**20, 9))  # repeats itself, but is small
+    assert sum(1 for _ in text_lines(path)) == 2**20

@@ -370,3 +370,27 @@ def test_pack_names_what_is_in_its_way(tmp_path: Path, captions: Any, noise: Any
     gone.unlink()
     with pytest.raises(UserError, match=rf"{gone.name}: cannot be read \(No such file"):
         pack(tmp_path / "set", tmp_path / "again")
+
+
+def test_pack_refuses_an_empty_set_and_a_replaced_image(
+    tmp_path: Path, captions: Any, noise: Any
+) -> None:
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "images.jsonl").touch()
+    with pytest.raises(UserError, match="lists no image"):
+        pack(tmp_path / "none", tmp_path / "tars")
+    generate(captions, noise(), tmp_path / "set", progress=False)
+    first, second, *_ = sorted((tmp_path / "set").glob("images/*/*.png"))
+    second.write_bytes(first.read_bytes())
+    with pytest.raises(UserError, match=f"{second.name}: is not the image .* was changed"):
+        pack(tmp_path / "set", tmp_path / "tars")
+    assert not list(tmp_path.glob("tars/*.tar"))
+
+
+def test_a_name_with_a_zero_byte_is_no_image(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "b.png")
+    row = json.dumps({"file_name": "a\0.png", "text": "a dog"})
+    (tmp_path / "metadata.jsonl").write_text(row + "\n")
+    (sample,) = read_samples(tmp_path)
+    with pytest.raises(UserError, match=r"cannot be read .embedded null byte"):
+        sample.image()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -61,6 +62,32 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path, tree: Tree) -> None
     # a second time without failures: their list goes, nothing hidden stays
     store.finish(rows)
     assert {name for name in tree(tmp_path) if not name.startswith("images/")} == {"images.jsonl"}
+
+
+def test_an_image_that_was_edited_or_replaced_is_not_the_one_of_its_row(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path)
+    rows = [make_row(store, number) for number in range(4)]
+    store.finish(rows)
+    again = ImageStore(tmp_path)
+    again.rows()
+    assert all(map(again.has, rows))
+    paths = [tmp_path / row.file for row in rows]
+    paths[0].write_bytes(paths[1].read_bytes())
+    paths[1].write_bytes(b"")
+    paths[2].unlink()
+    os.mkfifo(paths[2])
+    assert [again.has(row) for row in rows] == [False, False, False, True]
+    (tmp_path / "images.jsonl").unlink()  # of an unfinished job every image is compared
+    unfinished = ImageStore(tmp_path)
+    unfinished.rows()
+    assert unfinished.has(rows[3]) and not unfinished.has(replace(rows[3], sha256="0" * 64))
+
+
+def test_a_row_of_a_name_or_a_fingerprint_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    row = make_row(ImageStore(tmp_path), 0)
+    for changes in ({"file": "a\0b.png"}, {"fingerprint": "0f"}, {"fingerprint": "g" * 32}):
+        with pytest.raises(UserError, match=r"lies outside|32 hex digits"):
+            replace(row, **changes)
 
 
 def test_the_journal_forgives_a_torn_last_line_only(tmp_path: Path) -> None:

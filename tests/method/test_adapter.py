@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from t2ipal.method.adapter import Adapter, _bank_ranks, _cache_values, _choose_bank
+from t2ipal.method.adapter import (
+    Adapter,
+    _bank_ranks,
+    _cache_values,
+    _choose_bank,
+    examples_against,
+)
 from t2ipal.method.head_config import AdapterConfig
 from tiny_head import unit
 
@@ -14,7 +20,7 @@ TARGETS = torch.tensor([[1, 0, 1], [0, 1, -1], [1, 1, 1], [0, 0, 1]], dtype=torc
 
 
 def test_cache_equals_the_loop() -> None:
-    config = AdapterConfig(alpha=0.7, beta=3.0)
+    config = AdapterConfig(kind="cache", alpha=0.7, beta=3.0)
     keys, values = 2 * unit(4, 8, seed=2), _cache_values(TARGETS, "balanced")
     with torch.no_grad():
         adapted, bonus = Adapter(config, {"keys": keys, "values": values})(GLOBAL)
@@ -27,6 +33,44 @@ def test_cache_equals_the_loop() -> None:
                 cosine = float(GLOBAL[b] @ keys[n] / keys[n].norm())
                 total += math.exp(-3.0 * (1 - cosine)) * float(values[n, c])
             assert math.isclose(bonus[b, c], 0.7 * total, rel_tol=1e-4)
+
+
+def test_class_cache_equals_the_loop() -> None:
+    config = AdapterConfig(alpha=0.7, beta=3.0, per_class=2)
+    z, present, absent = unit(4, 3, 8, seed=1), 2 * unit(3, 2, 8, seed=2), 3 * unit(3, 2, 8, seed=3)
+    with torch.no_grad():
+        found = Adapter(config, {"present": present, "absent": absent}).of_classes(z)
+    for b in range(4):
+        for c in range(3):
+            level = []
+            for keys in (present[c], absent[c]):
+                near = [math.exp(3.0 * float(z[b, c] @ key / key.norm())) for key in keys]
+                level.append(math.log(sum(near) / 2) / 3.0)
+            assert math.isclose(found[b, c], 0.7 * (level[0] - level[1]), abs_tol=1e-6)
+
+
+def test_class_cache_starts_from_images_with_and_without_the_class() -> None:
+    """Few images are keys themselves; a class that all of them show has nothing against it."""
+    features = unit(6, 8, seed=4)
+    labels = torch.tensor([0, 0, 0, 1, 1, 1])
+    shown = torch.tensor([True, False, False, True, True, True])
+    config = AdapterConfig(per_class=2)
+    adapter = Adapter.start_with_classes(config, features, labels, shown, 2)
+    assert torch.equal(adapter.present[0], features[[0, 0]])
+    assert torch.equal(adapter.absent[0], features[[1, 2]])
+    with torch.no_grad():
+        found = adapter.of_classes(features[:, None].expand(-1, 2, -1))
+    assert found[0, 0] > 0 > found[1, 0]
+    assert (found[:, 1] == 0).all()
+
+
+def test_examples_against_are_known_not_to_show_the_class_and_few() -> None:
+    targets = torch.tensor([[0, 1, -1]] * 90 + [[1, 0, 0]] * 10, dtype=torch.int8)
+    chosen = examples_against(targets, 2)
+    assert chosen.sum(dim=0).tolist() == [64, 10, 10]
+    assert (targets[chosen] == 0).all()
+    assert torch.equal(chosen, examples_against(targets, 2))
+    assert not torch.equal(chosen, examples_against(targets, 2, seed=1))
 
 
 def test_projection_equals_the_loop() -> None:
@@ -62,7 +106,7 @@ def test_values_count_present_labels_alone() -> None:
 
 
 def test_bonus_does_not_grow_with_a_balanced_bank() -> None:
-    config, keys = AdapterConfig(), unit(4, 8, seed=2)
+    config, keys = AdapterConfig(kind="cache"), unit(4, 8, seed=2)
     values = _cache_values(TARGETS, "balanced")
     _, once = Adapter(config, {"keys": keys, "values": values})(GLOBAL)
     doubled = _cache_values(TARGETS.repeat(2, 1), "balanced")
@@ -110,7 +154,7 @@ def test_selection_decides_which_images_make_the_bank() -> None:
     targets = (torch.rand(60, 3, generator=generator) < 0.4).to(torch.int8)
     features, banks = unit(60, 8, seed=3), {}
     for selection in ("fewest-labels", "typical", "random"):
-        config = AdapterConfig(selection=selection, per_class=4)
+        config = AdapterConfig(kind="cache", selection=selection, per_class=4)
         for seed in (0, 1):
             adapter = Adapter.start(config, features, targets, seed)
             assert adapter is not None
@@ -128,7 +172,7 @@ def test_a_typical_bank_does_not_depend_on_the_order_of_the_images() -> None:
     generator = torch.Generator().manual_seed(0)
     targets = (torch.rand(40, 3, generator=generator) < 0.4).to(torch.int8)
     features, order = unit(40, 8, seed=3), torch.randperm(40, generator=generator)
-    config = AdapterConfig(selection="typical", per_class=3)
+    config = AdapterConfig(kind="cache", selection="typical", per_class=3)
     first = Adapter.start(config, features, targets)
     second = Adapter.start(config, features[order], targets[order])
     assert first is not None and second is not None
@@ -140,7 +184,7 @@ def test_a_typical_bank_does_not_depend_on_the_order_of_the_images() -> None:
 
 def test_frozen_keys_ask_for_no_gradient() -> None:
     for learn in (True, False):
-        config = AdapterConfig(learn_keys=learn, per_class=2)
+        config = AdapterConfig(kind="cache", learn_keys=learn, per_class=2)
         adapter = Adapter.start(config, unit(4, 8), TARGETS)
         assert adapter is not None
         assert [p.requires_grad for p in adapter.parameters()] == [learn]

@@ -28,6 +28,7 @@ IMAGES, CAPTIONS = WORLD.images(30, seed=1), WORLD.captions(20, seed=2)
 SMALL = HeadConfig(prompts=PromptConfig(context_tokens=4))
 KINDS = {
     "full": SMALL,
+    "cache": replace(SMALL, adapter=AdapterConfig(kind="cache")),
     "bottleneck": replace(
         SMALL, adapter=AdapterConfig(kind="bottleneck"), prototypes=PrototypeConfig(per_class=3)
     ),
@@ -36,7 +37,8 @@ KINDS = {
     "fixed": replace(SMALL, prompts=PromptConfig(kind="fixed")),
     "text start": replace(SMALL, prototypes=PrototypeConfig(start="text", per_class=2)),
     "typical, frozen": replace(
-        SMALL, adapter=AdapterConfig(selection="typical", per_class=3, learn_keys=False)
+        SMALL,
+        adapter=AdapterConfig(kind="cache", selection="typical", per_class=3, learn_keys=False),
     ),
     "name in the middle": replace(
         SMALL, prompts=PromptConfig(context_tokens=4, class_position="middle", start="random")
@@ -87,18 +89,24 @@ def test_zero_shot_is_the_cosine_with_the_class_embeddings() -> None:
     assert sum(1 for _ in head.parameters()) == 0
 
 
-def test_full_score_is_put_together_from_its_parts() -> None:
-    head = started()
+@pytest.mark.parametrize("kind", ["full", "cache"])
+def test_full_score_is_put_together_from_its_parts(kind: str) -> None:
+    head = started(KINDS[kind])
     scores = head.scores(IMAGES.global_, IMAGES.local)
     classes = head.class_embeddings()
     assert head.adapter is not None and head.prototypes is not None
-    _, bonus = head.adapter(IMAGES.global_)
-    cosines = IMAGES.global_ @ classes.global_.T
-    assert torch.allclose(scores.global_, 4 * (cosines + bonus), atol=1e-5)
-    assert torch.allclose(scores.adapter, 4 * bonus, atol=1e-6)
     pooled = torch.einsum("bpc,bpd->bcd", scores.heatmap, IMAGES.local)
+    z = F.normalize(pooled, dim=-1)
+    if kind == "cache":
+        on_prototype, on_global = torch.zeros(()), head.adapter(IMAGES.global_)[1]
+        assert on_global is not None
+    else:
+        on_prototype, on_global = head.adapter.of_classes(z), torch.zeros(())
+    cosines = IMAGES.global_ @ classes.global_.T
+    assert torch.allclose(scores.global_, 4 * (cosines + on_global), atol=1e-5)
+    assert torch.allclose(scores.adapter, 4 * (on_prototype + on_global), atol=1e-5)
     vectors = head.prototypes.vectors[:, 0]
-    expected = 4 * F.cosine_similarity(pooled, vectors[None], dim=-1)
+    expected = 4 * (F.cosine_similarity(pooled, vectors[None], dim=-1) + on_prototype)
     assert torch.allclose(scores.prototype, expected, atol=1e-5)
     assert torch.allclose(scores.heatmap.sum(dim=1), torch.ones(30, CLASSES))
     assert list(scores.branches) == ["global", "local", "prototype"]
@@ -148,8 +156,8 @@ def test_the_state_holds_only_what_was_tuned() -> None:
         "prompts.global_context",
         "prompts.local_context",
         "prototypes.vectors",
-        "adapter.keys",
-        "adapter.values",
+        "adapter.present",
+        "adapter.absent",
     }
     assert set(tuned_state(WORLD.head(method_config("zero-shot").head))) == {
         "class_embeddings.global",
@@ -158,7 +166,7 @@ def test_the_state_holds_only_what_was_tuned() -> None:
 
 
 def test_loading_is_strict_and_changes_nothing_when_it_fails() -> None:
-    head = started()
+    head = started(KINDS["cache"])
     before, state = head.score_items(IMAGES), tuned_state(head)
     broken = {
         "no tensor 'adapter.keys'": {k: v for k, v in state.items() if k != "adapter.keys"},
@@ -182,7 +190,7 @@ def test_loading_is_strict_and_changes_nothing_when_it_fails() -> None:
             _load_tuned(head, tensors)
     assert torch.equal(head.score_items(IMAGES), before)
     with pytest.raises(UserError, match="has shape"):
-        restore_head(SMALL, NAMES[:5], state)
+        restore_head(KINDS["cache"], NAMES[:5], state)
 
 
 def test_baking_saves_the_text_tower_and_changes_no_score() -> None:
@@ -258,7 +266,7 @@ def test_prototypes_of_a_class_without_image_are_refused(start: str) -> None:
         WORLD.head(config).start(replace(IMAGES, targets=targets))
 
 
-@pytest.mark.parametrize("kind", ["cache", "projection", "bottleneck"])
+@pytest.mark.parametrize("kind", ["class-cache", "cache", "projection", "bottleneck"])
 def test_a_bank_of_a_class_without_image_is_refused(kind: str) -> None:
     targets = IMAGES.targets * (torch.arange(CLASSES) != 1).to(torch.int8)
     config = replace(

@@ -41,7 +41,7 @@ def test_partial_mappings_keep_the_defaults() -> None:
         ({"adaptor": {}}, r"unknown key 'head.adaptor' \(did you mean 'adapter'\?\)"),
         ({"adapter": {"alfa": 1}}, r"unknown key 'head\.adapter\.alfa' \(did you mean 'alpha'"),
         ({"adapter": "cache"}, r"head\.adapter must be a group of settings, not 'cache'"),
-        ({"adapter": {"kind": "cash"}}, r"adapter\.kind must be one of none, cache, bottleneck"),
+        ({"adapter": {"kind": "cash"}}, r"adapter\.kind must be one of none, class-cache, cache"),
         ({"prompts": {"context_tokens": 2.5}}, "whole number"),
     ],
 )

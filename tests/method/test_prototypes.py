@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from t2ipal.method.head_config import PrototypeConfig
-from t2ipal.method.prototypes import Prototypes, _spherical_kmeans, _with_neighbours
+from t2ipal.method.prototypes import Prototypes, _with_neighbours, spherical_kmeans
 from tiny_head import unit
 
 FEATURES, VECTORS = unit(2, 4, 8, seed=1), 3 * unit(4, 3, 8, seed=2)
@@ -37,7 +37,7 @@ def test_kmeans_finds_separated_groups_in_any_order() -> None:
     noise = 0.05 * torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
     points = F.normalize(centres.repeat(20, 1) + noise, dim=-1)
     for order in (torch.arange(60), torch.randperm(60)):
-        found = _spherical_kmeans(points[order], 3)
+        found = spherical_kmeans(points[order], 3)
         assert torch.allclose(found.norm(dim=-1), torch.ones(3))
         cosines = found @ centres.T
         assert sorted(cosines.argmax(dim=1).tolist()) == [0, 1, 2]
@@ -46,7 +46,7 @@ def test_kmeans_finds_separated_groups_in_any_order() -> None:
 
 def test_kmeans_repeats_points_where_there_are_too_few() -> None:
     points = unit(2, 8, seed=3)
-    assert torch.equal(_spherical_kmeans(points, 5), points[[0, 1, 0, 1, 0]])
+    assert torch.equal(spherical_kmeans(points, 5), points[[0, 1, 0, 1, 0]])
 
 
 SHOWN, classes_shown = unit(10, 8, seed=4), torch.tensor([0, 1, 2, 0, 1, 2, 0, 0, 1, 2])
@@ -72,7 +72,7 @@ def test_start_from_the_centres_of_the_images_that_show_the_class() -> None:
     vectors = started(PrototypeConfig(per_class=2), SHOWN)
     assert vectors.shape == (3, 2, 8)
     for c in range(3):
-        assert torch.equal(vectors[c], _spherical_kmeans(SHOWN[classes_shown == c], 2))
+        assert torch.equal(vectors[c], spherical_kmeans(SHOWN[classes_shown == c], 2))
 
 
 def test_start_from_the_text_needs_no_likeness_to_the_images() -> None:

@@ -69,6 +69,8 @@ def test_same_seed_same_bytes_other_seed_other_bytes() -> None:
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
 def test_every_loss_and_optimiser_lowers_the_loss(loss: str, optimiser: str) -> None:
     config = replace(QUICK, epochs=4, loss=LossConfig(kind=loss), optimiser=optimiser)
+    if optimiser == "sgd":  # its steps are as small as the gradients
+        config = replace(config, lr_prompts=0.02, lr_prototypes=0.02, lr_adapter=0.02)
     _, result = trained(config)
     losses = [row.loss for row in result.history[1:]]
     assert losses[-1] < losses[0]
@@ -82,7 +84,7 @@ def test_only_tuned_tensors_change_and_the_tower_sees_no_gradient() -> None:
     fit(head, TRAIN, VALID, replace(QUICK, select="last"))
     after = tuned_state(head)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed == set(before) - {"adapter.values"}
+    assert changed == set(before)
     for name, value in WORLD.tower.named_parameters():
         assert value.grad is None and torch.equal(value, tower[name])
     assert all(torch.equal(a.local, b) for a, b in zip(TRAIN, features, strict=True))
@@ -109,7 +111,7 @@ def test_only_tuned_tensors_change_and_the_tower_sees_no_gradient() -> None:
         (
             replace(HEAD, fusion=replace(HEAD.fusion, prototype_weight=0.0)),
             QUICK,
-            {"prompts", "adapter"},
+            {"prompts"},
         ),
     ],
     ids=["captions", "frozen prompts", "prompts", "frozen keys", "fixed prompts", "weight 0"],
@@ -135,8 +137,9 @@ def test_unknown_labels_change_nothing_they_should_not() -> None:
             epochs=2, train_on="images", batch_size=64, select="last", loss=LossConfig(kind=kind)
         )
         # The mean over the items halves with blank ones among them; Adam forgets the scale.
-        pure = WORLD.head(HEAD).start(IMAGES)
-        mixed = WORLD.head(HEAD).start(IMAGES)
+        # It does not where gradients vanish, as those of keys that resemble nothing do.
+        head = replace(HEAD, adapter=AdapterConfig(kind="cache", per_class=8, beta=5.5))
+        pure, mixed = WORLD.head(head).start(IMAGES), WORLD.head(head).start(IMAGES)
         fit(pure, [alone], VALID, config)
         fit(mixed, [alone, blank], VALID, config)
         first, second = tuned_state(pure), tuned_state(mixed)

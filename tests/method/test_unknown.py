@@ -101,7 +101,7 @@ def test_the_bank_takes_an_image_for_pure_only_where_it_is_known_to_be() -> None
 def test_the_adapter_starts_with_counts_of_all_images_not_of_its_bank() -> None:
     mask = torch.rand(IMAGES.targets.shape, generator=torch.Generator().manual_seed(1)) < 0.5
     partly = hide(IMAGES, mask)
-    config = replace(FULL, adapter=AdapterConfig(per_class=2, values="rows"))
+    config = replace(FULL, adapter=AdapterConfig(kind="cache", per_class=2, values="rows"))
     adapter = WORLD.head(config).start(partly).adapter
     assert adapter is not None
     rows = torch.cdist(adapter.keys.detach(), IMAGES.global_.float()).argmin(dim=1)

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from pydantic import TypeAdapter
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
 
-from t2ipal.metrics.evaluation import Evaluation, _f1, _top_k_decisions, evaluate
+from t2ipal.metrics.evaluation import Evaluation, _top_k_decisions, evaluate, f1_of
 from t2ipal.metrics.ranking import average_precision, mean_average_precision
 
 relaxed = settings(deadline=None, max_examples=50)  # a busy machine is no failure
@@ -111,7 +111,7 @@ def test_classes_without_positives_are_left_out_of_the_mean_and_named():
 def test_f1_agrees_with_scikit_learn_where_they_define_the_same(problem):
     scores, targets = problem
     decisions = scores >= 0
-    result = _f1(decisions, targets, "threshold")
+    result = f1_of(decisions, targets, "threshold")
     with_positive = targets.any(0)
     pooled = targets.ravel(), decisions.ravel()
     assert result.overall_precision == pytest.approx(precision_score(*pooled, zero_division=0))
@@ -139,7 +139,7 @@ def test_f1_counts_known_pairs_only(problem):
     known = targets != -1
     hits = sum(d and t == 1 for d, t in zip(decisions[known], targets[known], strict=True))
     predicted, positives = decisions[known].sum(), (targets == 1).sum()
-    result = _f1(decisions, targets, "threshold")
+    result = f1_of(decisions, targets, "threshold")
     assert result.overall_precision == (hits / predicted if predicted else 0)
     assert result.overall_recall == (hits / positives if positives else 0)
 

@@ -42,6 +42,20 @@ def test_the_distance_is_that_of_normalised_centroids():
     assert modality_gap({"a": a, "b": b}).pairs[0].distance == pytest.approx(np.sqrt(2))
 
 
+def test_the_map_keeps_apart_what_lies_apart():
+    sets = {"a": cloud(300, 2.0, 1), "b": cloud(200, 0, 2), "c": cloud(200, 0, 3)}
+    points = modality_gap(sets).points
+    assert {name: cloud.shape for name, cloud in points.items()} == dict.fromkeys(sets, (150, 2))
+    a, b, c = (points[name].mean(axis=0) for name in "abc")
+    assert np.linalg.norm(a - b) > 5 * np.linalg.norm(b - c)
+    # Distances in the map are at most those of the features: it is a projection.
+    unit = {
+        name: array / np.linalg.norm(array, axis=1, keepdims=True) for name, array in sets.items()
+    }
+    spread = max(np.linalg.norm(x - y) for x in unit["a"][:50] for y in unit["b"][:50])
+    assert np.linalg.norm(a - b) <= spread
+
+
 def test_unequal_sizes_do_not_lift_the_chance_level():
     pair = modality_gap({"a": cloud(1000, 0, 1), "b": cloud(100, 0, 2)}).pairs[0]
     assert pair.probe_accuracy < 0.65

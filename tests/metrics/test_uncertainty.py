@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from t2ipal.metrics.ranking import Ranking, average_precision
-from t2ipal.metrics.uncertainty import BINS, bootstrap_map, calibration_error
+from t2ipal.metrics.uncertainty import BINS, bootstrap_map, calibration_error, reliability
 
 
 def sample(seed: int, images: int = 60, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -90,3 +90,27 @@ def test_calibration_error_equals_the_loop() -> None:
     assert calibration_error(probabilities, targets) == pytest.approx(expected)
     assert calibration_error(np.array([[1.0, 0.0]]), np.array([[1, 0]])) == 0
     assert np.isnan(calibration_error(np.ones((1, 1)), np.array([[-1]])))
+
+
+def test_the_bins_of_the_reliability_diagram_give_the_calibration_error() -> None:
+    generator = np.random.default_rng(5)
+    probabilities = generator.random((60, 4))
+    targets = (generator.random((60, 4)) < probabilities**2).astype(int)
+    targets[generator.random((60, 4)) < 0.2] = -1
+    bins = reliability(probabilities, targets)
+    pairs = sum(count for _, _, count in bins)
+    assert pairs == (targets >= 0).sum()
+    error = sum(abs(said - true) * count for said, true, count in bins) / pairs
+    assert error == pytest.approx(calibration_error(probabilities, targets))
+    assert [said for said, _, _ in bins] == sorted(said for said, _, _ in bins)
+    assert reliability(np.array([[0.99, 0.01]]), np.array([[1, -1]])) == [(0.99, 1.0, 1)]
+
+
+def test_precision_at_a_recall_is_the_best_from_there_on() -> None:
+    scores, targets = np.array([0.9, 0.8, 0.7, 0.6, 0.5]), np.array([0, 1, -1, 1, 1])
+    # By rank, the unknown left out: wrong, right, right, right.
+    ranking = Ranking.of(scores, targets)
+    assert ranking.precision_at(np.array([0, 1 / 3, 1])).tolist() == [3 / 4, 3 / 4, 3 / 4]
+    ranking = Ranking.of(scores, np.array([1, 0, 0, 1, 0]))
+    assert ranking.precision_at(np.array([0, 0.5, 0.51, 1])).tolist() == [1, 1, 0.5, 0.5]
+    assert np.isnan(Ranking.of(scores, np.zeros(5)).precision_at(np.array([0.5]))).all()

@@ -77,8 +77,8 @@ def test_the_map_of_a_lone_thing_covers_where_the_picture_differs_from_an_empty_
     assert on.mean() > 2 * off.mean()
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_plain_things_fill_different_quarters(count: int) -> None:
+@pytest.mark.parametrize("count", [1, 4, 6])
+def test_plain_things_fill_different_cells(count: int) -> None:
     rng, seen = scene_rng("plain", 0, count), set()
     for _ in range(50):
         layout = _layout(count, rng, "plain")
@@ -86,7 +86,18 @@ def test_plain_things_fill_different_quarters(count: int) -> None:
         corners = {(x - 16, y - 16) for x, y, _ in layout}
         assert len(corners) == count
         seen |= corners
-    assert seen == {(0, 0), (0, 32), (32, 0), (32, 32)}
+    assert seen == {(x, y) for x in (0, 32, 64) for y in (0, 32, 64)}
+
+
+def test_a_plain_scene_is_larger_and_its_map_says_where_its_six_things_are() -> None:
+    names = ("dog", "cat", "bus", "car", "boat", "tree")
+    scene = random_scene(scene_rng("plain", 0, 0), split="plain", plan=Plan(names, "sky", ""))
+    assert scene.image.size == (96, 96)
+    assert scene.seen.shape == (24, 24)
+    assert set(visible(scene)) == set(names)
+    for name in names:  # within one cell each
+        rows, columns = np.nonzero(scene.seen == INDEX[name])
+        assert len(set(rows // 8)) == len(set(columns // 8)) == 1
 
 
 def test_cluttered_scenes_show_more_and_smaller_things_and_some_classes_rarely() -> None:

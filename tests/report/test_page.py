@@ -14,6 +14,7 @@ from PIL import Image
 from t2ipal.metrics.evaluation import evaluate
 from t2ipal.metrics.gap import ModalityGap, _PairGap
 from t2ipal.report.content import (
+    Accuracy,
     CaptionCard,
     ClassCount,
     MethodResult,
@@ -26,6 +27,8 @@ from t2ipal.report.content import (
 from t2ipal.report.page import _inlined, _percent, _render, _signed, build_report
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
+SCORES = np.array([[2.0, -1, -2], [1, 2, -2], [-2, 1, -3], [-1, -2, -4]])
+TARGETS = np.array([[1, 0, 0], [0, 1, 0], [1, -1, 0], [0, 0, 0]])
 NASTY = "<script>alert('x')</script> \"dog\" & cat"
 
 
@@ -110,7 +113,16 @@ def content() -> ReportContent:
                 unknown=("train",),
             ),
         ),
-        gap=ModalityGap((_PairGap("captions", "real", 0.98765, 0.999, 50),)),
+        accuracy=Accuracy.of(
+            ("dog", "cat", NASTY), SCORES, TARGETS, 1 / (1 + np.exp(-SCORES)), SCORES > 0
+        ),
+        mistakes=(
+            TaggedScene(image(), ("cat",), (Prediction(NASTY, 0.8, True, heat),), fault="dog: no"),
+        ),
+        gap=ModalityGap(
+            (_PairGap("captions", "real", 0.98765, 0.999, 50),),
+            {"captions": np.array([[0.0, 0.0], [1.0, 1.0]]), "real": np.array([[2.0, 1.0]])},
+        ),
         warnings=(f"No caption names {NASTY}.",),
         settings=(("train.epochs", "7", "20"), ("captions", NASTY, "")),
         config="config.yaml",
@@ -162,7 +174,7 @@ def test_nothing_comes_from_outside(content):
             assert attributes.get(name, "data:image/").startswith("data:image/")
     sections = {f"#{attributes['id']}" for attributes in page.all("section")}
     links = [attributes["href"] for _, attributes in page.tags if "href" in attributes]
-    assert set(links) == {*sections, "config.yaml"} and len(sections) == 8
+    assert set(links) == {*sections, "config.yaml"} and len(sections) == 11
     assert "http:" not in source and "https:" not in source
     assert "@import" not in source and "url(" not in source
     assert not page.all("link") and not page.all("iframe")
@@ -172,7 +184,7 @@ def test_nothing_comes_from_outside(content):
 
 def test_every_image_is_inlined_has_words_and_opens(content):
     images = Page(_render(content)).all("img")
-    assert len(images) == 2 + 1 + 2  # generated images, scene, overlays
+    assert len(images) == 2 + 3 + 2  # generated images, a scene and a mistake with overlays
     for attributes in images:
         assert attributes["alt"]
         data = base64.b64decode(attributes["src"].split(",", 1)[1])
@@ -299,3 +311,34 @@ def test_content_that_contradicts_itself_is_refused():
         ReportContent("t", "c", ("dog", "cat"), thresholds=(0.5,))
     with pytest.raises(ValueError, match="focus"):
         ReportContent("t", "c", ("dog",), methods=(row,), focus="tai-dpt")
+
+
+def test_curves_are_drawn_where_their_figures_are(content):
+    accuracy = content.accuracy
+    # Dog: the images rank right, wrong, wrong, right; the third's cat is unknown.
+    assert accuracy.average_precision[:2] == ((1 + 2 / 4) / 2, 1.0)
+    assert [(row.tagged, row.shown) for row in accuracy.tags] == [(2, 2), (1, 1), (0, 0)]
+    assert (accuracy.tags[0].precision, accuracy.tags[0].recall) == (0.5, 0.5)
+    page = Page(_render(content))
+    lines = [line["points"].split() for line in page.all("polyline")]
+    dog, cat, mean_of_both, reliability = lines  # the class that no image shows has no line
+    assert dog[0] == "0,0" and dog[25] == "100,0" and dog[26] == "104,100" and dog[-1] == "200,100"
+    assert set(cat[1:]) == {f"{4 * i},0" for i in range(1, 51)}
+    assert mean_of_both[-1] == "200,50"
+    assert len(reliability) == len(accuracy.reliability)
+    assert "dog, AP 75.0" in page.text
+    table = page.text[page.text.index("Tags at the thresholds") :]
+    assert "dog 0.31 50.0 50.0 2 2 cat 0.42 100.0 100.0 1 1" in table  # lowest F1 first
+
+
+def test_the_map_keeps_its_shape(content):
+    page = Page(_render(content))
+    dots = [(dot["cx"], dot["cy"]) for dot in page.all("circle") if dot.get("r") == "1.6"]
+    assert dots == [("0.0", "150.0"), ("100.0", "50.0"), ("200.0", "50.0")]
+
+
+def test_a_model_that_no_test_image_suits_still_has_a_page():
+    none = np.full((2, 1), -1)
+    accuracy = Accuracy.of(("dog",), np.zeros((2, 1)), none, np.zeros((2, 1)), none > 0)
+    page = Page(_render(ReportContent("t", "", ("dog",), accuracy=accuracy)))
+    assert "Tags at the thresholds" in page.text and not page.all("polyline")

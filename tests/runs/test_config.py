@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from t2ipal.errors import UserError
+from t2ipal.errors import UserError, options_of, read_settings
 from t2ipal.method.head_config import AdapterConfig, HeadConfig, TrainConfig
 from t2ipal.runs.config import RunConfig
 
@@ -57,6 +58,11 @@ def test_missing_keys_keep_their_defaults(tmp_path: Path) -> None:
             "yaml:4: head.adapter.alpha must be",
         ),
         ("classes: voc2007\n\n# device\ndevice: xpu", "yaml:4: device must be one of auto, cpu"),
+        ("compose: 1000000000000", "compose must be at most 10000000, not 1000000000000"),
+        ("crops: 3000", "crops must be a whole number from 0 to 10, not 3000"),
+        ("image_size: 100000", "image_size must be at most 4096, not 100000"),
+        ("height: 80000\nwidth: 8", "height must be .*not 80000"),
+        ("train: {batch_size: 100000}", "batch_size must be at most 65536"),
         ("train: {seed: 3}", "unknown key 'train.seed'"),
         ("shots: 2", "yaml: shots is about labelled real images"),
         ("seeds: [0, x]", "yaml:1: seeds must be a whole number of at least 0, not 'x'"),
@@ -80,3 +86,21 @@ def test_classes_and_one_source_of_captions_are_required() -> None:
     ):
         with pytest.raises(UserError, match=message):
             config.require()
+
+
+def test_every_number_of_things_to_make_or_hold_is_bounded() -> None:
+    """Others only end a loop early: so many of what is there."""
+    only_less = {"limit", "per_class", "shots", "patience", "train.verify.patience"}
+    only_less |= {"train.evaluate_every", "head.adapter.reduction", "head.fusion.min_classes"}
+    for option in options_of(RunConfig):
+        name = option.key.rpartition(".")[2]
+        if option.type is not int or "seed" in name or option.key in only_less:
+            continue
+        with pytest.raises(UserError, match=f"{name} must be"):
+            read_settings(RunConfig, nested(option.key, 10**8 + 8))
+
+
+def nested(key: str, value: object) -> dict[str, Any]:
+    """``{"a": {"b": value}}`` for the key ``a.b``."""
+    first, _, rest = key.partition(".")
+    return {first: nested(rest, value) if rest else value}

@@ -26,6 +26,8 @@ from t2ipal.method.checkpoint import tuned_state
 from t2ipal.method.methods import MethodConfig, method_config
 from t2ipal.runs.config import RunConfig
 from t2ipal.runs.fitting import methods_of, train
+from t2ipal.runs.folder import logged
+from t2ipal.runs.measure import _read_journal
 from t2ipal.runs.pipeline import run
 from t2ipal.runs.workbench import Workbench, _hold_out
 from t2ipal.tagger.scoring import evaluate
@@ -105,7 +107,7 @@ def test_the_captions_side_is_the_same_with_and_without_a_run(
     )
     saved = Tagger.from_pretrained(captions_run.folder / "model")
     assert tagger.about["method"] == "t2i-pal/captions"
-    stored = tuned_state(saved.clip.head)
+    stored = tuned_state(saved.head)
     assert stored and all(
         torch.equal(v, stored[k]) for k, v in tuned_state(tagger.clip.head).items()
     )
@@ -372,7 +374,7 @@ def test_crops_are_seen_alike_by_tagger_workbench_and_evaluation(tiny_run: TinyR
     found = np.stack([tagged.probabilities for tagged in tagger.stream(files)])
     assert found == pytest.approx(expected, abs=2e-3)  # local features are kept in half precision
     assert whole.model.crops == 0 and tagger.model.crops == 2
-    unseen = whole.clip.head.score_items(items.whole()).numpy()
+    unseen = whole.head.score_items(items.whole()).numpy()
     assert np.abs(scores - unseen).max() > 1e-3
     same, closer = (
         evaluate(model, "miniature:24", cache=tiny_run.folder / "scenes", crops=n, progress=False)
@@ -394,7 +396,7 @@ def test_a_run_with_crops_keeps_them_in_its_model(tiny_run: TinyRun, tmp_path: P
     assert tagger.model.crops == Tagger.from_pretrained(tmp_path / "model").model.crops == 2
     plain = Tagger.from_pretrained(tiny_run.folder / "model")
     # Training does not see the crops, the thresholds do.
-    for name, tensor in tuned_state(plain.clip.head).items():
+    for name, tensor in tuned_state(plain.head).items():
         assert torch.equal(tensor, tuned_state(tagger.clip.head)[name])
     assert tagger.thresholds != plain.thresholds
 
@@ -533,3 +535,20 @@ def test_mistakes_are_found_before_anything_is_made(
     with pytest.raises(UserError, match=message):
         run(replace(tiny_run.config, **changes), out, progress=False)
     assert not (out / "config.yaml").exists() and not (out / "images").exists()
+
+
+def test_a_damaged_journal_of_measurements_names_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "measurements.jsonl"
+    for line in ('{"a": 1}', '{"key": "x", "seed": 0}', "[]"):
+        path.write_text(line + "\n")
+        with pytest.raises(UserError, match=r"measurements\.jsonl:1: "):
+            _read_journal(path)
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log.txt")
+    said: list[str] = []
+    say = logged(said.append, tmp_path / "log.txt")
+    say("one")
+    say("two")
+    assert len(said) == 3 and "no log is kept" in said[0] and said[1:] == ["one", "two"]

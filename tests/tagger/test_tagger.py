@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from huggingface_hub import ModelCard
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from conftest import TinyRun
+from t2ipal.errors import UserError
 from t2ipal.generation.store import read_manifest
 from t2ipal.tagger.card import model_card
 from t2ipal.tagger.tagger import Tagger
@@ -122,3 +129,89 @@ def test_the_card_is_written_beside_the_model(tiny_run: TinyRun, tmp_path: Path)
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == model_card(found)
     file = tiny_run.folder / read_manifest(tiny_run.folder)[0].file
     assert found.tags(file) == Tagger.from_pretrained(tmp_path).tags(file)
+
+
+def test_a_tagger_made_for_one_size_says_so_once_per_use(
+    tagger: Tagger, caplog: pytest.LogCaptureFixture
+):
+    photo, scene = Image.new("RGB", (40, 30)), Image.new("RGB", (8, 8))
+    tagger.predict([photo, photo])
+    assert not caplog.records  # most know images of any size
+    tagger.about["made_for"] = {"images": "icon scenes, not photos", "size": [8, 8]}
+    tagger.predict([scene, scene])
+    assert not caplog.records
+    tagger.predict([scene, photo, photo], batch_size=1)
+    said = (
+        "this tagger knows icon scenes, not photos, and images of 8 x 8 pixels alone: what it says "
+        "of one of 40 x 30 means nothing"
+    )
+    assert caplog.messages == [said]
+    tagger.tags(photo)
+    assert caplog.messages == [said, said]
+    assert "- It knows icon scenes, not photos, and images of 8 x 8 pixels alone." in model_card(
+        tagger
+    )
+
+
+def _changed(model: Path, tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """A copy of a model with another config.json."""
+    copy = tmp_path / "changed"
+    shutil.copytree(model, copy, dirs_exist_ok=True)
+    config = json.loads((copy / "config.json").read_text())
+    change(config)
+    (copy / "config.json").write_text(json.dumps(config))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: c.update(crops="2"), "crops must be 0 .none. or at least 2 per side .*'2'"),
+        (lambda c: c.update(crops=100), "at most 10, not 100"),
+        (lambda c: c.update(about=[1]), "'about' must be a mapping"),
+        (lambda c: c.update(backbone=3), "'backbone' must be a mapping"),
+        (lambda c: c["backbone"].pop("digest"), "'digest' is missing"),
+        (lambda c: c["backbone"].update(pool_positions="x"), "'pool_positions' must be true"),
+        (lambda c: c["backbone"].update(image_size=10**5), "image_size must be at most 4096"),
+        (lambda c: c["thresholds"].pop("dog"), "'dog' is a class or has thresholds, but not"),
+        (lambda c: c["thresholds"].update(x=c["thresholds"]["dog"]), "'x' is a class or has"),
+        (lambda c: c.update(head=[]), "'head' must be a mapping"),
+    ],
+)
+def test_a_model_that_says_what_cannot_be_is_refused(
+    change: Any, said: str, tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=said):
+        Tagger.from_pretrained(_changed(tiny_run.folder / "model", tmp_path, change))
+
+
+def test_thresholds_belong_to_classes_by_name(tagger: Tagger, tiny_run: TinyRun, tmp_path: Path):
+    def turned(config: dict[str, Any]) -> None:
+        config["thresholds"] = dict(reversed(config["thresholds"].items()))
+
+    again = Tagger.from_pretrained(_changed(tiny_run.folder / "model", tmp_path, turned))
+    assert again.thresholds == tagger.thresholds
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (torch.tensor(float("nan")), "no numbers, or far too large"),
+        (torch.tensor(float("inf")), "no numbers, or far too large"),
+        (torch.tensor(3e38), "no numbers, or far too large"),
+        (torch.tensor(1, dtype=torch.int64), "holds torch.int64, not torch.float32"),
+        (torch.tensor(1, dtype=torch.float16), "holds torch.float16"),
+        (torch.tensor(1, dtype=torch.complex64), "holds torch.complex64"),
+    ],
+)
+def test_tensors_that_are_no_numbers_are_refused(
+    value: torch.Tensor, said: str, tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    folder = _changed(tiny_run.folder / "model", tmp_path, lambda config: None)
+    for name in load_file(folder / "model.safetensors"):
+        tensors = load_file(tiny_run.folder / "model" / "model.safetensors")
+        tensors[name] = tensors[name].to(value.dtype)
+        tensors[name].view(-1)[-1] = value
+        save_file(tensors, folder / "model.safetensors")
+        with pytest.raises(UserError, match=f"'{re.escape(name)}' {said}|{said}"):
+            Tagger.from_pretrained(folder)

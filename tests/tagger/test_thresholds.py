@@ -119,13 +119,14 @@ def test_worthless_scores_fall_back_to_the_base_rate():
 def test_json_keeps_every_digit_and_decisions():
     scores, targets = held_out(200)
     fitted = fit_thresholds(scores, targets, NAMES)
-    again = Thresholds.from_json(json.loads(json.dumps(fitted.to_json())))
+    again = Thresholds.from_json(json.loads(json.dumps(fitted.to_json())), fitted.names)
     assert again == fitted
     assert fitted.to_json()["dog"] == {
         "threshold": fitted.thresholds[1],
         "slope": fitted.slopes[1],
         "intercept": fitted.intercepts[1],
         "shared": False,
+        "calibrated": True,
     }
     np.testing.assert_array_equal(again.decide(scores), fitted.decide(scores))
     assert fitted.probabilities(np.array([1e6, -1e6, 0.0])).tolist()[:2] == [1.0, 0.0]
@@ -165,7 +166,7 @@ def test_nothing_but_a_fit_loads_scikit_learn():
     code = (
         "import sys, t2ipal.tagger.tagger as _; from t2ipal.tagger.thresholds import Thresholds; "
         "row = dict(threshold=0.5, slope=1.0, intercept=0.0, shared=False); "
-        "Thresholds.from_json({'cat': row}); "
+        "Thresholds.from_json({'cat': row}, ['cat']); "
         "print(*{name.partition('.')[0] for name in sys.modules})"
     )
     loaded = subprocess.run(
@@ -182,14 +183,14 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="finite"):
         fit_thresholds(np.full((4, 3), np.inf), np.zeros((4, 3), np.int8), NAMES)
     with pytest.raises(UserError, match="damaged"):
-        Thresholds.from_json({"cat": {"threshold": 0.1}})
+        Thresholds.from_json({"cat": {"threshold": 0.1}}, ["cat"])
     with pytest.raises(UserError, match="damaged"):
-        Thresholds.from_json({"cat": 3})
+        Thresholds.from_json({"cat": 3}, ["cat"])
     row = {"threshold": 0.1, "slope": -1.0, "intercept": 0.0, "shared": True}
     with pytest.raises(UserError, match=r"damaged \(a negative slope"):
-        Thresholds.from_json({"cat": row})
+        Thresholds.from_json({"cat": row}, ["cat"])
     with pytest.raises(UserError, match=r"damaged \(cat.slope: .*number"):
-        Thresholds.from_json({"cat": {**row, "slope": "steep"}})
+        Thresholds.from_json({"cat": {**row, "slope": "steep"}}, ["cat"])
     with pytest.raises(ValueError, match="order"):
         Thresholds(("cat",), (0.0,), (-1.0,), (0.0,), (False,))
     with pytest.raises(ValueError, match="names"):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,19 +13,8 @@ from conftest import TinyRun
 from t2ipal.errors import UserError
 from t2ipal.method.methods import method_config
 from t2ipal.runs.fitting import methods_of
+from tools import ablation
 
-
-def _load() -> ModuleType:
-    path = Path(__file__).parents[2] / "tools" / "ablation.py"
-    spec = importlib.util.spec_from_file_location("ablation", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["ablation"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-ablation = _load()
 DEFAULT = method_config("t2i-pal")
 
 
@@ -80,24 +66,18 @@ def test_the_table_is_made_once_and_read_back(
 ) -> None:
     bench_of = ablation.workbenches(tiny_run.config, tiny_run.folder, tmp_path, lambda line: None)
     default = methods_of(tiny_run.config)("t2i-pal")
+    said: list[str] = []
 
     def lines() -> list[str]:
-        fresh = ablation.Ablation(bench_of, tmp_path, scenes=16)
+        fresh = ablation.Ablation(bench_of, tmp_path, 16, said.append)
         return list(
             ablation.table(fresh, default, ["fusion", "test images", "generated images"], [0, 1])
         )
 
-    for part in ((0, 2), (1, 2)):
-        fresh = ablation.Ablation(bench_of, tmp_path, 16, part)
-        ablation.fit_part(fresh, default, ["fusion"], [0, 1], part, lambda line: None)
-    fitted = [(tmp_path / f"ablation-{i}-of-2.jsonl").read_text() for i in range(2)]
-    cells = 2 * (1 + len(ablation.SWITCHES["fusion"]))
-    assert [len(text.splitlines()) for text in fitted] == [cells / 2, cells / 2]
     first = lines()
-    others = ("test images", "generated images")
-    cells = 2 * sum(len(ablation.SWITCHES[name]) for name in others)
-    assert len((tmp_path / "ablation.jsonl").read_text().splitlines()) == cells
     groups = [ablation.SWITCHES[name] for name in ("fusion", "test images", "generated images")]
+    rows = (tmp_path / "measurements.jsonl").read_text().splitlines()
+    assert len(rows) == len(said) == 2 * (1 + sum(map(len, groups)))
     assert len(first) == 3 + sum(map(len, groups))
     assert first[2].split("|")[2] != first[-1].split("|")[2]  # another input size, other figures
     assert first[2].startswith("| **t2i-pal, its defaults** |") and "±" not in first[2]

@@ -1,4 +1,4 @@
-"""The image autoencoder of the generator: 64 x 64 pixels to 8 x 8 latents, diffusers' format.
+"""The image autoencoder of the generator: 96 x 96 pixels to 12 x 12 latents, diffusers' format.
 
 A deep-compression autoencoder (DC-AE, arXiv 2410.10733): its pixel-shuffle shortcuts make it learn
 several times faster than Stable Diffusion's autoencoder of the same cost. As there, pixels alone
@@ -39,7 +39,7 @@ def build() -> AutoencoderDC:
 
 
 class Perception(nn.Module):
-    """How differently a ModifiedResNet sees two batches of pictures [B, 3, 64, 64] in [-1, 1]."""
+    """How differently a ModifiedResNet sees two batches of pictures [B, 3, H, W] in [-1, 1]."""
 
     def __init__(self, visual: Any, image_size: int) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ def train(
 
 @torch.no_grad()
 def encode(model: AutoencoderDC, images: Tensor, batch: int = 64) -> Tensor:
-    """[N, 64, 64, 3] uint8 -> latents [N, 16, 8, 8]."""
+    """[N, H, W, 3] uint8 -> latents [N, 16, H / 8, W / 8]."""
     parts = [
         model.encode(pixels(images[i : i + batch]) * 2 - 1).latent
         for i in range(0, len(images), batch)

@@ -30,20 +30,20 @@ from t2ipal.generation.generate import Settings, TextToImage
 from t2ipal.method.equations import heatmap, local_score, similarity
 from t2ipal.metrics.ranking import average_precision
 from t2ipal.miniature.scene_captions import describe
-from t2ipal.miniature.scenes import plan_scene, scene_rng
+from t2ipal.miniature.scenes import plan_scene, scene_rng, side_of
 from t2ipal.miniature.world import INDEX, THINGS
 from t2ipal.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
-BLURS = (24, 64)  # pixels a side that the classifier's scenes are reduced to, from and below
+BLURS = (36, 96)  # pixels a side that the classifier's scenes are reduced to, from and below
 
 
 class Classifier(nn.Module):
-    """A plain convolutional classifier of the world's classes, 64 x 64 pixels, global maximum."""
+    """A plain convolutional classifier of the world's classes, global maximum."""
 
     def __init__(self) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(3, 64, 4, 4)]  # [B, 64, 16, 16]
+        layers: list[nn.Module] = [nn.Conv2d(3, 64, 4, 4)]  # [B, 64, H / 4, W / 4]
         widths = (64, 64, 128, 128, 192)
         for i, (before, after) in enumerate(itertools.pairwise(widths)):
             layers += [
@@ -55,8 +55,8 @@ class Classifier(nn.Module):
         self.head = nn.Conv2d(widths[-1], len(THINGS), 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pixels [B, 3, 64, 64] in [0, 1] -> logits [B, classes]."""
-        maps = self.head(self.body(2 * x - 1))  # [B, classes, 8, 8]
+        """Pixels [B, 3, H, W] in [0, 1] -> logits [B, classes]."""
+        maps = self.head(self.body(2 * x - 1))  # [B, classes, H / 8, W / 8]
         return maps.flatten(2).logsumexp(2) - np.log(maps[0, 0].numel())
 
 
@@ -100,7 +100,7 @@ def load_classifier(folder: Path) -> Classifier:
 
 @torch.no_grad()
 def _scores(classifier: Classifier, images: np.ndarray) -> np.ndarray:
-    """[N, 64, 64, 3] uint8 -> probabilities [N, classes]."""
+    """[N, H, W, 3] uint8 -> probabilities [N, classes]."""
     parts = torch.from_numpy(np.array(images)).split(128)
     return torch.cat([classifier(pixels(part)).sigmoid() for part in parts]).numpy()
 
@@ -130,7 +130,7 @@ def check_generator(
     prompts, named = [], np.zeros((captions, len(THINGS)), dtype=bool)
     for i in range(captions):
         rng = scene_rng("check", seed, i)
-        plan = plan_scene(rng, most=3)
+        plan = plan_scene(rng)
         prompts.append(describe(plan.names, plan.place, random.Random(f"check:{seed}:{i}")))
         named[i, [INDEX[name] for name in plan.names]] = True
     pipe = TextToImage.load(generator, settings=Settings(steps=steps))
@@ -141,9 +141,10 @@ def check_generator(
             d.image
             for d in pipe.generate(batch, [seed * 10_000 + i + k for k in range(len(batch))])
         ]
-    sheet = Image.new("RGB", (20 * 64, 10 * 64))
+    side = side_of("plain")
+    sheet = Image.new("RGB", (20 * side, 10 * side))
     for i, image in enumerate(generated[:200]):
-        sheet.paste(image, (i % 20 * 64, i // 20 * 64))
+        sheet.paste(image, (i % 20 * side, i // 20 * side))
     sheet.save(work / "generated.png")
     found = _scores(classifier, np.stack([np.asarray(image) for image in generated])) > cut
     precision, recall = precision_recall(found, named)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from t2ipal.files import atomic_path, write_jsonl
-from t2ipal.miniature.scenes import COARSE, SIZE, Plan, plan_scene, random_scene, scene_rng
+from t2ipal.miniature.scenes import COARSE, SIZE, Plan, plan_scene, random_scene, scene_rng, side_of
 from t2ipal.miniature.world import INDEX, PLACES, THINGS
 from t2ipal.vocabulary import Vocabulary
 
@@ -23,8 +23,8 @@ class Rendered:
     """Scenes of one folder.
 
     Attributes:
-        images: [N, 64, 64, 3] uint8.
-        seen: [N, 16, 16] uint8, index of the class on top, 255 for background.
+        images: [N, 64, 64, 3] uint8; of ``plain`` scenes [N, 96, 96, 3].
+        seen: [N, 16, 16] uint8 or [N, 24, 24], index of the class on top, 255 for background.
         captions: N texts.
         names: for each scene its class names, repeats included.
     """
@@ -48,7 +48,7 @@ class Rendered:
 
 
 def coverage(seen: Tensor, count: int) -> Tensor:
-    """[B, 16, 16] class indices -> [B, P, C + 1] share of each of P cells that each class covers.
+    """[B, S, S] class indices -> [B, P, C + 1] share of each of P cells that each class covers.
 
     The last column is the background.
     """
@@ -114,13 +114,16 @@ def render(
             atomic_path(folder / "images.npy") as images_path,
             atomic_path(folder / "seen.npy") as seen_path,
         ):
-            shape = (total, SIZE, SIZE, 3)
-            images = np.lib.format.open_memmap(images_path, "w+", np.uint8, shape)
-            seen = np.lib.format.open_memmap(seen_path, "w+", np.uint8, (total, COARSE, COARSE))
+            side = side_of(split)
+            coarse = side * COARSE // SIZE
+            images = np.lib.format.open_memmap(images_path, "w+", np.uint8, (total, side, side, 3))
+            seen = np.lib.format.open_memmap(seen_path, "w+", np.uint8, (total, coarse, coarse))
             rows = []
             for i in range(total):
                 rng = scene_rng(split, seed, i)
-                plan = plans[i - n] if i >= n else plan_scene(rng)
+                plan = (
+                    plans[i - n] if i >= n else plan_scene(rng, most=6 if split == "plain" else 4)
+                )
                 scene = random_scene(rng, split=split, plan=plan)
                 images[i], seen[i] = np.asarray(scene.image), scene.seen
                 rows.append({"caption": plan.caption, "names": list(plan.names)})

@@ -1,7 +1,7 @@
 """Training of the small text-to-image diffusion model, and its pipeline in diffusers' format.
 
 A Sana transformer (arXiv 2410.10629: linear attention and depthwise convolutions) over the
-autoencoder's 8 x 8 latents, conditioned by cross attention on a small causal text encoder that is
+autoencoder's 12 x 12 latents, conditioned by cross attention on a small causal text encoder that is
 trained with it, by rectified flow (arXiv 2209.03003).
 
 So little training needs help, by two linear maps that are not part of the pipeline: from the hidden
@@ -74,7 +74,7 @@ class Denoiser(nn.Module):
             cross_attention_dim=WIDTH,
             caption_channels=128,
             mlp_ratio=2.5,
-            sample_size=8,
+            sample_size=12,
             patch_size=1,
             interpolation_scale=1,
         )
@@ -98,10 +98,10 @@ class Denoiser(nn.Module):
         self.hidden = hidden
 
     def forward(self, x: Tensor, time: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x [B, C, 8, 8], time [B] in [0, 1000], tokens [B, T].
+        """x [B, C, H, W], time [B] in [0, 1000], tokens [B, T].
 
         Returns:
-            The velocity like x; logits [B, 64, classes + 1] of what is in each cell; logits
+            The velocity like x; logits [B, HW, classes + 1] of what is in each cell; logits
             [B, classes] of what the text names.
         """
         mask = (tokens != 0).long()
@@ -114,7 +114,7 @@ class Denoiser(nn.Module):
 
 
 def latents_of(work: Path, data: list[Rendered]) -> tuple[AutoencoderDC, list[Tensor]]:
-    """The trained autoencoder and the latents [N, C, 8, 8] of every set of scenes."""
+    """The trained autoencoder and the latents [N, C, H, W] of every set of scenes."""
     vae = AutoencoderDC.from_pretrained(work / "autoencoder" / "vae").eval()
     kept = work / "generator" / "latents.safetensors"
     if not kept.exists():
@@ -186,6 +186,7 @@ def train(
         folder=work / "generator",
         rate=1e-3,
         weight_decay=0.01,
+        warmup=200 if start is None else 50,
         no_decay=("embed_tokens", "scale_shift_table"),
     )
     model.load_state_dict(average.state)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from t2ipal.captions.nouns.lexicon import GERUND, NOUN, noun_forms, readings, verb_forms, word_lists
-from t2ipal.captions.nouns.living import head_of, is_animate, living_kind
+from t2ipal.captions.nouns.living import head_of
 from t2ipal.captions.nouns.noun_filter import NounFilter
+from t2ipal.captions.scenery import Scenery, scenery_of, wordings
 from t2ipal.captions.sources import Caption
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_text
@@ -30,29 +32,17 @@ SYNONYMS = 6
 ATTEMPTS = 40
 """Wordings tried for a caption before the plainest one."""
 
-_NUMBERS = ("two", "two", "three", "four", "five", "several", "some", "a few", "many")
-_SIZES_AND_AGES = ("small", "large", "big", "little", "old", "beautiful")
-_COLOURS = ("red", "blue", "green", "white", "black", "brown", "gray", "yellow")
-_OF_PEOPLE = ("young", "old", "tall", "happy", "cheerful", "friendly")
-_OF_ANIMALS = (*_SIZES_AND_AGES, "young", "black", "white", "brown", "gray")
-_OF_THINGS = (*_SIZES_AND_AGES, *_COLOURS, "new", "colorful", "shiny", "bright", "dark")
-_PLACES = (
-    "in a park", "on a street", "in a field", "on the grass", "near a lake", "on a beach",
-    "in front of a brick wall", "in a living room", "in a kitchen", "in a garden", "on a hill",
-    "in the snow", "under a blue sky", "by a river", "in a market", "on a wooden floor",
-    "in the countryside", "in a city", "at sunset", "on a sunny day", "on a cloudy day",
-    "in the rain", "in the morning light", "at night", "on a plain background", "in the fog",
-    "in the shade", "in the distance", "up close", "from above", "outdoors", "indoors",
-    "in the middle of the scene", "in bright light", "in autumn", "in winter", "on display",
-)  # fmt: skip
+_TOGETHER = 0.8  # how often a further class is one that is found where the first ones are
+_EVERYWHERE = {"weather", "neutral"}
+
 _ONE = (
     "{a} {place}",
     "{a} {place}",
     "a photo of {a} {place}",
     "a close up of {a}",
     "there {be} {a} {place}",
-    "a view of {a} {place}",
-    "{a} seen {place}",
+    "a picture of {a} {place}",
+    "an image of {a} {place}",
     "a picture of {a}",
 )
 _TWO = (
@@ -99,8 +89,10 @@ def compose(vocabulary: Vocabulary, n: int, *, seed: int = 0) -> list[Caption]:
             reads it as the class.
 
     Examples:
-        >>> [caption.text for caption in compose(Vocabulary.of(["corgi", "espresso"]), 2, seed=6)]
-        ['Three espressos in a market.', 'A close up of two white corgis.']
+        >>> for caption in compose(Vocabulary.of(["corgi", "espresso"]), 2, seed=6):
+        ...     print(caption.text)
+        There are two espressos on a plain background.
+        There are two black corgis in the rain.
     """
     return [item.caption for item in _compose_with_classes(vocabulary, n, seed=seed)]
 
@@ -112,24 +104,32 @@ def _compose_with_classes(vocabulary: Vocabulary, n: int, *, seed: int = 0) -> l
     """
     if n < 1:
         raise UserError(f"the number of captions to compose must be at least 1, not {n}.")
-    dealt = _deal(len(vocabulary), n, random.Random(f"deal {seed}"))
-    writer, rng = _Writer(vocabulary), random.Random(f"write {seed}")
+    writer, rng = Writer(vocabulary), random.Random(f"write {seed}")
     out = []
     copies: Counter[str] = Counter()
-    for classes in dealt:
+    for classes in deal(vocabulary, n, seed):
         text, named = writer.write(classes, rng)
-        copies[text] += 1
-        copy = "" if copies[text] == 1 else f"-{copies[text]}"
-        out.append(_Composed(Caption(sha256_text("caption", text)[:12] + copy, text), named))
+        out.append(_Composed(caption_of(text, copies), named))
     return out
 
 
-def _deal(classes: int, n: int, rng: random.Random) -> list[list[int]]:
+def caption_of(text: str, copies: Counter[str]) -> Caption:
+    """A caption whose id comes from its text, and from how often it came before."""
+    copies[text] += 1
+    copy = "" if copies[text] == 1 else f"-{copies[text]}"
+    return Caption(sha256_text("caption", text)[:12] + copy, text)
+
+
+def deal(vocabulary: Vocabulary, n: int, seed: int) -> list[list[int]]:
     """Class positions for each of ``n`` captions, from a shuffled deck dealt again and again.
 
     No class is dealt a second time before all have been dealt once, and so on: their numbers
-    differ by one at most, apart from the one or two that a caption cannot hold twice.
+    differ by one at most, apart from the one or two that a caption cannot hold twice. In most
+    captions, classes stand together that are found in the same places.
     """
+    rng = random.Random(f"deal {seed}")
+    classes = len(vocabulary)
+    places = [set(scenery_of(name).places) - _EVERYWHERE for name in vocabulary.readable]
     sizes = [size for size in SIZES if size <= classes]
     weights = SIZE_WEIGHTS[: len(sizes)]
     deck: list[int] = []
@@ -141,8 +141,12 @@ def _deal(classes: int, n: int, rng: random.Random) -> list[list[int]]:
                 fresh = list(range(classes))
                 rng.shuffle(fresh)
                 deck.extend(fresh)
-            place = next(i for i, card in enumerate(deck) if card not in hand)
-            hand.append(deck.pop(place))
+            left = [card for card in deck if card not in hand]
+            shared = set.intersection(*(places[card] for card in hand)) if hand else set()
+            fitting = [card for card in left if places[card] & shared]
+            choice = fitting if fitting and rng.random() < _TOGETHER else left
+            deck.remove(choice[0])
+            hand.append(choice[0])
         hands.append(hand)
     return hands
 
@@ -165,22 +169,22 @@ class _Noun:
         return self.form if self.kind == "mass" else _with_article(self.form)
 
 
-class _Writer:
+@dataclass(frozen=True)
+class _Phrase:
+    """A noun phrase as written, whether verbs after it are plural, and what fits its noun."""
+
+    text: str
+    plural: bool
+    scenery: Scenery
+
+
+class Writer:
     """Writes captions for chosen classes and checks them with the noun filter."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
         self.filter = NounFilter(vocabulary)
-
-    @cached_property
-    def places(self) -> list[str]:
-        """Places that name no class of this vocabulary; always at least the empty one."""
-        return [place for place in _PLACES if self._silent(place)] or [""]
-
-    @cached_property
-    def silent_adjectives(self) -> frozenset[str]:
-        """Adjectives that name no class of this vocabulary."""
-        return frozenset(w for w in {*_OF_PEOPLE, *_OF_ANIMALS, *_OF_THINGS} if self._silent(w))
+        self._silence: dict[str, bool] = {}
 
     @cached_property
     def nouns(self) -> list[list[_Noun]]:
@@ -191,8 +195,8 @@ class _Writer:
         """A caption for these classes, and all classes that it names."""
         for attempt in range(ATTEMPTS + 1):
             plain = attempt == ATTEMPTS
-            phrases = [self._phrase(position, rng, plain) for position in classes]
-            read = [self.filter.label(phrase) for phrase in phrases]
+            phrases = [self._phrase(position, rng, plain, len(classes)) for position in classes]
+            read = [self.filter.label(phrase.text) for phrase in phrases]
             named = {name for found in read for name in found.labels}
             doubtful = {name for found in read for name in found.unknown}
             text = self._sentence(phrases, rng, plain)
@@ -205,29 +209,51 @@ class _Writer:
             "give captions of your own, or other readable names."
         )
 
-    def _sentence(self, phrases: list[str], rng: random.Random, plain: bool) -> str:
+    def implied(self, classes: Sequence[int]) -> set[str]:
+        """These classes, and those that their names say too: who says dog says animal."""
+        named = {self.vocabulary.names[position] for position in classes}
+        for position in classes:
+            for noun in self.nouns[position][:1]:
+                named.update(self.filter.label(noun.phrase).labels)
+        return named
+
+    def _sentence(self, phrases: list[_Phrase], rng: random.Random, plain: bool) -> str:
         first, last = phrases[0], phrases[-1]
-        place = rng.choice(self.places)
+        place = self._place(phrases, rng)
         if len(phrases) == 1:
             template = "a photo of {a}" if plain else rng.choice(_ONE)
         elif len(phrases) == 2:
             template = "{a} and {b}" if plain else rng.choice(_TWO)
         else:
             template = "{list} and {last}" if plain else rng.choice(_MORE)
-        listed = phrases[:-1] if "{last}" in template else phrases
+        listed = [phrase.text for phrase in phrases]
+        if "{last}" in template:
+            listed.pop()
         joined = ", ".join(listed)
         if len(listed) > 1 and " and {last}" not in template:
             joined = ", ".join(listed[:-1]) + " and " + listed[-1]
-        be = "are" if first.split()[0] in _NUMBERS or first.startswith("a few") else "is"
-        text = template.format(a=first, b=last, list=joined, last=last, place=place, be=be)
+        be = "are" if first.plural else "is"
+        text = template.format(
+            a=first.text, b=last.text, list=joined, last=last.text, place=place, be=be
+        )
         text = " ".join(text.split())
         return text[0].upper() + text[1:] + "."
 
-    def _phrase(self, position: int, rng: random.Random, plain: bool) -> str:
-        """ "a dog", "three old ducks", "some snow", "people dancing"."""
+    def _place(self, phrases: list[_Phrase], rng: random.Random) -> str:
+        """A place where all of these may be, or one that says little; none may name a class."""
+        shared = set.intersection(*(set(phrase.scenery.places) for phrase in phrases))
+        places = [place for place in phrases[0].scenery.places if place in shared] or ["neutral"]
+        chosen = rng.choice(places)
+        options = [wording for wording in wordings()[chosen] if self._silent(wording)]
+        return rng.choice(options) if options else ""
+
+    def _phrase(self, position: int, rng: random.Random, plain: bool, together: int) -> _Phrase:
+        """ "a dog", "three old ducks", "some snow", "people dancing", alone "a cow grazing"."""
+        item = self.vocabulary.classes[position]
         nouns = self.nouns[position]
-        if not nouns or (self.vocabulary.classes[position].verbs and rng.random() < 0.5):
-            return self._deed(position, rng, nouns)
+        if not nouns or (item.verbs and rng.random() < 0.5):
+            deed = self._deed(position, rng, nouns)
+            return _Phrase(deed, deed.startswith("people "), scenery_of(deed.split()[0]))
         readable = [noun for noun in nouns if noun.readable]
         # The readable name as often as all synonyms together.
         noun = (
@@ -235,19 +261,22 @@ class _Writer:
             if plain
             else rng.choice(readable if readable and rng.random() < 0.5 else nouns)
         )
-        adjectives = self._adjectives(noun.form)
+        scenery = scenery_of(noun.form, item.readable)
+        adjectives = [word for word in scenery.adjectives if self._silent(word)]
         adjective = ""
         if not plain and adjectives and noun.kind in ("one", "many") and rng.random() < 0.35:
             adjective = rng.choice(adjectives) + " "
+        text = noun.phrase
         if noun.kind == "many":
-            phrase = f"{rng.choice(_NUMBERS)} {adjective}{noun.form}"
+            text = f"{rng.choice(scenery.numbers)} {adjective}{noun.form}"
         elif noun.kind == "one":
-            phrase = _with_article(adjective + noun.form)
+            text = _with_article(adjective + noun.form)
         elif noun.kind == "mass":
-            phrase = rng.choice(["some ", ""]) + noun.form
-        else:
-            return noun.phrase
-        return phrase if self._names(phrase, position) else noun.phrase
+            text = rng.choice(["some ", ""]) + noun.form
+        if together == 1 and not plain and scenery.doing and rng.random() < 0.3:
+            text += f" {rng.choice(scenery.doing)}"
+        text = text if self._names(text, position) else noun.phrase
+        return _Phrase(text, noun.kind == "many", scenery)
 
     def _deed(self, position: int, rng: random.Random, nouns: list[_Noun]) -> str:
         """A class that verbs name: "people dancing"."""
@@ -276,6 +305,8 @@ class _Writer:
             deed = bool(readings[last] & GERUND) and (bool(item.verbs) or not readings[last] & NOUN)
             if phrase not in names and (deed or not known):
                 continue  # "skiing" for skis; misspellings
+            if " in " in phrase and phrase not in names:
+                continue  # "plant in a pot", whose plural is another word's
             if phrase.replace(" ", "") in spelled:
                 continue  # "key board" beside "keyboard"
             spelled.add(phrase.replace(" ", ""))
@@ -292,19 +323,16 @@ class _Writer:
             kept = [noun for noun in kept if not _is_gerund(noun.form)]
         return kept
 
-    def _adjectives(self, form: str) -> list[str]:
-        fitting: tuple[str, ...] = _OF_THINGS
-        if is_animate(form):
-            fitting = _OF_PEOPLE if living_kind(head_of(form)) == "person" else _OF_ANIMALS
-        return [word for word in fitting if word in self.silent_adjectives]
-
     def _names(self, phrase: str, position: int, *, shared: bool = False) -> bool:
         found = self.filter.label(phrase)
         return self.vocabulary.names[position] in found.labels and (shared or not found.unknown)
 
     def _silent(self, phrase: str) -> bool:
-        found = self.filter.label(phrase)
-        return not found.labels and not found.unknown
+        """Whether a phrase names no class of this vocabulary."""
+        if phrase not in self._silence:
+            found = self.filter.label(phrase)
+            self._silence[phrase] = not found.labels and not found.unknown
+        return self._silence[phrase]
 
 
 def _names(item: ClassName) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,11 +13,12 @@ from annotated_types import MinLen
 from t2ipal.captions.nouns.noun_filter import NounFilter
 from t2ipal.captions.nouns.phrases import phrase_table
 from t2ipal.captions.sources import Caption
-from t2ipal.errors import UserError
+from t2ipal.errors import UserError, listed
 from t2ipal.files import NO_OTHER_KEYS, read_rows
 from t2ipal.vocabulary import Vocabulary
 
 _EXAMPLES = 5
+_SPREAD = 200  # rows, at least, among which examples are chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +73,22 @@ def label_captions(
         vocabulary = Vocabulary.load(classes)
     else:
         vocabulary = Vocabulary.of(classes)
+    numbered = [
+        item if isinstance(item, Caption) else Caption(str(number), item)
+        for number, item in enumerate(captions, start=1)
+    ]
+    (id, count), *_ = Counter(caption.id for caption in numbered).most_common(1) or [("", 1)]
+    if count > 1:
+        raise UserError(f"two captions have the id {id!r}; make the ids distinct.")
+    return list(label_each(numbered, vocabulary))
+
+
+def label_each(captions: Iterable[Caption], vocabulary: Vocabulary) -> Iterator[LabelledCaption]:
+    """Find the classes that each caption names, one caption after the other."""
     nouns = NounFilter(vocabulary)
-    rows: list[LabelledCaption] = []
-    seen: set[str] = set()
-    for number, item in enumerate(captions, start=1):
-        caption = item if isinstance(item, Caption) else Caption(str(number), item)
-        if caption.id in seen:
-            raise UserError(f"two captions have the id {caption.id!r}; make the ids distinct.")
-        seen.add(caption.id)
+    for caption in captions:
         found = nouns.label(caption.text)
-        rows.append(
-            LabelledCaption(caption.id, caption.text, found.labels, found.unknown, found.matches)
-        )
-    return rows
+        yield LabelledCaption(caption.id, caption.text, found.labels, found.unknown, found.matches)
 
 
 def read_labelled(path: str | Path) -> list[LabelledCaption]:
@@ -132,12 +137,22 @@ class LabelSummary:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, rows: Sequence[LabelledCaption], vocabulary: Vocabulary) -> LabelSummary:
-        """Count ``rows``, which were labelled with ``vocabulary``."""
+    def of(cls, rows: Iterable[LabelledCaption], vocabulary: Vocabulary) -> LabelSummary:
+        """Count ``rows``, which were labelled with ``vocabulary``; none of them is kept."""
         counts = dict.fromkeys(vocabulary.names, 0)
         unknown = dict.fromkeys(vocabulary.names, 0)
         words: dict[str, dict[str, int]] = {name: {} for name in vocabulary.names}
+        captions = unlabelled = doubtful = 0
+        # Evenly spread rows that name a class: the head of a file is seldom typical.
+        spread, step = list[LabelledCaption](), 1
         for row in rows:
+            if row.labels and (captions - unlabelled) % step == 0:
+                spread.append(row)
+                if len(spread) == 2 * _SPREAD:
+                    spread, step = spread[::2], 2 * step
+            captions += 1
+            unlabelled += not row.labels
+            doubtful += bool(row.unknown)
             for name in row.labels:
                 vocabulary.index(name)
                 counts[name] += 1
@@ -147,16 +162,16 @@ class LabelSummary:
                 vocabulary.index(name)
                 unknown[name] += 1
         return cls(
-            captions=len(rows),
-            unlabelled=sum(not row.labels for row in rows),
-            doubtful=sum(bool(row.unknown) for row in rows),
+            captions=captions,
+            unlabelled=unlabelled,
+            doubtful=doubtful,
             counts=counts,
             unknown=unknown,
             words={
                 name: tuple(sorted(found, key=lambda word: (-found[word], word)))
                 for name, found in words.items()
             },
-            examples=_examples(rows),
+            examples=_examples(spread),
             notes=phrase_table(vocabulary).notes,
         )
 
@@ -188,29 +203,21 @@ class LabelSummary:
             one = len(missing) == 1
             out.append(
                 f"warning: no caption names {len(missing)} of {len(self.counts)} classes: "
-                f"{_few(missing)}; add captions or synonyms for {'it' if one else 'them'}"
+                f"{listed(missing, 30)}; add captions or synonyms for {'it' if one else 'them'}"
             )
         return out
 
 
 def _examples(rows: Sequence[LabelledCaption]) -> tuple[LabelledCaption, ...]:
     """A few captions, each with a class that the ones before it do not show."""
-    chosen: list[int] = []
+    chosen: list[LabelledCaption] = []
     shown: set[str] = set()
-    named = [position for position, row in enumerate(rows) if row.labels]
-    # One pass over evenly spread rows: the head of a file is seldom typical.
-    step = max(len(named) // 200, 1)
-    for position in named[::step]:
-        fresh = [name for name in rows[position].labels if name not in shown]
+    for row in rows:
+        fresh = [name for name in row.labels if name not in shown]
         if fresh and len(chosen) < _EXAMPLES:
-            chosen.append(position)
+            chosen.append(row)
             shown.update(fresh)
-    return tuple(rows[position] for position in chosen)
-
-
-def _few(names: Sequence[str], most: int = 30) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return tuple(chosen)
 
 
 def _short(text: str, width: int = 90) -> str:

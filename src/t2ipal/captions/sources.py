@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ _LIST_KEYS = ("captions", "texts", "sentences")
 _ID_KEYS = ("id", "caption_id")
 _HEADER = (*_TEXT_KEYS, "image_name", "file_name", "filename", "image")
 _TABLE_SUFFIXES = {".csv": None, ".tsv": "\t", ".tab": "\t", ".psv": "|"}
+_LONGEST = 100_000  # characters; CLIP reads the first few hundred of them
 _SNIFFED = 1000  # lines that tell whether a text is a table
 
 
@@ -36,6 +38,11 @@ class Caption:
             raise UserError(f"a caption needs a non-empty text as id, found {self.id!r}.")
         if not isinstance(self.text, str):
             raise UserError(f"caption {self.id!r}: expected text, found {self.text!r}.")
+        if len(self.text) > _LONGEST:
+            raise UserError(
+                f"caption {self.id!r}: has {len(self.text):,} characters, more than {_LONGEST:,}; "
+                "write one caption on each line."
+            )
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,15 @@ class _Row:
 
 
 def read_captions(path: str | Path, *, limit: int | None = None) -> list[Caption]:
-    """Read the captions of a file, or the first ``limit`` of them.
+    """The captions of a file, or its first ``limit``, as :func:`each_caption` reads them."""
+    return list(each_caption(path, limit=limit))
+
+
+def each_caption(path: str | Path, *, limit: int | None = None) -> Iterator[Caption]:
+    """Read the captions of a file, or the first ``limit`` of them, one by one.
+
+    The file is read twice: other captions' own ids are known before the first is derived. Text and
+    JSON lines are never held as a whole.
 
     The format follows from the content, with the suffix as a hint; ``.gz`` files are unpacked:
 
@@ -80,13 +95,49 @@ def read_captions(path: str | Path, *, limit: int | None = None) -> list[Caption
     path = Path(path)
     if limit is not None and limit < 1:
         raise UserError(f"the limit of captions must be at least 1, not {limit}.")
-    captions = _unique(path, list(islice(_rows(path), limit)))
-    if not captions:
+    taken = _own_ids(path, limit)
+    copies: dict[str, int] = {}
+    empty = True
+    for row in islice(_rows(path), limit):
+        empty = False
+        name = row.id
+        if not row.own:
+            stem = name = row.id or sha256_text("caption", row.text)[:12]
+            while _digest(name) in taken:
+                copies[stem] = copies.get(stem, 1) + 1
+                name = f"{stem}-{copies[stem]}"
+            taken.add(_digest(name))
+        yield Caption(name, row.text)
+    if empty:
         raise UserError(f"{path}: holds no captions; write one on each line.")
-    return captions
 
 
-def _rows(path: Path) -> Iterator[_Row]:
+def _own_ids(path: Path, limit: int | None) -> set[int]:
+    """Digests of the ids that the file gives as such.
+
+    Raises:
+        UserError: one is given twice.
+    """
+    taken = set[int]()
+    for row in islice(_rows(path, quiet=True), limit):
+        if not row.own:
+            continue
+        if (digest := _digest(row.id)) in taken:
+            lines = [one.line for one in _rows(path, quiet=True) if one.own and one.id == row.id]
+            raise UserError(
+                f"{path}:{row.line}: the id {row.id!r} is on line {lines[0]} already; "
+                "make the ids distinct."
+            )
+        taken.add(digest)
+    return taken
+
+
+def _digest(id: str) -> int:
+    """64 bits that stand for an id: of a million they take a tenth of the memory."""
+    return int.from_bytes(hashlib.blake2b(id.encode(), digest_size=8).digest())
+
+
+def _rows(path: Path, *, quiet: bool = False) -> Iterator[_Row]:
     """The non-empty captions of the file, one by one."""
     empty = 0
     for row in _read(path):
@@ -95,7 +146,7 @@ def _rows(path: Path) -> Iterator[_Row]:
             yield _Row(row.line, row.id, text, row.own)
         else:
             empty += 1
-    if empty:
+    if empty and not quiet:
         log.warning("%s: %d empty captions left out", path, empty)
 
 
@@ -312,26 +363,3 @@ def _id(value: object, place: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
         raise UserError(f"{place}: the id {json.dumps(value)} must be text or a whole number.")
     return _clean(str(value))
-
-
-def _unique(path: Path, rows: Sequence[_Row]) -> list[Caption]:
-    """Captions with distinct ids, in order."""
-    lines: dict[str, int] = {}
-    for row in rows:
-        if row.own:
-            if row.id in lines:
-                raise UserError(
-                    f"{path}:{row.line}: the id {row.id!r} is on line {lines[row.id]} already; "
-                    "make the ids distinct."
-                )
-            lines[row.id] = row.line
-    captions = []
-    for row in rows:
-        stem = name = row.id or sha256_text("caption", row.text)[:12]
-        copy = 1
-        while not row.own and name in lines:
-            copy += 1
-            name = f"{stem}-{copy}"
-        lines[name] = row.line
-        captions.append(Caption(name, row.text))
-    return captions

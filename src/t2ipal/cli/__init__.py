@@ -19,14 +19,29 @@ _VERBS = {
     "embed": ("stages", "Embed", "images and captions -> cached CLIP features"),
     "train": ("stages", "Train", "labelled captions and generated images -> a tagger"),
     "eval": ("tagging", "Eval", "measure a tagger on labelled images"),
+    "suggest": ("adjusting", "Suggest", "which classes of a tagger are weak, and what would help"),
     "compare": ("whole", "Compare", "table of methods and ablations on labelled images"),
     "benchmark": ("benchmarking", "Benchmark", "a published setting on its data, or a rehearsal"),
+    "add-class": ("adjusting", "AddClass", "add classes to a tagger, without training"),
+    "calibrate": ("adjusting", "Calibrate", "fit a tagger's thresholds to some labelled photos"),
+    "export": ("exporting", "Export", "a tagger -> one ONNX file that needs no PyTorch"),
     "predict": ("predicting", "Predict", "tag images"),
     "undo-keywords": ("predicting", "UndoKeywords", "take away keywords that predict added"),
+    "push": ("fetching", "Push", "put a tagger on the Hugging Face hub"),
+    "data": ("fetching", "Data", "fetch the archives of a benchmark, or check what is there"),
+    "studio": ("studio", "Studio", "tag photos, make taggers and read reports in the browser"),
     "doctor": ("whole", "Doctor", "what is here, what a run needs, how long and large it would be"),
     "completion": ("completing", "Completion", "what makes a shell complete commands and options"),
 }
-_ONLY_SAY = {"eval", "predict", "doctor", "completion", "help", "version"}  # as far as -h says
+_ONLY_SAY = {
+    "eval",
+    "predict",
+    "suggest",
+    "doctor",
+    "completion",
+    "help",
+    "version",
+}  # as far as -h says
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from t2ipal.cli.options import Verb
 from t2ipal.cli.speech import say
-from t2ipal.errors import Count, UserError, settings, settings_of
+from t2ipal.errors import Batch, UserError, settings, settings_of
 from t2ipal.files.broken import ReadingSettings
 
 
@@ -35,7 +35,7 @@ class Benchmark(ReadingSettings, Verb):
     rehearse: Literal["voc2007", "coco2014", "nuswide"] | None = None
     """make a small data set of this layout from the miniature's world, and run the setting (T2I-PAL
     on RN50 if omitted) on it with the miniature models"""
-    batch_size: Count | None = None
+    batch_size: Batch | None = None
     """images processed together; the setting's if omitted"""
     device: Annotated[str, "DEVICE"] | None = None
     """where models compute: auto, cpu, cuda, cuda:N or mps; the setting's if omitted"""

@@ -7,10 +7,11 @@ import errno
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from types import FrameType
 
-from t2ipal.errors import UserError
+from t2ipal.errors import UserError, not_installed
 
 _REMEDIES = {
     errno.ENOSPC: "free some space, then run the same command again",
@@ -26,6 +27,7 @@ _REMEDIES = {
     errno.ELOOP: "check the path",
 }
 _PATHS = ("path", "file", "folder", "out", "source")  # what functions call them
+_LONGEST = 4000  # characters of a complaint
 _KEPT = "t2ipal-keep"  # name of an error handler
 
 
@@ -55,6 +57,7 @@ def own_process() -> None:
         sign = getattr(signal, name, None)
         if sign is not None and signal.getsignal(sign) != signal.SIG_IGN:
             signal.signal(sign, _stop)
+    sys.unraisablehook = _stop_again
 
 
 def _keep(error: UnicodeError) -> tuple[str | bytes, int]:
@@ -70,10 +73,32 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise Stopped
 
 
+def _stop_again(lost: sys.UnraisableHookArgs) -> None:
+    """Python calls this where nothing can be raised, as in callbacks of its import system."""
+    if not isinstance(lost.exc_value, Stopped):
+        sys.__unraisablehook__(lost)
+        return
+    again = threading.Timer(0.01, os.kill, (os.getpid(), Stopped.number))
+    again.daemon = True
+    again.start()
+
+
 def sentence(error: BaseException) -> str | None:
-    """What to say of an error that comes from outside the program; None for one of its own."""
+    """What to say of an error that comes from outside the program; None for one of its own.
+
+    Of a very long one, such as of a name of thousands of characters, the middle is left out.
+    """
+    text = _sentence(error)
+    if text is None or len(text) <= _LONGEST:
+        return text
+    return f"{text[: _LONGEST // 2]} [...] {text[-_LONGEST // 2 :]}"
+
+
+def _sentence(error: BaseException) -> str | None:
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, ImportError) and (missing := not_installed(error)) is not None:
+        return str(missing)
     kind, place = type(error).__name__, _place(error)
     at = f"{place}: " if place else ""
     if isinstance(error, OSError):

@@ -18,7 +18,6 @@ from typing import Annotated, Any, ClassVar, NoReturn, Self
 
 from t2ipal.errors import Option, UserError, nearest, options_of, read_settings, settings
 from t2ipal.files import read_yaml
-from t2ipal.runs.config import RunConfig
 
 # What an option takes the place of in a file; it is ignored there.
 _REPLACES = {
@@ -65,6 +64,8 @@ class Verb:
         given = _given(cls, options, arguments)
         values: dict[str, Any] = {}
         if (path := cls.file(given)) is not None:
+            from t2ipal.runs.config import RunConfig
+
             RunConfig.read(path)  # a mistake in the file is told with its line
             replaced = set().union(*(_REPLACES.get(key, set()) for key in given))
             fields = {key.partition(".")[0] for key in options} - replaced
@@ -137,6 +138,10 @@ def _given(verb: type[Verb], options: dict[str, Option], arguments: list[str]) -
         what = "there is no option" if word.startswith("-") else "unexpected argument"
         hint = nearest(word, [_named(verb, key) for key in options])
         raise UserError(f"{what} {word!r}{hint}; see '{_prog(verb)} --help'.")
+    for key, value in vars(found).items():
+        if "" in ([*value] if options[key].several else [value]):
+            what = re.split("[:;]", options[key].help)[0]
+            raise UserError(f"{_named(verb, key)} is empty ({what}); see '{_prog(verb)} --help'.")
     return {
         key: [_number(options[key], one) for one in value]
         if options[key].several
@@ -154,7 +159,7 @@ def _number(option: Option, text: Any) -> Any:
 
 
 def _prog(verb: type[Verb]) -> str:
-    return f"t2ipal {re.sub('(?<!^)(?=[A-Z])', '-', verb.__name__).lower()}"
+    return f"t2ipal {re.sub('(?<=[a-z])(?=[A-Z])', '-', verb.__name__).lower()}"
 
 
 def _named(verb: type[Verb], key: str) -> str:

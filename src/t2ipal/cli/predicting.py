@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from t2ipal.cli.options import Verb
 from t2ipal.cli.speech import complain, plain, say
-from t2ipal.cli.tagging import ModelSettings
-from t2ipal.errors import Count, UserError, settings
+from t2ipal.clip.clip_settings import DeviceSettings, ModelSettings
+from t2ipal.errors import Batch, Count, UserError, settings
 from t2ipal.files.broken import PictureSettings
 from t2ipal.files.folders import LeftOut, common_folder, find_images
 from t2ipal.files.names import readable_name
@@ -33,7 +33,7 @@ _NEARLY_ALL = 0.6  # of a photo of 3:2 CLIP sees two thirds, which everybody exp
 
 
 @settings
-class Predict(ModelSettings, PictureSettings, Verb):
+class Predict(ModelSettings, DeviceSettings, PictureSettings, Verb):
     """Tag images: files, folders and globs."""
 
     positional = ("model", "images")
@@ -42,14 +42,15 @@ class Predict(ModelSettings, PictureSettings, Verb):
         t2ipal predict photo holiday/ --out tags.csv
         t2ipal predict runs/mine/model photo.jpg --threshold 0.3 --scores
         t2ipal predict runs/mine/model photos/ --classes dog cat --top 1
+        t2ipal predict photo holiday/ --query "a red bicycle" "people at a table"
         t2ipal predict runs/mine/model 'photos/*.jpg' --heatmaps overlays
         t2ipal predict photo holiday/ --write-keywords xmp --dry-run
         t2ipal predict photo holiday/ --out tags.jsonl --export cvat
     """
     _: KW_ONLY
     model: str
-    """photo (the tagger of this package: 80 things in photos), a model folder such as RUN/model, or
-    ORG/NAME on the Hugging Face hub"""
+    """photo (the tagger of this package: 80 things in photos), a model folder such as RUN/model, an
+    ONNX file that t2ipal export wrote, or ORG/NAME on the Hugging Face hub"""
     images: tuple[str, ...]
     """image files, folders and glob patterns"""
     threshold: Annotated[str, "X"] = "auto"
@@ -59,6 +60,9 @@ class Predict(ModelSettings, PictureSettings, Verb):
     """show the N most probable classes; those that reach their thresholds if omitted"""
     classes: tuple[str, ...] = ()
     """these classes alone; all of the model's if omitted"""
+    query: Annotated[tuple[str, ...], "TEXT"] = ()
+    """free text to score beside the classes, such as "a red bicycle"; always shown, and not
+    calibrated"""
     scores: bool = False
     """show the probability of every class (csv and jsonl always do), tags with a star"""
     format: Literal["table", "jsonl", "csv"] | None = None
@@ -80,7 +84,7 @@ class Predict(ModelSettings, PictureSettings, Verb):
     """search the folders within folders too"""
     heatmaps: Annotated[Path, "DIR"] | None = None
     """folder for one overlay per shown tag"""
-    batch_size: Count = 16
+    batch_size: Batch = 16
     """images processed together"""
 
     def run(self) -> int:
@@ -100,7 +104,13 @@ class Predict(ModelSettings, PictureSettings, Verb):
 
         vocabulary = saved_vocabulary(self.model)  # before PyTorch is imported, which takes seconds
         meant = dict.fromkeys(map(vocabulary.meant, self.classes))
-        names = [vocabulary.names[i] for i in meant] or list(vocabulary.names)
+        names = [vocabulary.names[i] for i in meant]
+        if self.query:
+            from t2ipal.tagger.new_names import queried, with_new
+
+            vocabulary = with_new(vocabulary, queried(self.query))
+            names += self.query if names else ()
+        names = names or list(vocabulary.names)
         for name in limits if isinstance(limits, dict) else ():
             vocabulary.meant(name)
         if self.out is None:
@@ -111,6 +121,7 @@ class Predict(ModelSettings, PictureSettings, Verb):
         made_from: dict[str, Any] = {
             "model": model_digest(self.model),
             "classes": names,
+            "query": list(self.query),
             "threshold": limits,
             "top": self.top,
             "format": kind,
@@ -201,9 +212,10 @@ class Predict(ModelSettings, PictureSettings, Verb):
         return value
 
     def _load(self) -> Tagger:
+        from t2ipal.tagger.new_names import queried
         from t2ipal.tagger.tagger import Tagger
 
-        return Tagger.from_pretrained(
+        tagger = Tagger.from_pretrained(
             self.model,
             device=self.device,
             precision=self.precision,
@@ -211,6 +223,7 @@ class Predict(ModelSettings, PictureSettings, Verb):
             resize_mode=self.resize_mode,
             crops=self.crops,
         )
+        return tagger.with_classes(queried(self.query)) if self.query else tagger
 
     # --- tagging ---------------------------------------------------------------------------------
 
@@ -300,7 +313,7 @@ class Predict(ModelSettings, PictureSettings, Verb):
 
     def _row(self, tags: Tags, shown: list[str]) -> str:
         """An image and its tags as a person reads them."""
-        names = tags.top(len(tags)) if self.scores else shown
+        names = tags.top(len(tags)) if self.scores else list(dict.fromkeys([*shown, *self.query]))
         marks = {name: "*" for name in shown} if self.scores else {}
         words = ", ".join(f"{name}{marks.get(name, '')} {tags[name]:.2f}" for name in names)
         return plain(f"{readable_name(str(tags.image))}  {words or '-'}")

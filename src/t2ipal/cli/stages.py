@@ -7,10 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from annotated_types import Le
+
 from t2ipal.cli.options import ConfigFile, Verb, require_data, require_paths
 from t2ipal.cli.speech import say
 from t2ipal.clip.clip_settings import ClipSettings
-from t2ipal.errors import Count, UserError, settings, settings_of
+from t2ipal.errors import Batch, Count, UserError, settings, settings_of
 from t2ipal.files.broken import Broken, ReadingSettings
 from t2ipal.generation.diffusion.settings import GenerationSettings
 from t2ipal.runs.config import (
@@ -42,7 +44,7 @@ class Label(CaptionSettings, Verb):
 
     def run(self) -> int:
         from t2ipal.captions.labelled import LabelSummary
-        from t2ipal.files import write_jsonl
+        from t2ipal.files import written_jsonl
         from t2ipal.runs.labelling import labelled_captions
         from t2ipal.vocabulary import Vocabulary
 
@@ -50,8 +52,7 @@ class Label(CaptionSettings, Verb):
         if self.out.is_dir():
             raise UserError(f"{self.out}: is a folder; name a file to write.")
         vocabulary = Vocabulary.load(self.classes)
-        rows = labelled_captions(self, vocabulary)
-        write_jsonl(self.out, rows)
+        rows = written_jsonl(self.out, labelled_captions(self, vocabulary))
         for line in LabelSummary.of(rows, vocabulary).lines():
             say(line)
         say(f"wrote {self.out}")
@@ -66,7 +67,7 @@ class _SharedWork:
     """do the I-th of N parts (from 0), beside other processes that write to the same folder"""
     engine: Literal["local", "ray"] = "local"
     """local (this process) or ray (the workers of a Ray cluster, which share the folders)"""
-    workers: Count | None = None
+    workers: Annotated[Count, Le(10_000)] | None = None
     """workers of --engine ray; if omitted one per GPU, or one per node without GPUs"""
 
 
@@ -148,7 +149,7 @@ class Embed(ClipSettings, ReadingSettings, _SharedWork, Verb):
     """captions to embed too, as 't2ipal label' writes them"""
     features: Annotated[Path, "DIR"] | None = None
     """folder of the feature cache; IMAGES/features if omitted"""
-    batch_size: Count = 32
+    batch_size: Batch = 32
     """images processed together"""
     verify: bool = False
     """compare what is in the cache with its checksums, and embed again what has changed"""

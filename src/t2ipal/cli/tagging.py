@@ -9,22 +9,14 @@ from typing import Annotated
 
 from t2ipal.cli.options import Verb, require_data, require_paths
 from t2ipal.cli.speech import say
-from t2ipal.clip.clip_settings import InputSettings
+from t2ipal.clip.clip_settings import DeviceSettings, ModelSettings
 from t2ipal.errors import settings
-from t2ipal.runs.config import Crops, EvaluationSettings
-from t2ipal.tagger import model_folder
+from t2ipal.runs.config import EvaluationSettings
+from t2ipal.tagger import from_hub, model_folder
 
 
 @settings
-class ModelSettings(InputSettings):
-    """How a saved model looks at images."""
-
-    crops: Crops | None = None
-    """also score images by N x N overlapping crops; the model's own number if omitted"""
-
-
-@settings
-class Eval(ModelSettings, EvaluationSettings, Verb):
+class Eval(ModelSettings, DeviceSettings, EvaluationSettings, Verb):
     """Measure a tagger on labelled images."""
 
     positional = ("model",)
@@ -35,7 +27,7 @@ class Eval(ModelSettings, EvaluationSettings, Verb):
     """
     _: KW_ONLY
     model: Path
-    """photo (the tagger of this package), or a model folder such as RUN/model"""
+    """photo (the tagger of this package), a model folder such as RUN/model, or an ONNX file"""
     features: Annotated[Path, "DIR"] | None = None
     """folder of the feature cache; beside the model if omitted"""
     out: Annotated[Path, "FILE"] | None = None
@@ -43,7 +35,8 @@ class Eval(ModelSettings, EvaluationSettings, Verb):
 
     def run(self) -> int:
         assert self.data is not None, "it is needed"
-        model_folder(self.model, typed=True)  # before PyTorch is imported, which takes seconds
+        # before PyTorch is imported, which takes seconds
+        model_folder(self.model, typed=True) or from_hub(str(self.model))
         require_paths(self.data_folder)
         require_data(self.data)
         from t2ipal.files import write_text

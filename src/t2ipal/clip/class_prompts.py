@@ -95,7 +95,8 @@ def class_tokens(
     tokens = backbone.tokenize([*(f"{word}." for word in _class_words(vocabulary, form)), phrase])
     ends = backbone.eos_positions(tokens).tolist()
     embedded = backbone.embed_tokens(tokens)  # [C + 1, T, Wt]
-    names = [row[1:end] for row, end in zip(embedded[:-1], ends[:-1], strict=True)]
-    init = embedded[-1, 1 : ends[-1]]
-    limit = backbone.context_length
-    return ClassTokens(embedded[0, 0], names, embedded[0, ends[0]], init, limit)
+    first = int(backbone.has_start)
+    names = [row[first:end] for row, end in zip(embedded[:-1], ends[:-1], strict=True)]
+    init = embedded[-1, first : ends[-1]]
+    sos = embedded[0, 0] if backbone.has_start else None
+    return ClassTokens(sos, names, embedded[0, ends[0]], init, backbone.context_length)

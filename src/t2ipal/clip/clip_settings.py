@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from annotated_types import Le
 from pydantic import AfterValidator
 
-from t2ipal.errors import Count, UserError, nearest, settings
+from t2ipal.clip.crops import MOST_CROPS
+from t2ipal.errors import Count, UserError, Whole, nearest, settings
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +25,15 @@ def _device(name: str) -> str:
             f"must be one of {', '.join(DEVICES)}, not {name!r}{nearest(name, DEVICES)}."
         )
     return name
+
+
+def _crops(value: int) -> int:
+    if value == 1:  # the image itself
+        raise UserError("must be 0 (none) or at least 2 per side, not 1.")
+    return value
+
+
+Crops = Annotated[Whole, Le(MOST_CROPS), AfterValidator(_crops)]
 
 
 @settings
@@ -63,10 +74,10 @@ class DeviceSettings:
 
 
 @settings
-class InputSettings(DeviceSettings):
+class ViewSettings:
     """At which size CLIP sees an image."""
 
-    image_size: Annotated[Count, "PIXELS"] | None = None
+    image_size: Annotated[Count, Le(4096), "PIXELS"] | None = None
     """input size of CLIP; if omitted its own, or the one a saved model was tuned with"""
     resize_mode: ResizeMode | None = None
     """how an image becomes a square: shortest (resize, cut the center out), squash (nothing is
@@ -74,10 +85,19 @@ class InputSettings(DeviceSettings):
 
 
 @settings
-class ClipSettings(InputSettings):
+class ModelSettings(ViewSettings):
+    """How a saved model looks at images."""
+
+    crops: Crops | None = None
+    """also score images by N x N overlapping crops; the model's own number if omitted"""
+
+
+@settings
+class ClipSettings(ViewSettings, DeviceSettings):
     """Which CLIP, and how it sees an image."""
 
     clip: str = "miniature"
-    """the frozen CLIP: open_clip's NAME:PRETRAINED, hf-hub:ORG/NAME, a folder, or miniature"""
-    local_grid: Count | None = None
+    """the frozen CLIP: NAME:TAG (open_clip), hf-hub:ORG/NAME, transformers:ORG/NAME, a folder, or
+    photo"""
+    local_grid: Annotated[Count, Le(256)] | None = None
     """average the local features to N x N cells where they are finer; keep them all if omitted"""

@@ -13,6 +13,9 @@ from t2ipal.errors import UserError
 if TYPE_CHECKING:
     from PIL import Image
 
+MOST_CROPS = 10
+"""Per side: 100 crops of an image, of 224 pixels, take 60 MB."""
+
 Crop = tuple[float, float, float, float]
 """Left, top, right and bottom edge, as fractions of the image's width and height."""
 
@@ -21,10 +24,13 @@ def crop_boxes(crops: int) -> tuple[Crop, ...]:
     """``crops`` x ``crops`` crops of one size, each overlapping the next by half; none for 0.
 
     Raises:
-        UserError: ``crops`` is negative, or 1, which would be the image itself.
+        UserError: ``crops`` is negative, 1, which would be the image itself, or too many.
     """
-    if crops < 0 or crops == 1:
-        raise UserError(f"crops must be 0 (none) or at least 2 per side, not {crops}.")
+    if not isinstance(crops, int) or crops == 1 or not 0 <= crops <= MOST_CROPS:
+        raise UserError(
+            f"crops must be 0 (none) or at least 2 per side and at most {MOST_CROPS}, "
+            f"not {crops!r}."
+        )
     step = 1 / (crops + 1)
     starts = [step * i for i in range(crops)]
     return tuple((x, y, x + 2 * step, y + 2 * step) for y in starts for x in starts)

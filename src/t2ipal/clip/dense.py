@@ -150,6 +150,8 @@ def _class_token_transformer(visual: VisionTransformer, pixels: Tensor) -> Image
     blocks = visual.transformer.resblocks
     output = visual.forward_intermediates(pixels, indices=[len(blocks) - 2])
     x, grid = _positions(output["image_intermediates"][0])  # into the last block, [B, P, W]
+    # Computing the last block for the class token alone would be faster, but a product of so few
+    # rows gives other last bits to other places in the batch.
     local = visual.ln_post(_value_path(blocks[-1], x)) @ visual.proj
     return ImageFeatures(output["image_features"], local, grid)
 

@@ -13,6 +13,7 @@ the last bits.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -295,10 +296,17 @@ class FeatureCache:
 
     def _decode(self, views: Sequence[View]) -> list[Tensor] | UserError:
         """Pixels of the views of one file, or why it cannot be read."""
+        file = views[0].file
         try:
-            image = load_image(views[0].file, max_megapixels=self.broken.max_megapixels)
+            image = load_image(file, max_megapixels=self.broken.max_megapixels)
         except UserError as error:
             return error
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        if digest != views[0].key.partition("@")[0]:
+            return UserError(
+                f"{file}: is not the image that its manifest names, but was changed or replaced; "
+                "run the command that made it again."
+            )
         parts = (image if view.crop is None else cut(image, view.crop) for view in views)
         return [self.backbone.preprocess(part) for part in parts]
 

@@ -7,30 +7,35 @@ without weights is refused, with the command that fetches them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import open_clip
-from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
-from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+from open_clip.pretrained import get_pretrained_cfg
 
-from t2ipal.clip.model_folder import read_config, refuse_pickles, tokenizer_of
+from t2ipal.clip.model_folder import (
+    conversion,
+    read_config,
+    refuse_pickles,
+    refuse_sizes,
+    tokenizer_of,
+)
 from t2ipal.clip.spared import complete_timm
 from t2ipal.errors import UserError, nearest
+from t2ipal.files.hub import download_command, fetch, first_line, hub_failures
 
 _PACKAGED = ("photo", "miniature")
-_EXAMPLES = "'RN50:openai', 'ViT-B-16:openai', 'hf-hub:org/name', 'photo', 'miniature' or a folder"
+_TRANSFORMERS = "transformers:"
+_TRANSFORMERS_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_EXAMPLES = (
+    "'RN50:openai', 'ViT-B-16:openai', 'hf-hub:org/name', 'transformers:org/name', 'photo', "
+    "'miniature' or a folder"
+)
 
 
 @dataclass(frozen=True)
@@ -39,38 +44,29 @@ class _Source:
 
     Attributes:
         spec: as the user wrote it.
-        name: open_clip's model name, or ``local-dir:`` and a folder.
-        pretrained: open_clip's tag or a file of weights; None for a folder.
-        config: open_clip's model configuration, the activation included.
+        model: makes the model, on the CPU in float32, and what describes it beside its weights.
         tokenizer: makes the tokenizer, without reaching for the network where it can.
+        made_for: ``images`` in words and their ``size`` in pixels, if it knows no others.
     """
 
     spec: str
-    name: str
-    pretrained: str | None
-    config: dict[str, Any]
+    model: Callable[[], tuple[Any, dict[str, Any]]]
     tokenizer: Callable[[], Any]
+    made_for: Mapping[str, Any] | None = None
 
-    def load(self) -> Any:
-        """The open_clip model on the CPU in float32.
+    def load(self) -> tuple[Any, dict[str, Any]]:
+        """The model on the CPU in float32, and what describes it beside its weights.
 
         Raises:
             UserError: the weights are damaged or do not fit the configuration.
         """
-        if self.config["vision_cfg"].get("timm_model_name"):
-            complete_timm()
         try:
-            return open_clip.create_model(
-                self.name,
-                pretrained=self.pretrained,
-                # OpenAI's weights were trained with QuickGELU; open_clip only warns of a mismatch.
-                force_quick_gelu=bool(self.config.get("quick_gelu", False)),
-                require_pretrained=True,
-                weights_only=True,
-            )
+            return self.model()
+        except UserError:
+            raise
         except Exception as error:  # whatever open_clip, torch or safetensors make of bad files
             raise UserError(
-                f"{self.spec}: the weights cannot be loaded ({_first_line(error)}); "
+                f"{self.spec}: the weights cannot be loaded ({first_line(error)}); "
                 "fetch the model again or check that its configuration belongs to it."
             ) from error
 
@@ -81,15 +77,51 @@ class _Source:
             UserError: its files are missing.
         """
         try:
-            return self.tokenizer()
+            tokenizer = self.tokenizer()
+            tokenizer(["a"])  # without a padding token, say, it fails only now
+            return tokenizer
         except UserError:
             raise
         except Exception as error:
             raise UserError(
-                f"{self.spec}: the tokenizer cannot be loaded ({_first_line(error)}); "
+                f"{self.spec}: the tokenizer cannot be loaded ({first_line(error)}); "
                 "put its files (tokenizer.json, tokenizer_config.json) beside the weights, or "
                 "fetch it once on a machine with a network."
             ) from error
+
+
+def _open_clip(
+    name: str,
+    weights: Path | None,
+    config: dict[str, Any],
+    preprocessing: dict[str, Any] | None = None,
+) -> Callable[[], tuple[Any, dict[str, Any]]]:
+    """Makes a model of open_clip.
+
+    Args:
+        name: open_clip's, or ``local-dir:`` and a folder.
+        weights: a file of weights; None for a folder.
+        config: open_clip's ``model_cfg``, the activation included.
+        preprocessing: how photos become the input of these weights, over open_clip's defaults.
+    """
+
+    def make() -> tuple[Any, dict[str, Any]]:
+        if config["vision_cfg"].get("timm_model_name"):
+            complete_timm()
+        if weights is None:
+            refuse_sizes(Path(name.removeprefix("local-dir:")), config)
+        model = open_clip.create_model(
+            name,
+            pretrained=None if weights is None else str(weights),
+            # OpenAI's weights were trained with QuickGELU; open_clip only warns of a mismatch.
+            force_quick_gelu=bool(config.get("quick_gelu", False)),
+            require_pretrained=True,
+            weights_only=True,
+            force_preprocess_cfg=preprocessing,
+        )
+        return model, config
+
+    return make
 
 
 def find(spec: str) -> _Source:
@@ -97,29 +129,39 @@ def find(spec: str) -> _Source:
 
     Args:
         spec: ``name:tag`` of open_clip (``RN50:openai``; the tag may be a file of weights),
-            ``hf-hub:org/name`` (``@revision`` may follow), a folder in open_clip's format, or a
-            small CLIP of this package: ``photo``, which knows photos, or ``miniature``, which knows
-            icon scenes.
+            ``hf-hub:org/name`` (``@revision`` may follow), a folder in open_clip's format,
+            ``transformers:`` and such a name or folder in transformers' format, or a small CLIP of
+            this package: ``photo``, which knows photos, or ``miniature``, which knows icon scenes.
 
     Raises:
         UserError: no such model, tag or folder; its weights are not there and cannot be fetched; or
             it is a kind of model whose prompts cannot be learned.
     """
     if spec == "miniature":
-        from t2ipal.miniature.weights import path
+        from t2ipal.miniature.weights import MADE_FOR, path
 
-        return _folder(spec, Path(path("clip")))
+        return replace(_folder(spec, Path(path("clip"))), made_for=MADE_FOR)
     if spec == "photo":
         from t2ipal.clip import photo_clip
 
         return _folder(spec, photo_clip.path())
     if spec.startswith("hf-hub:"):
         return _hub(spec)
+    if spec.startswith(_TRANSFORMERS):
+        return _transformers(spec)
     if spec.startswith("local-dir:"):
         return _folder(spec, Path(spec.removeprefix("local-dir:")))
     if Path(spec).is_dir():
         return _folder(spec, Path(spec))
     return _builtin(spec)
+
+
+def hub_repository(spec: str) -> str | None:
+    """The repository of the hub that a specification names, as far as it names one."""
+    name, _, tag = spec.partition(":")
+    if name in ("hf-hub", "transformers"):
+        return None if Path(tag).is_dir() else tag.partition("@")[0]
+    return _safe_weights(get_pretrained_cfg(name.replace("/", "-"), tag))[0] or None
 
 
 def why_not_here(spec: str) -> str | None:
@@ -128,30 +170,25 @@ def why_not_here(spec: str) -> str | None:
     Nothing is fetched. Bad specifications are reasons too.
     """
     try:
-        if spec.startswith("hf-hub:"):
-            repo, _, revision = spec.removeprefix("hf-hub:").partition("@")
-            command = _download_command(repo, revision)
-            found = try_to_load_from_cache(repo, HF_SAFE_WEIGHTS_NAME, revision=revision or None)
-            here = isinstance(found, str)
-        elif spec in _PACKAGED or spec.startswith("local-dir:") or Path(spec).is_dir():
+        prefix, separator, place = spec.partition(":")
+        transformers = prefix + separator == _TRANSFORMERS
+        if prefix == "hf-hub" or (transformers and not Path(place).is_dir()):
+            names = _TRANSFORMERS_WEIGHTS if transformers else (HF_SAFE_WEIGHTS_NAME,)
+            repo, _, revision = place.partition("@")
+            command = download_command(repo, revision)
+            found = [try_to_load_from_cache(repo, n, revision=revision or None) for n in names]
+            here = any(isinstance(file, str) for file in found)
+        elif transformers or spec in _PACKAGED or prefix == "local-dir" or Path(spec).is_dir():
             find(spec)
             return None
         else:
-            name, tag, tag_config = _parse_builtin(spec)
-            here, command = not tag_config or _cached(tag_config), _fetch_command(name, tag)
+            name, _, tag_config = _parse_builtin(spec)
+            repo, file = _safe_weights(tag_config)
+            here = not repo or isinstance(try_to_load_from_cache(repo, file), str)
+            command = _builtin_command(name, repo, file)
     except (UserError, HFValidationError) as error:
         return str(error)
     return None if here else f"{spec}: the weights are not on this machine; run: {command}"
-
-
-def _cached(tag_config: dict[str, Any]) -> bool:
-    """Whether open_clip would find the weights of a tag without a network."""
-    if repo := tag_config.get("hf_hub"):
-        repo, file = os.path.split(repo)
-        names = [file] if file else [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
-        return any(isinstance(try_to_load_from_cache(repo, name), str) for name in names)
-    folder = Path("~/.cache/clip").expanduser()
-    return (folder / Path(tag_config.get("url", "")).name).is_file()
 
 
 def _folder(spec: str, folder: Path) -> _Source:
@@ -159,8 +196,8 @@ def _folder(spec: str, folder: Path) -> _Source:
         raise UserError(f"{spec}: there is no such folder; check the path.")
     config = _supported(spec, read_config(folder / HF_CONFIG_NAME))
     refuse_pickles(folder)
-    name = f"local-dir:{folder}"
-    return _Source(spec, name, None, config, lambda: tokenizer_of(config, folder))
+    model = _open_clip(f"local-dir:{folder}", None, config)
+    return _Source(spec, model, lambda: tokenizer_of(config, folder))
 
 
 def _supported(spec: str, config: dict[str, Any]) -> dict[str, Any]:
@@ -176,44 +213,61 @@ def _supported(spec: str, config: dict[str, Any]) -> dict[str, Any]:
 
 def _hub(spec: str) -> _Source:
     repo, _, revision = spec.removeprefix("hf-hub:").partition("@")
-    config_path = _download(spec, repo, HF_CONFIG_NAME, revision)
+    config_path = fetch(spec, repo, HF_CONFIG_NAME, revision)
+    if config_path is None:
+        raise UserError(
+            f"{spec}: the repository has no {HF_CONFIG_NAME}, so it is no CLIP in open_clip's "
+            "format; give another one."
+        )
     config = _supported(spec, read_config(config_path))
-    _download(spec, repo, HF_SAFE_WEIGHTS_NAME, revision)
+    if fetch(spec, repo, HF_SAFE_WEIGHTS_NAME, revision) is None:
+        raise _no_safe_weights(spec, repo, HF_SAFE_WEIGHTS_NAME, revision)
     tokenizer_repo = config["text_cfg"].get("hf_tokenizer_name") or repo
     # the revision is the model's; a tokenizer from another repository has its own
     pinned = revision if tokenizer_repo == repo else None
+    model = _open_clip(f"local-dir:{config_path.parent}", None, config)
+
+    def tokenizer() -> Any:
+        with hub_failures(spec, tokenizer_repo, pinned):
+            return tokenizer_of(config, tokenizer_repo, pinned)
+
+    return _Source(spec, model, tokenizer)
+
+
+def _transformers(spec: str) -> _Source:
+    from t2ipal.clip import transformers_folder as other
+
+    place = spec.removeprefix(_TRANSFORMERS)
+    folder = Path(place)
+    if not folder.is_dir():
+        if place.startswith((".", "/", "~")):
+            raise UserError(f"{spec}: there is no such folder; check the path.")
+        repo, _, revision = place.partition("@")
+        said = fetch(spec, repo, other.CONFIG, revision)
+        if said is None:
+            raise UserError(
+                f"{spec}: the repository has no {other.CONFIG}, so it is no model in "
+                "transformers' format; give another one."
+            )
+        other.read_config(said.parent)  # before gigabytes are fetched
+        with hub_failures(spec, repo, revision):
+            folder = Path(
+                snapshot_download(repo, revision=revision or None, allow_patterns=other.FILES)
+            )
+
+    config = other.read_config(folder)
     return _Source(
-        spec,
-        f"local-dir:{config_path.parent}",
-        None,
-        config,
-        lambda: tokenizer_of(config, tokenizer_repo, pinned),
+        spec, lambda: other.read_folder(folder, config), lambda: other.tokenizer_of(folder, config)
     )
 
 
-def _download(spec: str, repo: str, file: str, revision: str) -> Path:
-    try:
-        return Path(hf_hub_download(repo, file, revision=revision or None))
-    except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
-        gated = isinstance(error, GatedRepoError)
-        reason = "needs you to log in and accept its terms" if gated else "is not on the hub"
-        raise UserError(
-            f"{spec}: this model {reason}; write hf-hub:org/name or hf-hub:org/name@revision."
-        ) from error
-    except LocalEntryNotFoundError as error:
-        raise _not_here(spec, _download_command(repo, revision)) from error
-    except EntryNotFoundError as error:
-        pickled = (
-            "; pickled ones can be converted: run "
-            f"{_download_command(repo, revision)} --local-dir FOLDER and name the folder"
-            if file == HF_SAFE_WEIGHTS_NAME
-            else ""
-        )
-        raise UserError(
-            f"{spec}: the repository has no {file}, as open_clip's format has it{pickled}."
-        ) from error
-    except OSError as error:
-        raise _not_here(spec, _download_command(repo, revision), error) from error
+def _no_safe_weights(spec: str, repo: str, file: str, revision: str = "") -> UserError:
+    fetched = f"{download_command(repo, revision)} --local-dir FOLDER"
+    convert = conversion(Path("FOLDER") / HF_WEIGHTS_NAME)
+    return UserError(
+        f"{spec}: {repo} has no {file}, and pickled weights are not loaded, because they can run "
+        f"code; if it has any, convert them, then name the folder: {fetched} && {convert}"
+    )
 
 
 def _parse_builtin(spec: str) -> tuple[str, str, dict[str, Any]]:
@@ -246,43 +300,34 @@ def _parse_builtin(spec: str) -> tuple[str, str, dict[str, Any]]:
 def _builtin(spec: str) -> _Source:
     name, tag, tag_config = _parse_builtin(spec)
     config = _supported(spec, open_clip.get_model_config(name))
-    if tag_config:
-        _fetch(spec, name, tag, tag_config)
-        config["quick_gelu"] = bool(config.get("quick_gelu") or tag_config.get("quick_gelu"))
-    hugging_face = bool(config["text_cfg"].get("hf_tokenizer_name"))
-    trust = {"trust_remote_code": False} if hugging_face else {}
-    return _Source(spec, name, tag, config, lambda: open_clip.get_tokenizer(name, **trust))
+    config["quick_gelu"] = bool(config.get("quick_gelu") or tag_config.get("quick_gelu"))
+    repo, file = _safe_weights(tag_config)
+    weights: Path | None = Path(tag_config.get("file", tag))
+    command = _builtin_command(name, repo, file)
+    if repo and (weights := fetch(spec, repo, file, command=command)) is None:
+        raise _no_safe_weights(spec, repo, file)
+    model = _open_clip(name, weights, config, tag_config)  # takes of it what is about photos
+    named = config["text_cfg"].get("hf_tokenizer_name")
+
+    def tokenizer() -> Any:
+        if not named:
+            return open_clip.get_tokenizer(name)
+        with hub_failures(spec, named):
+            return open_clip.get_tokenizer(name, trust_remote_code=False)
+
+    return _Source(spec, model, tokenizer)
 
 
-def _fetch(spec: str, name: str, tag: str, tag_config: dict[str, Any]) -> None:
-    try:
-        download_pretrained(tag_config)
-    except Exception as error:  # open_clip passes on what urllib, httpx or the hub raise
-        raise _not_here(spec, _fetch_command(name, tag), error) from error
+def _safe_weights(tag_config: dict[str, Any]) -> tuple[str, str]:
+    """Repository and file of a tag's safetensors, as open_clip looks for them; empty for a file."""
+    repo, file = os.path.split(tag_config.get("hf_hub", ""))
+    return repo, str(Path(file).with_suffix(".safetensors")) if file else HF_SAFE_WEIGHTS_NAME
 
 
-def _fetch_command(name: str, tag: str) -> str:
-    load = f"o.create_model({name!r}, {tag!r}); o.get_tokenizer({name!r})"
-    return f'python -c "import open_clip as o; {load}"'
-
-
-def _download_command(repo: str, revision: str = "") -> str:
-    # not open_clip, which would run what the configuration names
-    return f"hf download {repo}" + (f" --revision {revision}" if revision else "")
-
-
-def _not_here(spec: str, command: str, error: Exception | None = None) -> UserError:
-    if constants.HF_HUB_OFFLINE:
-        reason = "and HF_HUB_OFFLINE forbids fetching them"
-    else:
-        reason = "and the hub cannot be reached"
-    detail = "" if error is None or constants.HF_HUB_OFFLINE else f" ({_first_line(error)})"
-    return UserError(
-        f"{spec}: the weights are not on this machine {reason}{detail}; "
-        f"on a machine with a network run: {command}"
-    )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+def _builtin_command(name: str, repo: str, file: str) -> str:
+    """What fetches the weights of a tag, and its tokenizer if that is not open_clip's own."""
+    tokenizer = open_clip.get_model_config(name)["text_cfg"].get("hf_tokenizer_name")
+    if tokenizer == repo:
+        return download_command(repo)
+    weights = f"{download_command(repo)} {file}"
+    return f"{weights} && {download_command(tokenizer)}" if tokenizer else weights

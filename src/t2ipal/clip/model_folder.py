@@ -8,15 +8,16 @@ read, and transformers is told to trust no code.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
+from safetensors import safe_open
 
 from t2ipal.errors import UserError
+from t2ipal.files.tables import read_json
 
 _COCA_KEY = "multimodal_cfg"  # refused with a better reason afterwards, as hf_model_name is
 _MODEL_KEYS = frozenset(
@@ -41,6 +42,7 @@ _TEXT_KEYS = frozenset(
 _TOKENIZER_KEYS = frozenset(("clean", "strip_sep_token"))
 # A timm model or a repository of the hub; no prefix of another source, no path.
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_OTHER_WEIGHTS = "open_clip_pytorch_model.safetensors"
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".npz", ".npy")
 
 
@@ -56,8 +58,8 @@ def read_config(path: Path) -> dict[str, Any]:
             "name a folder in open_clip's format, which holds one beside the weights."
         )
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        config = read_json(path)["model_cfg"]
+    except (ValueError, LookupError, TypeError):
         raise UserError(
             f"{path}: not an open_clip configuration (a JSON object with 'model_cfg'); "
             "restore the file."
@@ -75,7 +77,7 @@ def read_config(path: Path) -> dict[str, Any]:
     for key, name in names.items():
         if name and not (isinstance(name, str) and _NAME.fullmatch(name)):
             raise UserError(f"{path}: {key} must be a plain name, not {str(name)[:80]!r}.")
-    _refuse_tokenizer_code(path.with_name("tokenizer_config.json"))
+    refuse_tokenizer_code(path.with_name("tokenizer_config.json"))
     result: dict[str, Any] = config
     return result
 
@@ -92,11 +94,37 @@ def _known(path: Path, where: str, mapping: Any, keys: frozenset[str]) -> None:
             )
 
 
-def _refuse_tokenizer_code(path: Path) -> None:
+def refuse_sizes(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse sizes that the weights of a folder do not have: they would only fill the memory.
+
+    open_clip makes a model of random numbers first, and compares it with the weights then.
+
+    Raises:
+        UserError: a size of ``model_cfg`` exceeds every one of the weights; it is named.
+    """
+    files = [folder / name for name in (HF_SAFE_WEIGHTS_NAME, _OTHER_WEIGHTS)]
+    weights = next((file for file in files if file.is_file()), None)
+    if weights is None:
+        return
+    with safe_open(weights, "pt") as stored:
+        shapes = [stored.get_slice(name).get_shape() for name in stored.keys()]  # noqa: SIM118
+    largest = max((size for shape in shapes for size in shape), default=0)
+    for part, keys in (("vision_cfg", config["vision_cfg"]), ("text_cfg", config["text_cfg"])):
+        for key, value in {**keys, "embed_dim": config.get("embed_dim")}.items():
+            most = len(shapes) if key == "layers" else max(largest, 4096)
+            for size in value if isinstance(value, list) else [value]:
+                if isinstance(size, int | float) and not -most <= size <= most:
+                    raise UserError(
+                        f"{folder / HF_CONFIG_NAME}: {key} of model_cfg.{part} is {size}, but the "
+                        f"weights are smaller; restore the file."
+                    )
+
+
+def refuse_tokenizer_code(path: Path) -> None:
     """Refuse a ``tokenizer_config.json`` that names code of its own."""
     try:
-        names_code = "auto_map" in json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+        names_code = "auto_map" in read_json(path)
+    except (UserError, TypeError):
         return  # missing or broken: transformers says so if it is needed
     if names_code:
         raise UserError(
@@ -105,14 +133,18 @@ def _refuse_tokenizer_code(path: Path) -> None:
         )
 
 
-def refuse_pickles(path: Path) -> None:
+def refuse_pickles(path: Path, better: str = HF_SAFE_WEIGHTS_NAME) -> None:
     """Refuse pickled weights: a file of them, or a folder in which open_clip would read one.
+
+    Args:
+        path: the file or folder.
+        better: what a safe file beside it would be called.
 
     Raises:
         UserError: the weights are pickled, with the command that converts them; or there are none.
     """
     if path.is_dir():
-        preferred = (HF_SAFE_WEIGHTS_NAME, "open_clip_pytorch_model.safetensors")
+        preferred = (HF_SAFE_WEIGHTS_NAME, _OTHER_WEIGHTS)
         if any((path / name).is_file() for name in preferred):
             return
         files = sorted(path.iterdir())
@@ -125,13 +157,20 @@ def refuse_pickles(path: Path) -> None:
                 "there."
             )
     elif path.suffix.lower() in _PICKLED:
-        new = path.with_name(HF_SAFE_WEIGHTS_NAME)
         raise UserError(
             f"{path}: pickled weights are not loaded, because they can run code; convert them: "
-            'python -c "import torch, safetensors.torch as s; '
-            f"w = torch.load({str(path)!r}, 'cpu', weights_only=True); w = w.get('state_dict', w); "
-            f's.save_file({{k: v.clone().contiguous() for k, v in w.items()}}, {str(new)!r})"'
+            f"{conversion(path, better)}"
         )
+
+
+def conversion(path: Path, better: str = HF_SAFE_WEIGHTS_NAME) -> str:
+    """The command that writes pickled weights as safetensors, called ``better``, beside them."""
+    new = path.with_name(better)
+    return (
+        'python -c "import torch, safetensors.torch as s; '
+        f"w = torch.load({str(path)!r}, 'cpu', weights_only=True); w = w.get('state_dict', w); "
+        f's.save_file({{k: v.clone().contiguous() for k, v in w.items()}}, {str(new)!r})"'
+    )
 
 
 def tokenizer_of(config: dict[str, Any], source: Path | str, revision: str | None = None) -> Any:

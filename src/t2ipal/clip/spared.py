@@ -30,8 +30,25 @@ def complete_timm() -> None:
     module = importlib.import_module("open_clip.timm_model")
     if module.timm is None:
         tower = module.TimmModel  # which others have imported; its methods see the new globals
-        importlib.reload(module)
+        with _undecorated():
+            importlib.reload(module)
         module.TimmModel = tower  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _undecorated() -> Iterator[None]:
+    """``torch.compiler.disable`` does nothing; as a decorator it imports the compiler.
+
+    timm decorates parts of a few towers of its own with it, and no tower is compiled here.
+    """
+    import torch
+
+    decorate = torch.compiler.disable
+    torch.compiler.disable = lambda fn=None, recursive=True, *, reason=None: fn
+    try:
+        yield
+    finally:
+        torch.compiler.disable = decorate
 
 
 class _Finder(MetaPathFinder):

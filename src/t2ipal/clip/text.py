@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from open_clip import CLIP, CustomTextCLIP
 from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
+from t2ipal.clip.foreign_towers import BertTower, TransformersCLIP
 from t2ipal.errors import UserError
 
 _PROMPTS_PER_ROW = 32
@@ -36,21 +38,24 @@ class TextTower:
     Where attention is causal and the pooled token is the end-of-text one, positions behind it
     change nothing, so a batch is computed at its own length T instead of the full context: exact,
     and several times faster. Towers that attend in both directions or pool the last position
-    (SigLIP) are filled up with padding to the full context, as they were trained.
+    (SigLIP) are filled up with padding to the full context, as they were trained. A BERT is told
+    where each text ends, and takes any length.
 
     Raises:
         UserError: the text tower is a Hugging Face model or CoCa's, which cannot be entered there.
     """
 
-    def __init__(self, model: CLIP | CustomTextCLIP) -> None:
-        if type(model) is CustomTextCLIP and isinstance(model.text, TextTransformer):
-            parts, pool_type, eos_id = model.text, model.text.pool_type, model.text.eos_id
-            extra_token = model.text.cls_emb
+    def __init__(self, model: CLIP | CustomTextCLIP | TransformersCLIP) -> None:
+        parts: Any = None
+        self.is_bert = type(model) is TransformersCLIP and isinstance(model.text, BertTower)
+        if type(model) in (CustomTextCLIP, TransformersCLIP):
+            if self.is_bert or isinstance(model.text, TextTransformer):
+                parts = model.text
+            extra_token = getattr(parts, "cls_emb", None)
+            pool_type, eos_id = getattr(parts, "pool_type", ""), getattr(parts, "eos_id", -1)
         elif type(model) is CLIP:
-            parts, pool_type, eos_id = model, model.text_pool_type, model.text_eos_id
-            extra_token = None
-        else:
-            parts, extra_token = None, None
+            parts, extra_token = model, None
+            pool_type, eos_id = model.text_pool_type, model.text_eos_id
         if parts is None or extra_token is not None:
             raise UserError(
                 f"prompts cannot be learned for this {type(model).__name__} model: its text tower "
@@ -66,16 +71,20 @@ class TextTower:
         self.eos_id: int = eos_id
         self.context_length, self.width = self.positional_embedding.shape
         causal = self.attention_mask is not None
-        self.can_be_cut = causal and pool_type in ("argmax", "eos", "first")
+        self.can_be_cut = self.is_bert or (causal and pool_type in ("argmax", "eos", "first"))
 
-    def eos_positions(self, tokens: Tensor, pad_id: int) -> Tensor:
-        """Position of the end-of-text token (or the last token that is no padding): [B]."""
+    def eos_positions(self, tokens: Tensor, pad_id: int, pad_ends: bool = False) -> Tensor:
+        """Position of the end-of-text token, or the last token that is no padding: [B].
+
+        With ``pad_ends`` the first padding ends a text (SigLIP, whose one token does both).
+        """
         if self.pool_type == "argmax":  # CLIP's own vocabulary: the end-of-text id is the highest
             return tokens.argmax(dim=-1)
         if self.pool_type == "eos":
             return (tokens == self.eos_id).int().argmax(dim=-1)
         places = torch.arange(tokens.shape[1], device=tokens.device)
-        return torch.where(tokens != pad_id, places, 0).amax(dim=-1)
+        last = torch.where(tokens != pad_id, places + pad_ends, 0).amax(dim=-1)
+        return last.clamp(max=tokens.shape[1] - 1)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Token ids [B, T] -> token embeddings [B, T, Wt], without positions."""
@@ -87,22 +96,27 @@ class TextTower:
 
         Positions are added here. Gradients reach ``embeddings``.
         """
-        batch, length, width = embeddings.shape
+        length, width = embeddings.shape[1:]
         if length > self.context_length or width != self.width:
             raise ValueError(
                 f"embeddings {tuple(embeddings.shape)} do not fit a text tower of "
                 f"{self.context_length} positions and width {self.width}"
             )
+        size = length if self.can_be_cut else self.context_length
+        text = torch.arange(size, device=eos.device) <= eos[:, None]  # [B, size]
         x = embeddings
-        if not self.can_be_cut and length < self.context_length:
+        if not self.can_be_cut:
             pad = self.token_embedding.weight[pad_id]
-            x = torch.cat([x, pad.expand(batch, self.context_length - length, width)], dim=1)
-        size = x.shape[1]
-        mask = None if self.attention_mask is None else self.attention_mask[:size, :size]
-        x = self.transformer(x + self.positional_embedding[:size], attn_mask=mask)
+            x = nn.functional.pad(x, (0, 0, 0, size - length))
+            x = torch.where(text[..., None], x, pad)
+        x = x + self.positional_embedding[:size]
+        if self.is_bert:
+            x = self.transformer(x, ~text)
+        else:
+            mask = None if self.attention_mask is None else self.attention_mask[:size, :size]
+            x = self.transformer(x, attn_mask=mask)
         features = self._project(self.ln_final(x))  # [B, size, D]
-        places = torch.arange(length, device=eos.device)
-        return TextFeatures(self._pool(features, eos), features[:, :length], places <= eos[:, None])
+        return TextFeatures(self._pool(features, eos), features[:, :length], text[:, :length])
 
     def encode_prompts(self, prompts: Tensor, eos: Tensor, shared: int, pad_id: int) -> Tensor:
         """Prompts [G, C, T, Wt], alike in their first positions, -> global features [G, C, D].

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ from t2ipal.files import sha256_file, sha256_text, sweep, temporary_path
 from t2ipal.files.broken import Broken
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
+log = logging.getLogger(__name__)
+
 MINIATURE = "miniature"
-MINIATURE_IMAGES = 1000
+MINIATURE_IMAGES, MINIATURE_MOST = 1000, 1_000_000
 MINIATURE_SPLITS = {
     "test": "cluttered",
     "dev": "cluttered, for development",
@@ -164,10 +167,11 @@ def _read_miniature(
     parts = spec.split(":")[1:]
     split = parts.pop(0) if parts and parts[0] in MINIATURE_SPLITS else "test"
     count = parts.pop(0) if parts else str(MINIATURE_IMAGES)
-    if parts or not count.isascii() or not count.isdigit() or int(count) < 1:
+    number = int(count) if count.isascii() and count.isdigit() and len(count) < 9 else 0
+    if parts or not 1 <= number <= MINIATURE_MOST:
         raise UserError(
             f"{spec!r}: expected {MINIATURE}[:{'|'.join(MINIATURE_SPLITS)}][:N], "
-            f"for example '{MINIATURE}:{MINIATURE_IMAGES}'."
+            f"N at most {MINIATURE_MOST}, for example '{MINIATURE}:{MINIATURE_IMAGES}'."
         )
     if cache is None:
         raise UserError(f"{spec!r}: the scenes need a folder to be kept in; name a cache folder.")
@@ -184,6 +188,9 @@ def _read_miniature(
     sources = sorted(Path(scenes.__file__).parent.glob("*.py"))
     digest = sha256_text(*map(sha256_file, sources), *names)[:8]
     folder = Path(cache) / f"{MINIATURE}-{split}-{count}-seed{seed}-{digest}"
+    if folder.is_dir() and not _whole(folder, names):
+        log.warning("%s: was changed; its scenes are made anew", folder)
+        shutil.rmtree(folder)
     if not folder.is_dir():
         partial = temporary_path(folder)
         partial.mkdir(parents=True)
@@ -203,6 +210,15 @@ def _read_miniature(
         targets[shown, index] = label
     title = f"{count} miniature scenes, {MINIATURE_SPLITS[split]}"
     return LabelledImages(title, scene.files, targets, folder=folder)
+
+
+def _whole(folder: Path, names: list[str]) -> bool:
+    """Whether all scenes of a folder are there and listed."""
+    try:
+        found = read_labels_csv(folder / LABELS_FILE, Vocabulary.of(names))
+    except UserError:
+        return False
+    return len(found) == int(folder.name.split("-")[2])
 
 
 def _things_of(vocabulary: Vocabulary) -> dict[str, tuple[int, int]]:

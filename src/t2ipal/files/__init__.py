@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import itertools
 import json
@@ -50,6 +51,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     killed processes left half-written in the folder is removed first.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.parent not in _swept:
         _swept.add(path.parent)
@@ -157,8 +160,16 @@ def _fields(value: Any) -> dict[str, Any]:
 
 def write_jsonl(path: str | Path, rows: Iterable[object]) -> None:
     """Write one JSON object per line, mappings or dataclasses, whole or not at all."""
+    for _ in written_jsonl(path, rows):
+        pass
+
+
+def written_jsonl(path: str | Path, rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield ``rows``, each written as by :func:`write_jsonl`; the file is there behind the last."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        stream.writelines(map(to_json_line, rows))
+        for row in rows:
+            stream.write(to_json_line(row))
+            yield row
 
 
 def read_jsonl(path: str | Path, *, ended: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import stat
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from t2ipal.errors import UserError
 from t2ipal.files.broken import MAX_MEGAPIXELS
+from t2ipal.files.tables import refuse_special
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def picture_size(path: str | Path) -> tuple[int, int]:
         UserError: the file is missing, or no picture.
     """
     with _telling(path):
-        _refuse_special(path)
+        refuse_special(path)
         with _open(path) as image:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             width, height = image.size
@@ -147,7 +147,7 @@ def why_left_out(path: Path) -> str | None:
 def _header_fault(path: Path, max_megapixels: float) -> str | None:
     try:
         with _telling(path):
-            _refuse_special(path)
+            refuse_special(path)
             with _open(path) as image:
                 _prepare(path, image, max_megapixels)
             if not _has_end(path, image.format):
@@ -221,18 +221,11 @@ def _warn_of_cut(path: str | Path, missing: float) -> None:
 
 def _decode(path: str | Path, data: bytes | None, max_megapixels: float) -> Image.Image:
     if data is None:
-        _refuse_special(path)
+        refuse_special(path)
     with _open(path if data is None else io.BytesIO(data)) as image:
         _prepare(path, image, max_megapixels)
         image.load()
         return to_rgb(_reduced(image), str(path))
-
-
-def _refuse_special(path: str | Path) -> None:
-    """Refuse what would never end: pipes, sockets and devices."""
-    mode = os.stat(path).st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise UserError(f"{path}: is a pipe, socket or device, not a file; name a file.")
 
 
 def _prepare(path: str | Path, image: Image.Image, max_megapixels: float) -> None:
@@ -420,8 +413,9 @@ def _why(path: str | Path, data: bytes | None, error: Exception) -> str:
         try:
             with Path(path).open("rb") as stream:
                 start = stream.read(16)
-        except OSError as failure:
-            return f"cannot be read ({failure.strerror}); check the file and its permissions."
+        except (OSError, ValueError) as failure:  # of a name with a zero byte
+            reason = getattr(failure, "strerror", failure)
+            return f"cannot be read ({reason}); check the file and its permissions."
     if not start:
         return "cannot be read as an image (the file is empty); repair or remove it."
     if _heif(start) and not _register_heif():

@@ -8,13 +8,15 @@ import gzip
 import io
 import json
 import logging
+import os
 import re
+import stat
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from t2ipal.errors import UserError
 
@@ -119,12 +121,52 @@ def _read_text(path: str | Path) -> str:
     return "\n".join(line for _, line in text_lines(path))
 
 
+def refuse_special(path: str | Path) -> None:
+    """Refuse what would never end: pipes, sockets and devices.
+
+    Raises:
+        UserError: it is one.
+        OSError: the system does not say what it is.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise UserError(f"{path}: is a pipe, socket or device, not a file; name a file.")
+
+
 def _opened(path: Path) -> io.BufferedReader:
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise UserError(f"{path}: is a pipe or a device; write it to a file first.")
-    if path.suffix.lower() == ".gz":
-        return cast(io.BufferedReader, gzip.open(path))
-    return path.open("rb")
+    refuse_special(path)
+    if path.suffix.lower() != ".gz":
+        return path.open("rb")
+    return io.BufferedReader(_Unpacked(path))
+
+
+class _Unpacked(io.RawIOBase):
+    """A gzip file, unless its content is out of all proportion to it, as of no text."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream = gzip.GzipFile(path)
+        self._count = 0
+        self._most = max(_ANY_SIZE, _MOST_PACKED * path.stat().st_size)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._stream.readinto(buffer)
+        self._count += count
+        if self._count > self._most:
+            raise OSError(f"more than {self._count >> 20} MB are packed in it, which no text is")
+        return int(count)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+_ANY_SIZE, _MOST_PACKED = 2**26, 100  # bytes, and times the size of the file: JSON packs to 1 in 20
 
 
 def _encoding(start: bytes) -> str:

@@ -6,6 +6,7 @@ its row of the manifest.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ from t2ipal.files import atomic_path, to_json_line
 from t2ipal.files.broken import Broken
 from t2ipal.files.folders import LeftOut
 from t2ipal.files.lock import locking
+from t2ipal.files.tables import refuse_special
 from t2ipal.generation.duplicates import fingerprint
 from t2ipal.generation.samples import Sample, read_samples
 from t2ipal.generation.store import ImageRow, ImageStore, image_id, read_manifest
@@ -105,6 +107,8 @@ def pack(folder: Path, out: Path, *, per_shard: int = 1000) -> list[Path]:
     if per_shard < 1:
         raise UserError(f"images per shard must be at least 1, not {per_shard}.")
     rows = read_manifest(folder)
+    if not rows:
+        raise UserError(f"{folder}: its images.jsonl lists no image, so there is nothing to pack.")
     last = f"{(len(rows) - 1) // per_shard:06}.tar"
     if left := [path for path in sorted(out.glob("*.tar")) if path.name > last]:
         raise UserError(f"{left[0]}: would lie among the new shards; choose another folder.")
@@ -113,7 +117,7 @@ def pack(folder: Path, out: Path, *, per_shard: int = 1000) -> list[Path]:
         path = out / f"{number:06}.tar"
         with atomic_path(path) as temporary, tarfile.open(temporary, "w") as tar:
             for row in rows[start : start + per_shard]:
-                _add(tar, f"{row.id}.png", _content(folder / row.file))
+                _add(tar, f"{row.id}.png", _content(folder / row.file, row.sha256))
                 _add(tar, f"{row.id}.txt", row.caption.encode())
                 _add(tar, f"{row.id}.json", to_json_line(row).encode())
         shards.append(path)
@@ -171,13 +175,20 @@ def _row(labelled: LabelledCaption, id: str, file: str, digest: str, mark: str) 
     )
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path, digest: str) -> bytes:
     try:
-        return path.read_bytes()
+        refuse_special(path)
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}); run the command that made the set again."
         ) from None
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise UserError(
+            f"{path}: is not the image that the manifest names, but was changed or replaced; run "
+            "the command that made the set again."
+        )
+    return content
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

@@ -26,7 +26,7 @@ from t2ipal.generation.diffusion.settings import Settings
 from t2ipal.generation.diffusion.source import locate
 from t2ipal.generation.diffusion.text_to_image import GeneratedImage, TextToImage
 from t2ipal.generation.duplicates import fingerprint
-from t2ipal.generation.job import Identity, Job, Plan
+from t2ipal.generation.job import Identity, Job, Plan, beyond
 from t2ipal.generation.screening import UNSEEN, Finding, Inspector, reject_reason
 from t2ipal.generation.store import ImageRow, ImageStore, Rejected
 from t2ipal.generation.summary import GenerateSummary
@@ -304,7 +304,8 @@ class Work:
                     row = _row(job, generator, self.identity, seed)
                     if reason is None:
                         any_usable = True
-                        row = replace(row, missing=finding.missing, added=finding.added)
+                        if self.inspector is not None:
+                            row = replace(row, missing=finding.missing, added=finding.added)
                         saving.append(pool.submit(_save, store, row, image))
                         continue
                     file = ""
@@ -359,7 +360,9 @@ def _row(job: Job, generator: Generator, identity: Identity, seed: int) -> Image
         file="",
         sha256="",
         rejected=job.rejected,
-        missing=(),
+        missing=beyond(job.caption, generator.shortened(job.caption.caption))
+        if isinstance(generator, TextToImage)
+        else (),
         added=(),
         fingerprint="",
     )

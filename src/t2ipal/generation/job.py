@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,22 @@ class Job:
     def id(self) -> str:
         """The image's id."""
         return image_id(self.caption.id, self.copy)
+
+
+def beyond(caption: LabelledCaption, read: str) -> tuple[str, ...]:
+    """Labels that a caption names only behind ``read``, the part that a generator reads.
+
+    A label without a match, which somebody else gave, cannot be told and is none of them.
+    """
+
+    def named(label: str, text: str) -> bool:
+        words = caption.matches.get(label)
+        if not words:
+            return True
+        return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text, re.IGNORECASE) is not None
+
+    lost = [label for label in caption.labels if not named(label, read)]
+    return tuple(label for label in lost if named(label, caption.caption))
 
 
 @dataclass(frozen=True)

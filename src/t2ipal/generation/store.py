@@ -21,6 +21,7 @@ import io
 import logging
 import os
 import re
+import stat
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ from t2ipal.files import (
     NO_OTHER_KEYS,
     atomic_path,
     read_rows,
+    sha256_file,
     sha256_text,
     to_json_line,
     write_jsonl,
@@ -44,7 +46,7 @@ from t2ipal.parallel.sharding import Shard
 log = logging.getLogger(__name__)
 
 _OWN_FILE = re.compile(r"images/\w\w/\w+\.png|rejected/\w+-\d+\.png")
-_PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+_FINGERPRINT = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ class ImageRow:
         file, sha256: the PNG, relative to the folder, and its digest; empty if every attempt
             failed.
         rejected: the attempts before this one; this one too if it failed.
-        missing: labels that an inspector did not find.
+        missing: labels that an inspector did not find or, without one, that the caption names only
+            behind what the generator reads of it.
         added: classes that it found unasked.
         fingerprint: tells near-duplicates (``duplicates.fingerprint``); empty if it failed.
     """
@@ -104,6 +107,8 @@ class ImageRow:
 
     def relabelled(self, labels: tuple[str, ...], unknown: tuple[str, ...]) -> ImageRow:
         """The row with other labels; what an inspector found is kept as far as it is about them."""
+        if (labels, unknown) == (self.labels, self.unknown):
+            return self
         return replace(
             self,
             labels=labels,
@@ -124,8 +129,10 @@ class ImageRow:
 
     def __post_init__(self) -> None:
         for file in (self.file, *(entry.file for entry in self.rejected)):
-            if file.startswith("/") or "\\" in file or ".." in file.split("/"):
+            if file.startswith("/") or {*file} & {"\\", "\0"} or ".." in file.split("/"):
                 raise UserError(f"the file {file!r} lies outside the manifest's folder; refused.")
+        if self.fingerprint and not _FINGERPRINT.fullmatch(self.fingerprint):
+            raise UserError("'fingerprint' must be 32 hex digits, or empty.")
         # the same of most rows, held once
         shared = _SETTINGS.setdefault(repr(self.settings), self.settings)
         object.__setattr__(self, "settings", shared)
@@ -174,10 +181,13 @@ class ImageStore:
         part = part if worker is None else f".ray-{worker}"
         self.journal = self.folder / f"images.partial{part}.jsonl"
         self.listed: list[int] = []  # how many rows each of the three had when they were read
+        self._listed_at = 0  # when the manifest was written, in ns
         self._lock = threading.Lock()
 
     def rows(self) -> dict[str, ImageRow]:
         """Every known image by id, failed and unused ones too: manifest first, journals last."""
+        if self.manifest.exists():
+            self._listed_at = self.manifest.stat().st_mtime_ns
         lists = [_read_rows(path) for path in (self.manifest, self.failures, self.unused)]
         self.listed = [len(rows) for rows in lists]
         found = [row for rows in lists for row in rows]
@@ -191,13 +201,19 @@ class ImageStore:
         return sorted(self.folder.glob("images.partial*.jsonl"))
 
     def has(self, row: ImageRow) -> bool:
-        """The row's image is there and whole, as its end shows; a failed row needs none."""
+        """The row's image is there, and the one that it names; a failed row needs none.
+
+        The manifest is written last, so its images are whole. One that was written later, by a run
+        that did not end or by somebody else, is compared with the row's digest.
+        """
         if row.failed:
             return True
+        path = self.folder / row.file
         try:
-            with (self.folder / row.file).open("rb") as stream:
-                stream.seek(-len(_PNG_END), io.SEEK_END)
-                return stream.read() == _PNG_END
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode) or not found.st_size:
+                return False
+            return found.st_mtime_ns <= self._listed_at or sha256_file(path) == row.sha256
         except OSError:
             return False
 

@@ -1,7 +1,8 @@
-"""Adapters of the global branch: a cache of training images, a bottleneck, or a projection.
+"""Adapters: caches of training images, a bottleneck, or a projection.
 
 The equations, and where they come from, stand in :mod:`t2ipal.method.equations`; here are the
-tensors they need and what those start from. All adapters live in image space and see images alone.
+tensors they need and what those start from. All adapters live in image space and see images alone:
+``class-cache`` their class features, the others their global features.
 """
 
 from __future__ import annotations
@@ -13,22 +14,35 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from t2ipal.method.equations import bottleneck, cache_score, projection
+from t2ipal.method.equations import (
+    bottleneck,
+    cache_score,
+    class_cache_score,
+    projection,
+)
 from t2ipal.method.head_config import AdapterConfig, BankSelection
+from t2ipal.method.prototypes import spherical_kmeans
+
+_EXAMPLES = 32
+"""For each key against a class, from how many images without the class it is made."""
 
 
 class Adapter(nn.Module):
-    """A residual on the global branch, of the kind that the configuration names.
+    """A residual on one branch, of the kind that the configuration names.
 
     Attributes:
         config: the configuration; its kind is not ``none``.
         keys: [N, D] of ``cache`` and ``projection``, trained if the configuration says so.
         values: [N, C] of ``cache``, never trained.
+        present, absent: [C, K, D] keys for and against each class of ``class-cache``, trained if
+            the configuration says so.
         down, up: [H, D] and [D, H] of ``bottleneck``, trained.
     """
 
     keys: Tensor
     values: Tensor
+    present: Tensor
+    absent: Tensor
     down: Tensor
     up: Tensor
 
@@ -39,14 +53,14 @@ class Adapter(nn.Module):
             if name == "values":
                 self.register_buffer(name, tensor)
             else:
-                trained = name != "keys" or config.learn_keys
+                trained = name in ("down", "up") or config.learn_keys
                 setattr(self, name, nn.Parameter(tensor.detach().clone(), requires_grad=trained))
 
     @classmethod
     def start(
         cls, config: AdapterConfig, global_: Tensor, targets: Tensor, seed: int = 0
     ) -> Adapter | None:
-        """The adapter at its start, or None where none is configured.
+        """An adapter of global features at its start, or None where none is configured.
 
         Args:
             global_: [N, D] unit global features of training images.
@@ -71,8 +85,41 @@ class Adapter(nn.Module):
             return cls(config, {"down": down.to(global_.device), "up": up.to(global_.device)})
         return None
 
+    @classmethod
+    def start_with_classes(
+        cls, config: AdapterConfig, features: Tensor, labels: Tensor, shown: Tensor, classes: int
+    ) -> Adapter:
+        """``class-cache`` at its start: centres of spherical k-means, for and against each class.
+
+        A class that every image shows has nothing against it: its keys start equal and say nothing.
+
+        Args:
+            features: [Q, D] unit class features, one for each (image, class) looked at.
+            labels: [Q] the class of each; every class is shown by some image.
+            shown: [Q] whether the image shows it.
+        """
+        pools = [
+            (features[own & shown], features[own & ~shown])
+            for own in (labels == index for index in range(classes))
+        ]
+        count = min(config.per_class, max(len(points) for pair in pools for points in pair))
+        present, absent = [], []
+        for positive, negative in pools:
+            present.append(spherical_kmeans(positive, count))
+            absent.append(spherical_kmeans(negative, count) if len(negative) else present[-1])
+        return cls(config, {"present": torch.stack(present), "absent": torch.stack(absent)})
+
+    def of_classes(self, z: Tensor) -> Tensor:
+        """What ``class-cache`` adds to the prototype branch's cosines: alpha s_a [B, C].
+
+        Args:
+            z: [B, C, D] unit class features.
+        """
+        present, absent = F.normalize(self.present, dim=-1), F.normalize(self.absent, dim=-1)
+        return self.config.alpha * class_cache_score(z, present, absent, self.config.beta)
+
     def forward(self, g: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What becomes of unit global features g [B, D].
+        """What becomes of unit global features g [B, D] under a kind that adapts those.
 
         Returns:
             The feature to compare with the class embeddings, [B, D] of length 1; and what to add to
@@ -85,6 +132,20 @@ class Adapter(nn.Module):
         if config.kind == "projection":
             return projection(g, keys, config.beta, config.ratio), None
         return g, config.alpha * cache_score(g, keys, self.values, config.beta)
+
+
+def examples_against(targets: Tensor, per_class: int, seed: int = 0) -> Tensor:
+    """Which (image, class) pairs the keys against classes are made from: bool like ``targets``.
+
+    Of each class some images, by ``seed``, that are known not to show it (labels [N, C] of 0).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(targets), generator=generator).to(targets.device)
+    known = targets[order] == 0
+    first = known & (known.cumsum(dim=0) <= _EXAMPLES * per_class)
+    chosen = torch.zeros_like(first)
+    chosen[order] = first
+    return chosen
 
 
 def _label_counts(targets: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ model scores the same bytes, with no text tower at hand), prototypes, adapter.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,11 +15,16 @@ from torch import Tensor
 from t2ipal.errors import UserError
 from t2ipal.method.adapter import Adapter
 from t2ipal.method.dual import HEADS
+from t2ipal.method.grown import GrownHead, added_config
 from t2ipal.method.head import T2IPALHead
 from t2ipal.method.head_config import HeadConfig, PromptKind
 from t2ipal.method.prompts import ClassEmbeddings, FixedPrompts, LearnedPrompts
 from t2ipal.method.prototypes import Prototypes
 
+_ADDED = "added.{}."
+"""Before the names of the tensors of each group of added classes."""
+
+_LARGEST = 1e6  # tuned values are of the order of 1; products of larger ones overflow
 _Shape = tuple[int | str, ...]
 """Sizes; a letter stands for a size that must be the same wherever the letter stands."""
 
@@ -31,6 +37,13 @@ def tuned_state(head: T2IPALHead) -> dict[str, Tensor]:
         RuntimeError: prototypes or adapter were never started.
     """
     head.require_started()
+    if isinstance(head, GrownHead):
+        own, *added = head.groups
+        return tuned_state(own) | {
+            _ADDED.format(number) + key: tensor
+            for number, group in enumerate(added)
+            for key, tensor in tuned_state(group).items()
+        }
     classes = head.class_embeddings()
     first, second = _pair_names(head.config.prompts.kind)
     state = {
@@ -47,13 +60,36 @@ def tuned_state(head: T2IPALHead) -> dict[str, Tensor]:
 
 
 def restore_head(
-    config: HeadConfig, names: Sequence[str], state: Mapping[str, Tensor]
+    config: HeadConfig,
+    names: Sequence[str],
+    state: Mapping[str, Tensor],
+    added: Sequence[Mapping[str, Any]] = (),
 ) -> T2IPALHead:
     """A head for scoring from its saved tensors, without a text tower.
 
+    Args:
+        names: of all classes, the added ones last.
+        added: what was added to it, as :func:`additions` gives it.
+
     Raises:
-        UserError: a tensor is missing, unexpected or of another shape.
+        UserError: a tensor is missing, unexpected, of another shape or kind, or has no number.
     """
+    if added:
+        prefixes = tuple(map(_ADDED.format, range(len(added))))
+        own = {name: tensor for name, tensor in state.items() if not name.startswith(prefixes)}
+        heads = []
+        start = first = len(names) - sum(one["classes"] for one in added)
+        for prefix, one in zip(prefixes, added, strict=True):
+            end = start + one["classes"]
+            tensors = {
+                name.removeprefix(prefix): tensor
+                for name, tensor in state.items()
+                if name.startswith(prefix)
+            }
+            group = added_config(config, images=one["images"])
+            heads.append(restore_head(group, names[start:end], tensors))
+            start = end
+        return GrownHead(restore_head(config, names[:first], own), heads)
     _check_state(state, config, len(names))
     pair = _pair_names(config.prompts.kind)
     prompts: LearnedPrompts | FixedPrompts
@@ -63,6 +99,12 @@ def restore_head(
         first, second = (state[f"prompts.{name}_context"] for name in pair)
         prompts = LearnedPrompts(first, second)
     return _load_tuned(HEADS[config.prompts.kind](config, names, prompts), state)
+
+
+def additions(head: T2IPALHead) -> list[dict[str, Any]]:
+    """What was added to a head, for JSON: number of ``classes``, and if ``images`` were given."""
+    added = head.groups[1:] if isinstance(head, GrownHead) else ()
+    return [{"classes": len(one.names), "images": one.config.needs_images} for one in added]
 
 
 @torch.no_grad()
@@ -121,6 +163,16 @@ def _check_state(state: Mapping[str, Tensor], config: HeadConfig, classes: int) 
             )
     sizes: dict[str, int] = {}
     for name, shape in shapes.items():
+        if state[name].dtype != torch.float32:
+            raise UserError(
+                f"the saved tensor {name!r} holds {state[name].dtype}, not torch.float32: the file "
+                "was changed; copy or train the model again."
+            )
+        if not (state[name].abs() < _LARGEST).all():
+            raise UserError(
+                f"the saved tensor {name!r} holds values that are no numbers, or far too large: "
+                "the file was changed; copy or train the model again."
+            )
         found = tuple(state[name].shape)
         expected = tuple(
             dim if isinstance(dim, int) else sizes.setdefault(dim, size)
@@ -152,6 +204,9 @@ def _tuned_shapes(config: HeadConfig, classes: int) -> dict[str, _Shape]:
         shapes["adapter.keys"] = ("N", "D")
     if config.adapter.kind == "cache":
         shapes["adapter.values"] = ("N", classes)
+    if config.adapter.kind == "class-cache":
+        keys: _Shape = (classes, "K", "D")
+        shapes |= {"adapter.present": keys, "adapter.absent": keys}
     if config.adapter.kind == "bottleneck":
         shapes["adapter.down"] = ("H", "D")
         shapes["adapter.up"] = ("D", "H")

@@ -9,7 +9,7 @@ what the paper states and what it leaves open.
     G    [C, D]     class embeddings under the global context
     Lc   [C, D]     class embeddings under the local context
     R    [C, K, D]  prototypes
-    F    [N, D]     keys of the adapter's cache, Y [N, C] its values
+    F    [N, D]     keys of the adapter's cache, Y [N, C] its values; F+, F- [C, K, D] per class
     s_*  [B, C]     scores: s_g global, s_l local, s_p prototype, s_a adapter
 
 Features, class embeddings and keys have length 1, so that every product of two is a cosine.
@@ -84,6 +84,20 @@ def cache_score(g: Tensor, F: Tensor, Y: Tensor, beta: float) -> Tensor:
     return affinity @ Y  # [B, C]
 
 
+def class_cache_score(z: Tensor, present: Tensor, absent: Tensor, beta: float) -> Tensor:
+    """s_a = log mean_k exp(beta <z_c, F+_ck>) / beta - log mean_k exp(beta <z_c, F-_ck>) / beta.
+
+    Then s_p <- s_p + alpha s_a. Tip-Adapter's affinities, of class features in place of global ones
+    (form: this project): how much more the evidence for c looks like that in images that show c,
+    F+ [C, K, D], than like that in images that do not, F- [C, K, D].
+    """
+    scores = []
+    for keys in (present, absent):
+        cosines = torch.einsum("bcd,ckd->bck", z, keys)  # [B, C, K]
+        scores.append(_smooth_maximum(cosines, 1 / beta))
+    return scores[0] - scores[1]  # [B, C]
+
+
 def bottleneck(g: Tensor, down: Tensor, up: Tensor, ratio: float) -> Tensor:
     """g <- normalise(ratio MLP(g) + (1 - ratio) g) (CLIP-Adapter, Gao et al., IJCV 2024).
 
@@ -105,29 +119,49 @@ def projection(g: Tensor, F: Tensor, beta: float, ratio: float) -> Tensor:
     return normalize(ratio * projected + (1 - ratio) * g, dim=-1)  # [B, D]
 
 
-def standardise(s: Tensor) -> Tensor:
+def moments(s: Tensor) -> tuple[Tensor, Tensor]:
+    """Each item's mean and deviation over the classes: [B, 1] each, of scores [B, C]."""
+    mean = s.mean(dim=1, keepdim=True)
+    return mean, ((s - mean).square().mean(dim=1, keepdim=True) + EPSILON**2).sqrt()
+
+
+def standardise(s: Tensor, among: Tensor | None = None) -> Tensor:
     """Subtract each item's mean over the classes and divide by its deviation (SPARC, 2502.16911).
 
     Ranking losses leave an offset and a scale of each image free, but average precision ranks
     images within a class and so depends on both. One class, or equal scores, give zeros.
+
+    Args:
+        s: [B, C].
+        among: [B, C'], the classes whose mean and deviation count; those of ``s`` if omitted.
     """
-    centred = s - s.mean(dim=1, keepdim=True)  # [B, C]
-    deviation = (centred.square().mean(dim=1, keepdim=True) + EPSILON**2).sqrt()  # [B, 1]
-    return centred / deviation  # [B, C]
+    mean, deviation = moments(s if among is None else among)
+    return (s - mean) / deviation  # [B, C]
 
 
-def fuse(branches: Mapping[str, Tensor], config: FusionConfig) -> Tensor:
+def fuse(
+    branches: Mapping[str, Tensor],
+    config: FusionConfig,
+    among: Mapping[str, Tensor] | None = None,
+) -> Tensor:
     """s = w_g s_g + w_l s_l + w_p s_p, raw (TaI-DPT) or each branch standardised first (SPARC).
 
     ``branches`` holds the scores that an item has (a caption has no prototype score), by the names
     of ``config.weights``; those of weight 0 are left out. Fewer than ``config.min_classes`` classes
-    are always summed raw.
+    are always summed raw. ``among`` holds the branches of the classes that are counted and that
+    standardising is over, if these are others.
     """
-    weighted = [(w, branches[n]) for n, w in config.weights.items() if w > 0 and n in branches]
-    if not weighted:
+    weights = {n: w for n, w in config.weights.items() if w > 0 and n in branches}
+    if not weights:
         raise ValueError(f"no branch of weight above 0 among {list(branches)}")
-    standard = config.kind == "standardised" and weighted[0][1].shape[1] >= config.min_classes
-    return torch.stack([w * (standardise(s) if standard else s) for w, s in weighted]).sum(dim=0)
+    among = branches if among is None else among
+    classes = next(iter(among.values())).shape[1]
+    standard = config.kind == "standardised" and classes >= config.min_classes
+    parts = [
+        w * (standardise(branches[n], among[n]) if standard else branches[n])
+        for n, w in weights.items()
+    ]
+    return torch.stack(parts).sum(dim=0)
 
 
 def fuse_crops(s: Tensor, crops: Sequence[Tensor], config: FusionConfig) -> Tensor:

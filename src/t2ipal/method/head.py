@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from t2ipal.errors import UserError, listed
-from t2ipal.method.adapter import Adapter
+from t2ipal.method.adapter import Adapter, examples_against
 from t2ipal.method.equations import (
     class_feature,
     fuse,
@@ -38,10 +38,11 @@ class Scores:
 
     Attributes:
         fused: [B, C] what ranks the items.
-        global_: [B, C] global branch, adapter included.
+        global_: [B, C] global branch, with an adapter of global features.
         local: [B, C] local branch.
-        prototype: [B, C], or None without prototypes and for captions.
-        adapter: [B, C] what the cache adapter added to ``global_``, or None.
+        prototype: [B, C] what class features say, to prototypes and an adapter of them, or None
+            without either and for captions.
+        adapter: [B, C] what a cache added to its branch, or None.
         heatmap: [B, P, C] weight of each position for each class, summing to one over P.
     """
 
@@ -132,20 +133,31 @@ class T2IPALHead(nn.Module):
         if images.kind != "image":
             raise ValueError("prototypes and adapter start from images, not from captions")
         self._check_targets(images.targets)
-        if self.config.prototypes.enabled:
+        targets, adapter = images.targets.to(self.device), self.config.adapter
+        by_class = adapter.kind == "class-cache"
+        if self.config.prototypes.enabled or by_class:
             classes = self.class_embeddings()
-            features, labels = [], []
-            for batch in images.batches(batch_size):
+            wanted = targets > 0  # [N, C]
+            if by_class:
+                wanted = wanted | examples_against(targets, adapter.per_class, seed)
+            parts = []
+            for batch, rows in zip(
+                images.batches(batch_size), torch.split(wanted, batch_size), strict=True
+            ):
                 local, _, weights = self._look(batch.local, batch.mask, "image", classes)
-                item, label = (batch.targets.to(local.device) > 0).nonzero(as_tuple=True)
-                features.append(class_feature(weights, local)[item, label])  # [q, D]
-                labels.append(label)
-            shown = torch.cat(features), torch.cat(labels)
-            self.prototypes = Prototypes.start(self.config.prototypes, *shown, classes.local, seed)
-        global_ = images.global_.to(self.device).float()
-        self.adapter = Adapter.start(
-            self.config.adapter, global_, images.targets.to(self.device), seed
-        )
+                parts.append(class_feature(weights, local)[rows])  # [q, D]
+            features, labels, shown = torch.cat(parts), wanted.nonzero()[:, 1], targets[wanted] > 0
+            if self.config.prototypes.enabled:
+                self.prototypes = Prototypes.start(
+                    self.config.prototypes, features[shown], labels[shown], classes.local, seed
+                )
+        if by_class:
+            self.adapter = Adapter.start_with_classes(
+                adapter, features, labels, shown, len(self.names)
+            )
+        else:
+            global_ = images.global_.to(self.device).float()
+            self.adapter = Adapter.start(adapter, global_, targets, seed)
         return self
 
     def scores(
@@ -176,17 +188,26 @@ class T2IPALHead(nn.Module):
         classes = self.class_embeddings() if classes is None else classes
         check_features(global_, local, mask, classes.global_.shape[1])
         scale = self.config.logit_scale
+        adapter = self.adapter if kind == "image" else None
+        prototypes = self.prototypes if kind == "image" else None
+        by_class = adapter is not None and adapter.config.kind == "class-cache"
         g, s_a = global_.to(classes.global_), None  # [B, D]
-        if self.adapter is not None and kind == "image":
-            g, s_a = self.adapter(g)  # [B, D], [B, C]
+        if adapter is not None and not by_class:
+            g, s_a = adapter(g)  # [B, D], [B, C]
         s_g = scale * similarity(g, classes.global_)  # [B, C]
         if s_a is not None:
             s_a = scale * s_a
             s_g = s_g + s_a
         L, h, A = self._look(local, mask, kind, classes)  # [B, P, D], [B, P, C], [B, P, C]
         branches = {"global": s_g, "local": scale * local_score(A, h)}  # [B, C] each
-        if self.prototypes is not None and kind == "image":
-            branches["prototype"] = scale * self.prototypes(class_feature(A, L))  # [B, C]
+        if prototypes is not None or by_class:
+            z, s_p = class_feature(A, L), torch.zeros_like(s_g)  # [B, C, D], [B, C]
+            if prototypes is not None:
+                s_p = scale * prototypes(z)
+            if adapter is not None and by_class:
+                s_a = scale * adapter.of_classes(z)  # [B, C]
+                s_p = s_p + s_a
+            branches["prototype"] = s_p
         fused = fuse(branches, self.config.fusion)
         return Scores(fused, s_g, branches["local"], branches.get("prototype"), s_a, A)
 
@@ -227,7 +248,7 @@ class T2IPALHead(nn.Module):
             )
         shown = (targets > 0).any(dim=0).tolist()
         missing = [name for name, found in zip(self.names, shown, strict=True) if not found]
-        banked = self.config.adapter.kind in ("cache", "projection")
+        banked = self.config.adapter.kind in ("class-cache", "cache", "projection")
         if missing and (self.config.prototypes.enabled or banked):
             raise UserError(
                 f"no training image shows {listed(missing)}, and prototypes and adapter start from "

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Annotated, Literal
 
+from annotated_types import Le
+
 from t2ipal.errors import Count, NotNegative, Positive, Share, UserError, settings
 from t2ipal.method.train_config import (
     ItemKind,
@@ -50,7 +52,7 @@ class PromptConfig:
     """learned: trained context vectors around the class name, one set for the global and one for
     the local branch; fixed: an ensemble of written prompts; dual: learned vectors for a positive
     and a negative prompt"""
-    context_tokens: Count = 4
+    context_tokens: Annotated[Count, Le(1000)] = 4
     """M, the number of context vectors"""
     per_class: bool = False
     """learn context vectors per class instead of sharing them"""
@@ -92,7 +94,9 @@ class PrototypeConfig:
 
     enabled: bool = True
     """score images by their distance to learned prototypes too"""
-    per_class: Annotated[Count, "to leave prototypes out set prototypes.enabled to false"] = 1
+    per_class: Annotated[
+        Count, Le(1000), "to leave prototypes out set prototypes.enabled to false"
+    ] = 1
     """K, the number of prototypes per class"""
     start: Literal["k-means", "mean", "text"] = "k-means"
     """start of the prototypes: centers of k-means of the class features of training images that
@@ -105,27 +109,31 @@ class PrototypeConfig:
 
 @settings
 class AdapterConfig:
-    """A residual on the global branch.
+    """A residual on the prototype branch (``class-cache``) or the global one (the others).
 
     With balanced values every class's values sum to one, so the score of a class is a mean
     similarity to images that show it, and ``alpha`` means the same for any bank size and label
     count; ``rows`` is the published sum over row-normalised labels.
     """
 
-    kind: Literal["none", "cache", "bottleneck", "projection"] = "cache"
-    """cache (Tip-Adapter), bottleneck (CLIP-Adapter), projection onto the bank (DeCap, CoMC), or
+    kind: Literal["none", "class-cache", "cache", "bottleneck", "projection"] = "class-cache"
+    """class-cache (Tip-Adapter on class features, for and against each class), cache (Tip-Adapter
+    on global features), bottleneck (CLIP-Adapter), projection onto the bank (DeCap, CoMC), or
     none"""
     alpha: NotNegative = 1.0
-    """weight of the cache's score"""
-    beta: Positive = 5.5
-    """sharpness of similarity to the bank, for cache and projection"""
-    per_class: Annotated[Count, "to leave the adapter out set adapter.kind to none"] = 16
-    """training images per class in the bank of cache or projection"""
+    """weight of the score of class-cache or cache"""
+    beta: Positive = 20.0
+    """sharpness of similarity to the keys, for all but bottleneck"""
+    per_class: Annotated[
+        Count, Le(100_000), "to leave the adapter out set adapter.kind to none"
+    ] = 16
+    """training images per class in the bank of cache or projection; keys for and keys against each
+    class in class-cache"""
     selection: BankSelection = "fewest-labels"
     """which images make the bank: those with the fewest labels, those nearest to the mean feature
     of their class, or random ones"""
     learn_keys: bool = True
-    """train the bank's keys"""
+    """train the keys"""
     values: Literal["balanced", "rows"] = "balanced"
     """values of the cache: balanced over the classes, or rows of labels as published"""
     ratio: Share = 0.2

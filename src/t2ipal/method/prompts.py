@@ -3,7 +3,7 @@
 Learned prompts are CoOp's (Zhou et al., IJCV 2022) with TaI-DPT's pair of contexts (Guo et al.,
 CVPR 2023): ``[SOS, V_1 .. V_M, class name, '.', EOS]``, V trained, one V for the
 global branch and one for the local branch. The text tower is frozen and comes in as a callable;
-it must be causal, since what stands behind EOS is zeros.
+it must ignore what stands behind EOS, which is zeros here.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ class ClassTokens:
     """Token embeddings of the parts of a prompt, from the text tower's embedding table.
 
     Attributes:
-        sos: [Wt], start of sequence.
+        sos: [Wt], start of sequence, or None for a text tower without one (SigLIP).
         names: one [n_c, Wt] for each class: the tokens of its name, then one for the full stop.
         eos_embedding: [Wt], end of sequence.
         init: [m, Wt] tokens of a start phrase such as "a photo of a", or None.
         limit: the most tokens the text tower takes, SOS and EOS included, or None if any number.
     """
 
-    sos: Tensor
+    sos: Tensor | None
     names: list[Tensor]
     eos_embedding: Tensor
     init: Tensor | None = None
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        width = self.sos.shape[-1]
+        width = self.eos_embedding.shape[-1]
         if not self.names:
             raise UserError("there is no class: a head needs at least one.")
         for number, name in enumerate(self.names):
@@ -94,21 +94,24 @@ class _PromptLayout:
         the full stop and EOS always come last.
         """
         before = {"end": context_tokens, "middle": context_tokens // 2, "front": 0}[position]
-        lengths = [1 + context_tokens + len(name) + 1 for name in tokens.names]
-        prompts = tokens.sos.new_zeros(len(lengths), max(lengths), tokens.sos.shape[-1])
+        first = 0 if tokens.sos is None else 1
+        lengths = [first + context_tokens + len(name) + 1 for name in tokens.names]
+        width = tokens.eos_embedding.shape[-1]
+        prompts = tokens.eos_embedding.new_zeros(len(lengths), max(lengths), width)
         slots = torch.empty(len(lengths), context_tokens, dtype=torch.long, device=prompts.device)
         for row, (name, length) in enumerate(zip(tokens.names, lengths, strict=True)):
             words, stop = name[:-1], name[-1]
-            start = 1 + before
+            start = first + before
             end = start + len(words)
-            prompts[row, 0] = tokens.sos
+            if tokens.sos is not None:
+                prompts[row, 0] = tokens.sos
             prompts[row, start:end] = words
             prompts[row, length - 2] = stop
             prompts[row, length - 1] = tokens.eos_embedding
-            slots[row, :before] = torch.arange(1, start)
+            slots[row, :before] = torch.arange(first, start)
             slots[row, before:] = torch.arange(end, end + context_tokens - before)
         eos = torch.tensor(lengths, device=prompts.device) - 1
-        return cls(prompts, slots, eos, shared=1 + before)
+        return cls(prompts, slots, eos, shared=first + before)
 
     def fill(self, context: Tensor) -> Tensor:
         """Put ``context`` ([M, Wt] shared or [C, M, Wt]) into the holes: [C, T, Wt]."""
@@ -127,7 +130,7 @@ def _start_context(config: PromptConfig, tokens: ClassTokens, generator: torch.G
     """
     classes = len(tokens.names) if config.per_class else 1
     count = config.context_tokens
-    shape = (classes, count, tokens.sos.shape[-1])
+    shape = (classes, count, tokens.eos_embedding.shape[-1])
     context = torch.randn(shape, generator=generator) * config.start_deviation
     if config.start == "phrase" and tokens.init is None:
         log.info("no start phrase was given: the context vectors start at random")
@@ -201,7 +204,7 @@ class LearnedPrompts(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         contexts = [_start_context(config, tokens, generator) for _ in range(2)]
         layout = _PromptLayout.of(tokens, config.context_tokens, config.class_position)
-        device = tokens.sos.device
+        device = tokens.eos_embedding.device
         return cls(contexts[0].to(device), contexts[1].to(device), layout, text_encoder)
 
     def forward(self) -> ClassEmbeddings:

@@ -47,7 +47,7 @@ class Prototypes(nn.Module):
         """
         points = [features[labels == index] for index in range(len(text))]
         if config.start == "k-means" and config.per_class > 1:
-            centres = [_spherical_kmeans(own, config.per_class) for own in points]
+            centres = [spherical_kmeans(own, config.per_class) for own in points]
             return cls(config, torch.stack(centres))
         centre = text
         if config.start != "text":
@@ -60,7 +60,7 @@ class Prototypes(nn.Module):
         return prototype_score(z, self.vectors, self.config)
 
 
-def _spherical_kmeans(points: Tensor, count: int, iterations: int = 25) -> Tensor:
+def spherical_kmeans(points: Tensor, count: int, iterations: int = 25) -> Tensor:
     """``count`` unit centres [count, D] of unit ``points`` [n, D] by cosine, without any chance.
 
     The first centre is the normalised mean's nearest point, each next one the point farthest from

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Le
 
 from t2ipal.errors import (
+    Batch,
     BelowOne,
     Count,
     NotNegative,
@@ -81,9 +84,9 @@ class TrainConfig:
     """momentum of SGD"""
     weight_decay: NotNegative = 5e-4
     """weight decay of the optimiser"""
-    epochs: Count = 20
+    epochs: Annotated[Count, Le(100_000)] = 20
     """epochs to train"""
-    batch_size: Count = 64
+    batch_size: Batch = 64
     """items of each kind per training step"""
     schedule: Literal["steps", "epochs"] = "steps"
     """when learning rates change along the cosine: with steps it ends with the training; with

@@ -183,7 +183,7 @@ def evaluate(
         if limits.shape not in ((), (len(names),)):
             raise ValueError(f"thresholds {limits.shape} for {len(names)} classes")
         values = scores if probabilities is None else probabilities
-        at_threshold = _f1(values >= limits, targets, "threshold")
+        at_threshold = f1_of(values >= limits, targets, "threshold")
     positives, unknown = (targets == 1).sum(0), (targets < 0).sum(0)
     nothing = (math.nan, math.nan)
     return Evaluation(
@@ -192,7 +192,7 @@ def evaluate(
             name: _ClassFigures(rankings[c].average_precision(), int(positives[c]), int(unknown[c]))
             for c, name in enumerate(names)
         },
-        top_k=_f1(_top_k_decisions(scores, top_k), targets, f"top-{top_k}"),
+        top_k=f1_of(_top_k_decisions(scores, top_k), targets, f"top-{top_k}"),
         threshold=at_threshold,
         interval=bootstrap_map(scores, targets, replicates=replicates) if replicates else nothing,
         eleven_points=mean_average_precision([one.eleven_points() for one in rankings]),
@@ -215,7 +215,7 @@ def _top_k_decisions(scores: np.ndarray, k: int = TOP_K) -> np.ndarray:
     return decisions
 
 
-def _f1(decisions: np.ndarray, targets: np.ndarray, rule: str) -> F1:
+def f1_of(decisions: np.ndarray, targets: np.ndarray, rule: str) -> F1:
     """CP, CR, CF1, OP, OR, OF1 of decisions bool [N, C] against targets [N, C] in {1, 0, -1}.
 
     A ratio without a denominator (nothing predicted, nothing present) is 0, as is the F1 of two

@@ -10,7 +10,7 @@ real ones than captions do.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -40,9 +40,15 @@ class _PairGap:
 
 @dataclass(frozen=True)
 class ModalityGap:
-    """The gaps of all pairs of feature sets, in the order the sets were given."""
+    """The gaps of all pairs of feature sets, in the order the sets were given.
+
+    Attributes:
+        points: name of a set -> some of its items [n, 2] on the two directions in which the sets
+            vary most together, to be drawn.
+    """
 
     pairs: tuple[_PairGap, ...]
+    points: dict[str, np.ndarray] = field(default_factory=dict, compare=False)
 
     def between(self, first: str, second: str) -> _PairGap:
         """The gap of one pair, in either order.
@@ -98,7 +104,24 @@ def modality_gap(
         accuracy = _probe_accuracy(_sample(a, items, seed), _sample(b, items, seed), folds, seed)
         distance = float(np.linalg.norm(a.mean(0) - b.mean(0)))
         pairs.append(_PairGap(first, second, distance, accuracy, items))
-    return ModalityGap(tuple(pairs))
+    return ModalityGap(tuple(pairs), _map(unit, seed, limit))
+
+
+def _map(
+    unit: Mapping[str, np.ndarray], seed: int, limit: int, shown: int = 150
+) -> dict[str, np.ndarray]:
+    """Points [n, 2] of each set: principal components of equally many items of each."""
+    items = min(limit, *map(len, unit.values()))
+    drawn = {name: _sample(array, items, seed) for name, array in unit.items()}
+    centre = np.mean([array.mean(axis=0) for array in drawn.values()], axis=0)  # [D]
+    together = np.concatenate(list(drawn.values())) - centre
+    plane = np.linalg.svd(together, full_matrices=False)[2][:2]  # [2, D]
+    # The sign of a component is arbitrary: its largest entry is made positive.
+    plane = plane * np.sign(plane[np.arange(len(plane)), np.abs(plane).argmax(axis=1)])[:, None]
+    return {
+        name: (_sample(array, min(items, shown), seed) - centre) @ plane.T
+        for name, array in drawn.items()
+    }
 
 
 def _normalise(name: str, array: np.ndarray) -> np.ndarray:

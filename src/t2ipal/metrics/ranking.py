@@ -83,12 +83,16 @@ class Ranking:
 
         The challenge used it until 2009; nan without a positive.
         """
+        return float(np.mean(self.precision_at(np.linspace(0, 1, 11))))
+
+    def precision_at(self, recalls: np.ndarray) -> np.ndarray:
+        """The best precision at each recall [R] or above: [R]; nan without a positive."""
         hits = self.present.cumsum()[self.ends]
         if not len(hits) or hits[-1] == 0:
-            return math.nan
+            return np.full(len(recalls), math.nan)
         precision, recall = hits / (self.ends + 1), hits / hits[-1]
-        best = [precision[recall >= t - 1e-12].max(initial=0.0) for t in np.linspace(0, 1, 11)]
-        return float(np.mean(best))
+        best = [precision[recall >= level - 1e-12].max(initial=0.0) for level in recalls]
+        return np.array(best)
 
 
 def chance_level(targets: np.ndarray) -> float:

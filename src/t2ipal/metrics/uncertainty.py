@@ -63,11 +63,30 @@ def calibration_error(probabilities: np.ndarray, targets: np.ndarray) -> float:
     Mean distance between what is said and how often it is so, weighted by the pairs of each bin
     (Naeini et al., AAAI 2015); nan if no pair is known. probabilities, targets: [N, C].
     """
+    said, true, counts = _bins(probabilities, targets)
+    return float(np.abs(said - true).sum() / counts.sum()) if counts.any() else math.nan
+
+
+def reliability(probabilities: np.ndarray, targets: np.ndarray) -> list[tuple[float, float, int]]:
+    """The bins of :func:`calibration_error` that hold pairs, as a reliability diagram shows them.
+
+    Returns:
+        Of each: the mean probability that was said, how often it was so, and its number of pairs.
+    """
+    said, true, counts = _bins(probabilities, targets)
+    full = counts > 0
+    return [
+        (float(s / n), float(t / n), int(n))
+        for s, t, n in zip(said[full], true[full], counts[full], strict=True)
+    ]
+
+
+def _bins(
+    probabilities: np.ndarray, targets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of ``BINS`` bins: the sum of probabilities, the pairs that are present, and all pairs."""
     known = targets >= 0
     said, true = probabilities[known], targets[known]
-    if not len(said):
-        return math.nan
     bins = np.clip((said * BINS).astype(int), 0, BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
-    gaps = np.bincount(bins, said, BINS) - np.bincount(bins, true, BINS)
-    return float(np.abs(gaps).sum() / counts.sum())
+    return np.bincount(bins, said, BINS), np.bincount(bins, true, BINS), counts

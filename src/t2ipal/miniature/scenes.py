@@ -6,8 +6,8 @@ more often than others, each icon in any style, of which one in five is of a sty
 the miniature has seen. Scenes of the ``style`` split stand for another domain: that style alone, in
 backgrounds and layouts that nobody has seen; those of ``hard`` are cluttered too. Scenes of the
 ``known`` split use the pretraining styles. Scenes of the ``plain`` split are what the generator
-learns to draw: one of the known styles, upright, one large or up to four small in the quarters of
-the scene, before smooth backgrounds, as stock pictures are tidier than snapshots.
+learns to draw: one to six icons of one known style, upright, in the nine cells of a scene of
+96 x 96, before smooth backgrounds, as stock pictures are tidier and larger than snapshots.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ COARSE = 16  # side of the map that says which class is seen where
 EMPTY = 255
 HELD_OUT_SPLITS = ("style", "hard")
 CLUTTERED_SPLITS = ("test", "dev", "hard")
+PLAIN_SIDE = 96  # pixels: the generator draws larger pictures, CLIP sees all at one size
+CELL = 32  # pixels: side of the cells of plain scenes, each of which holds one icon or none
 GRID = 16  # pixels: horizons in plain scenes are multiples of it
 
 Colour = tuple[int, int, int]
@@ -52,8 +54,9 @@ class Scene:
     """A rendered scene.
 
     Attributes:
-        image: RGB, 64 x 64.
-        seen: [16, 16] uint8, the index of the class on top there, 255 for the background.
+        image: RGB, 64 x 64; 96 x 96 of ``plain``.
+        seen: [16, 16] uint8, [24, 24] of ``plain``: the index of the class on top there, 255 for
+            the background.
     """
 
     plan: Plan
@@ -66,7 +69,8 @@ def plan_scene(rng: random.Random, *, most: int = 4, unmentioned: float = 0.12) 
     circle, places = CIRCLES[rng.randrange(len(CIRCLES))]
     if rng.random() < 0.35:  # anything with anything, so that rare classes are met too
         circle, places = tuple(INDEX), tuple(PLACES)
-    count = rng.choices((1, 2, 3, 4), weights=(28, 36, 24, 12))[0]
+    counts = {1: 28, 2: 36, 3: 24, 4: 12, **({5: 8, 6: 6} if most > 4 else {})}
+    count = rng.choices(tuple(counts), tuple(counts.values()))[0]
     kinds = rng.sample(circle, min(count, most, len(circle)))
     names = list(kinds)
     while len(names) < most and rng.random() < 0.18:
@@ -92,6 +96,11 @@ def _plan_cluttered_scene(rng: random.Random) -> Plan:
             kinds.append(kind)
     place = rng.choice(tuple(PLACES))
     return Plan(tuple(kinds), place, captions.describe(kinds, place, rng))
+
+
+def side_of(split: str) -> int:
+    """Pixels a side of the scenes of a split."""
+    return PLAIN_SIDE if split == "plain" else SIZE
 
 
 # --- background ---------------------------------------------------------------------------------
@@ -129,13 +138,14 @@ def _background(place: str, rng: random.Random, *, split: str = "known") -> Imag
     upper, lower = _shift(upper, rng, 0.04, 0.18), _shift(lower, rng, 0.04, 0.18)
     if rng.random() < 0.2 and split not in HELD_OUT_SPLITS:
         lower = upper
-    rows = np.linspace(0, 1, SIZE, dtype=np.float32)[:, None, None]
+    side = side_of(split)
+    rows = np.linspace(0, 1, side, dtype=np.float32)[:, None, None]
     horizon = min(1.0, max(0.1, share + rng.uniform(-0.12, 0.12)))
     if split == "plain":
-        horizon = round(horizon * SIZE / GRID) * GRID / SIZE
+        horizon = round(horizon * side / GRID) * GRID / side
     above = np.array(upper, np.float32) * (1 + rng.uniform(-0.15, 0.15) * (rows - horizon))
     below = np.array(lower, np.float32) * (1 + rng.uniform(-0.25, 0.25) * (rows - horizon))
-    pixels = np.where(rows < horizon, above, below) * np.ones((1, SIZE, 1), np.float32)
+    pixels = np.where(rows < horizon, above, below) * np.ones((1, side, 1), np.float32)
     if split == "plain":
         return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8), "RGB")
     noise = np.random.default_rng(rng.getrandbits(32))
@@ -194,7 +204,7 @@ def _pattern(image: Image.Image, rng: random.Random) -> None:
 def _layout(count: int, rng: random.Random, split: str) -> list[tuple[float, float, float]]:
     """Centre x, centre y and size in pixels of each icon; every split has layouts of its own."""
     if split == "plain":
-        return _quarters(count, rng)
+        return _cells(count, rng)
     if split in CLUTTERED_SPLITS:
         return _scatter([rng.uniform(12, 22) for _ in range(count)], rng, overhang=2)
     scale = {1: (26, 50), 2: (22, 38), 3: (19, 32), 4: (18, 28)}[count]
@@ -220,11 +230,11 @@ def _layout(count: int, rng: random.Random, split: str) -> list[tuple[float, flo
     return _scatter(sizes, rng, overhang=3)
 
 
-def _quarters(count: int, rng: random.Random) -> list[tuple[float, float, float]]:
-    """Icons of one size in different quarters of the scene."""
-    side = SIZE // 2
-    quarters = rng.sample([(x, y) for x in (0, side) for y in (0, side)], count)
-    return [(x + side / 2, y + side / 2, side) for x, y in quarters]
+def _cells(count: int, rng: random.Random) -> list[tuple[float, float, float]]:
+    """Icons of one size in different cells of the scene."""
+    starts = range(0, PLAIN_SIDE, CELL)
+    cells = rng.sample([(x, y) for x in starts for y in starts], count)
+    return [(x + CELL / 2, y + CELL / 2, CELL) for x, y in cells]
 
 
 def _scatter(
@@ -259,7 +269,8 @@ def _draw_scene(
 ) -> Scene:
     """Draw a plan in one icon style, or each icon in any of the split's."""
     image = _background(plan.place, rng, split=split)
-    seen = np.full((COARSE, COARSE), EMPTY, np.uint8)
+    coarse = image.width * COARSE // SIZE
+    seen = np.full((coarse, coarse), EMPTY, np.uint8)
     names = list(plan.names)
     rng.shuffle(names)
     for name, (x, y, size) in zip(names, _layout(len(names), rng, split), strict=True):
@@ -276,9 +287,9 @@ def _draw_scene(
             shadow.putalpha(icon.getchannel("A").point(lambda a: a * 2 // 5))
             image.paste(shadow, (corner[0] + 1, corner[1] + 2), shadow)
         image.paste(icon, corner, icon)
-        mask = Image.new("L", (SIZE, SIZE))
+        mask = Image.new("L", image.size)
         mask.paste(icon.getchannel("A"), corner)
-        small = np.asarray(mask.resize((COARSE, COARSE), Image.Resampling.BOX))
+        small = np.asarray(mask.resize(seen.shape, Image.Resampling.BOX))
         seen[small > 100] = INDEX[name]
     return Scene(plan, image, seen)
 

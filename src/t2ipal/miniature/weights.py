@@ -8,6 +8,8 @@ from typing import Literal
 from t2ipal.errors import UserError
 
 MODELS = Path(__file__).parent / "models"
+MADE_FOR = {"images": "icon scenes, not photos", "size": [64, 64]}
+"""What the packaged CLIP knows: the world's images, and their width and height in pixels."""
 MAIN_FILES = {"clip": "open_clip_model.safetensors", "generator": "model_index.json"}
 
 

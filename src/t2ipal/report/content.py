@@ -12,6 +12,8 @@ from PIL import Image
 
 from t2ipal.metrics.evaluation import Evaluation
 from t2ipal.metrics.gap import ModalityGap
+from t2ipal.metrics.ranking import Ranking
+from t2ipal.metrics.uncertainty import calibration_error, reliability
 
 Group = Literal["method", "ablation", "ceiling"]
 GROUPS: tuple[Group, ...] = ("method", "ablation", "ceiling")
@@ -123,12 +125,83 @@ class Prediction:
 
 @dataclass(frozen=True)
 class TaggedScene:
-    """A test image with its true and its predicted tags."""
+    """A test image with its true and its predicted tags; ``fault`` says what is wrong with them."""
 
     image: Image.Image
     true: tuple[str, ...]
     predictions: tuple[Prediction, ...]
     unknown: tuple[str, ...] = ()
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class ClassTags:
+    """How often a class was given as a tag, and how often that was right; unknown pairs left out.
+
+    Attributes:
+        precision, recall: fractions in [0, 1], nan without a tag or without an image of the class.
+        tagged, shown: images that the class was given to, and images that show it.
+    """
+
+    name: str
+    precision: float
+    recall: float
+    tagged: int
+    shown: int
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How one model's scores, probabilities and tags fit the test images.
+
+    Attributes:
+        precision: [C, R] best precision of each class at recalls of at least 0 to 1, evenly spaced;
+            nan for a class without an image.
+        average_precision: per class, nan likewise.
+        reliability: of bins of pairs of image and class: the mean probability that was said, how
+            often it was so, and the number of pairs.
+        calibration_error: mean distance of the two, weighted by the pairs.
+        tags: per class.
+    """
+
+    precision: np.ndarray
+    average_precision: tuple[float, ...]
+    reliability: tuple[tuple[float, float, int], ...]
+    calibration_error: float
+    tags: tuple[ClassTags, ...]
+
+    @classmethod
+    def of(
+        cls,
+        names: Sequence[str],
+        scores: np.ndarray,
+        targets: np.ndarray,
+        probabilities: np.ndarray,
+        chosen: np.ndarray,
+    ) -> Accuracy:
+        """Of scores, targets (1, 0 or -1), probabilities and decisions, all [N, C]."""
+        rankings = Ranking.per_class(scores, targets)
+        tagged, shown = (chosen & (targets >= 0)).sum(axis=0), (targets == 1).sum(axis=0)
+        hits = (chosen & (targets == 1)).sum(axis=0)
+        return cls(
+            np.stack([one.precision_at(np.linspace(0, 1, _RECALLS)) for one in rankings]),
+            tuple(one.average_precision() for one in rankings),
+            tuple(reliability(probabilities, targets)),
+            calibration_error(probabilities, targets),
+            tuple(
+                ClassTags(name, _share(hit, given), _share(hit, there), given, there)
+                for name, hit, given, there in zip(
+                    names, hits.tolist(), tagged.tolist(), shown.tolist(), strict=True
+                )
+            ),
+        )
+
+
+_RECALLS = 51
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else math.nan
 
 
 @dataclass(frozen=True)
@@ -143,6 +216,8 @@ class ReportContent:
         focus: name of the method that the page is about; default the last of group "method".
         tested_on: the test images, in a few words.
         also: the further test images, likewise; the methods' ``others`` are about them.
+        accuracy: of the model that was saved, on the test images.
+        mistakes: test images with its worst mistakes.
         facts: a few (figure, what it is) pairs for the head of the page.
         next_steps: (what it does, shell or Python lines) pairs for the reader to copy.
         thresholds: per class the probability from which it is a tag; C of them, or none.
@@ -165,6 +240,8 @@ class ReportContent:
     counts: tuple[ClassCount, ...] = ()
     captions: tuple[CaptionCard, ...] = ()
     scenes: tuple[TaggedScene, ...] = ()
+    accuracy: Accuracy | None = None
+    mistakes: tuple[TaggedScene, ...] = ()
     gap: ModalityGap | None = None
     warnings: tuple[str, ...] = ()
     settings: tuple[tuple[str, str, str], ...] = ()

@@ -12,14 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from t2ipal.files import write_text
-from t2ipal.report.content import MethodResult, ReportContent, mean, spread
+from t2ipal.report.content import ClassTags, MethodResult, ReportContent, mean, spread
 from t2ipal.report.overlay import heat_overlay
 
 _MISSING = "–"  # noqa: RUF001 - an en dash, as tables print an undefined figure
 _MOST_SERIES = 4  # methods marked beside the focus in the chart of classes
+_WORST_CLASSES = 3  # whose precision-recall curves are drawn beside the mean
 _LONGEST = 256  # pixels of the longer side of an inlined image
 _LOSSLESS = 128  # up to this a PNG is small; a photo above it is ten times smaller as JPEG
 
@@ -45,7 +47,12 @@ def _render(content: ReportContent) -> str:
         keep_trailing_newline=True,
     )
     jinja.filters.update(
-        percent=_percent, signed=_signed, mean=mean, spread=spread, inlined=_inlined
+        percent=_percent,
+        signed=_signed,
+        mean=mean,
+        spread=spread,
+        inlined=_inlined,
+        placed=_placed,
     )
     focus = content.focus_method
     rows = _class_rows(content, focus)
@@ -54,7 +61,13 @@ def _render(content: ReportContent) -> str:
     sections = {
         "methods": ("Methods", content.methods),
         "classes": ("Average precision per class" if measured else "Threshold per class", rows),
+        "curves": (
+            "Precision, recall, probability",
+            content.accuracy and content.accuracy.reliability,
+        ),
+        "tags": ("Tags at the thresholds", content.accuracy),
         "scenes": ("Test images", content.scenes),
+        "mistakes": ("The worst mistakes", content.mistakes),
         "next": ("What to do next", content.next_steps),
         "captions": (f"Captions{' and their generated images' * pictured}", content.captions),
         "counts": ("Labels", content.counts),
@@ -67,6 +80,9 @@ def _render(content: ReportContent) -> str:
         focus=focus,
         others=_others(content, focus),
         class_rows=rows,
+        curves=_curves(content),
+        tag_rows=_tag_rows(content),
+        clouds=_clouds(content),
         groups={"method": "", "ablation": "Ablations", "ceiling": "Ceiling"},
         missing=_MISSING,
         pictured=pictured,
@@ -111,6 +127,74 @@ def _class_rows(content: ReportContent, focus: MethodResult | None) -> list[_Cla
         return 1 if row.value is None or math.isnan(row.value) else -row.value
 
     return sorted(rows, key=rank)
+
+
+class _Curves(NamedTuple):
+    """Precision [R] at evenly spaced recalls: of the mean and the quartiles over the classes.
+
+    ``worst`` has the classes of lowest AP, each with its AP and its curve.
+    """
+
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    worst: tuple[tuple[str, float, np.ndarray], ...]
+
+
+def _curves(content: ReportContent) -> _Curves | None:
+    """The precision-recall curves that are drawn; None without a class that a test image shows."""
+    if content.accuracy is None:
+        return None
+    precision, ap = content.accuracy.precision, np.array(content.accuracy.average_precision)
+    shown = np.flatnonzero(~np.isnan(ap))
+    if not len(shown):
+        return None
+    low, high = np.quantile(precision[shown], (0.25, 0.75), axis=0)
+    worst = shown[np.argsort(ap[shown], kind="stable")][:_WORST_CLASSES]
+    return _Curves(
+        precision[shown].mean(axis=0),
+        low,
+        high,
+        tuple((content.classes[c], float(ap[c]), precision[c]) for c in worst),
+    )
+
+
+def _tag_rows(content: ReportContent) -> list[tuple[ClassTags, float]]:
+    """Classes with their thresholds, lowest F1 first; classes that no image shows come last."""
+    if content.accuracy is None:
+        return []
+    tags = content.accuracy.tags
+    rows = zip(tags, content.thresholds or [math.nan] * len(tags), strict=True)
+
+    def f1(pair: tuple[ClassTags, float]) -> float:
+        row = pair[0]
+        if not row.shown:
+            return 2.0
+        return 2 * (row.recall * row.shown) / (row.tagged + row.shown)
+
+    return sorted(rows, key=f1)
+
+
+def _clouds(content: ReportContent) -> dict[str, np.ndarray]:
+    """The map of the modality gap, its points [n, 2] moved into the unit square, shape kept."""
+    points = content.gap.points if content.gap else {}
+    if not points:
+        return {}
+    every = np.concatenate(list(points.values()))
+    low, high = every.min(axis=0), every.max(axis=0)
+    size = max(float((high - low).max()), 1e-9)
+    start = (low + high - size) / 2
+    return {name: (cloud - start) / size for name, cloud in points.items()}
+
+
+def _placed(values: Sequence[float] | np.ndarray, back: bool = False) -> str:
+    """Points of a chart for SVG's ``points``: values at evenly spaced places, from 0 to 1.
+
+    The chart's unit square is 200 wide and high, its origin above. ``back``: from 1 to 0.
+    """
+    last = max(len(values) - 1, 1)
+    points = [f"{200 * i / last:.4g},{200 * (1 - v):.4g}" for i, v in enumerate(values)]
+    return " ".join(reversed(points) if back else points)
 
 
 def _percent(value: float) -> str:

@@ -8,6 +8,7 @@ an option, and in Python. Imports nothing heavy.
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
@@ -17,22 +18,13 @@ import yaml
 from annotated_types import Gt, Le
 from pydantic import AfterValidator
 
-from t2ipal.clip.clip_settings import ClipSettings
+from t2ipal.clip.clip_settings import ClipSettings, Crops
 from t2ipal.errors import Count, UserError, Whole, read_settings, settings
 from t2ipal.files import read_yaml, write_text, yaml_line
 from t2ipal.files.broken import ReadingSettings
 from t2ipal.generation.diffusion.settings import GenerationSettings
 from t2ipal.method.head_config import HeadConfig
 from t2ipal.method.train_config import TrainConfig
-
-
-def _crops(value: int) -> int:
-    if value == 1:  # the image itself
-        raise UserError("must be 0 (none) or at least 2 per side, not 1.")
-    return value
-
-
-Crops = Annotated[Whole, AfterValidator(_crops)]
 
 
 @settings
@@ -57,8 +49,11 @@ class CaptionSettings(ClassSettings, SeedSettings):
 
     captions: Annotated[str, "FILE"] | None = None
     """captions: text, JSONL, CSV, COCO captions JSON, or Localized Narratives JSONL"""
-    compose: Count | None = None
+    compose: Annotated[Count, Le(10_000_000)] | None = None
     """compose N captions from the class names instead"""
+    writer: Annotated[str, "MODEL"] | None = None
+    """a language model that writes the composed captions: a causal one of transformers (hub id or
+    folder), or an OpenAI-compatible endpoint (http://HOST:PORT/v1#MODEL); templates if omitted"""
     limit: Count | None = None
     """use at most the first N captions"""
     per_class: Count | None = None
@@ -77,6 +72,8 @@ class CaptionSettings(ClassSettings, SeedSettings):
             )
         if self.captions is not None and self.compose is not None:
             raise UserError("--captions and --compose exclude each other: give one of them.")
+        if self.writer is not None and self.compose is None:
+            raise UserError("--writer writes composed captions: say how many with --compose N.")
 
 
 @settings
@@ -125,8 +122,8 @@ class TrainingSettings(ClipSettings, RealImageSettings, EvaluationSettings):
 
 
 def _different(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise UserError(f"must be different numbers, at least one, not {list(seeds)}.")
+    if not 1 <= len(seeds) <= 1000 or len(set(seeds)) != len(seeds):
+        raise UserError(f"must be different numbers, 1 to 1000 of them, not {reprlib.repr(seeds)}.")
     return seeds
 
 
@@ -151,7 +148,7 @@ class CompareSettings(EvaluationSettings):
 class RunConfig(TrainingSettings, CompareSettings, GenerationSettings, CaptionSettings):
     """Everything ``t2ipal run`` does, and enough to do it again."""
 
-    complete: Whole = 4
+    complete: Annotated[Whole, Le(10_000)] = 4
     """captions to compose for each class that no caption names; with 0 training stops at such a
     class"""
 

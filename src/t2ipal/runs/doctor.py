@@ -11,19 +11,34 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from t2ipal.clip.backbone import Backbone
 from t2ipal.datasets.read import parse_layout, read_labelled_images
 from t2ipal.errors import UserError, listed
+from t2ipal.files import read_jsonl
 from t2ipal.files.broken import Broken
+from t2ipal.files.tables import read_json
 from t2ipal.runs.config import RunConfig
 from t2ipal.runs.fitting import refuse_one_class, versions
 from t2ipal.runs.folder import changed_settings
 from t2ipal.runs.labelling import labelled_captions
 from t2ipal.vocabulary import Vocabulary
+
+_SPLITS = {
+    "voc2007": {name: f"ImageSets/Main/{name}.txt" for name in ("test", "trainval")},
+    "coco2014": {name: f"annotations/instances_{name}2014.json" for name in ("val", "train")},
+    "nuswide": {name: f"ImageList/{name.title()}Imagelist.txt" for name in ("test", "train")},
+}
+"""Benchmark -> split -> a file by which it is known."""
+_CAPTIONS = {
+    "captions_train2014.json": 414_113,
+    "captions_train2017.json": 591_753,
+    "open_images_train_v6_captions.jsonl": 507_444,
+}
+"""Files of captions that published settings take -> how many they hold."""
 
 MEASURED_IMAGES = 4
 PIXEL_BYTES = 3  # of a PNG that cannot be compressed
@@ -62,6 +77,44 @@ def examine(config: RunConfig, out: Path, *, measure: bool = False) -> Iterator[
     yield from _data(config, "real-data", config.real_data, config.data_folder)
     yield from _data(config, "real-images", config.real_images, config.real_folder)
     yield from _run(config, out, measure, usable=not clip.missing and not generator.missing)
+
+
+def examine_data(folder: Path) -> Iterator[_Finding]:
+    """What a folder holds of the benchmarks and their captions, against the official numbers.
+
+    Raises:
+        UserError: it holds none of them.
+    """
+    found = False
+    for benchmark, marks in _SPLITS.items():
+        places = [folder, folder / "VOC2007", folder / "VOCdevkit" / "VOC2007"]
+        here = [split for split, mark in marks.items() if any((p / mark).exists() for p in places)]
+        for split in here:
+            spec = f"{benchmark}:{folder}?split={split}"
+            yield from _data(RunConfig(), f"{benchmark} {split}", spec, None)
+        if here and (absent := [split for split in marks if split not in here]):
+            yield _Finding(benchmark, f"not here: {', '.join(absent)}")
+        found |= bool(here)
+    for name, expected in _CAPTIONS.items():
+        for path in (folder / name, folder / "annotations" / name):
+            if path.is_file():
+                yield _captions(path, expected)
+                found = True
+    if not found:
+        raise UserError(
+            f"{folder}: holds neither VOC2007, MS-COCO 2014 nor NUS-WIDE, nor their captions; "
+            "docs/protocols.md says which files lie where."
+        )
+
+
+def _captions(path: Path, expected: int) -> _Finding:
+    if path.suffix == ".json":
+        count = len(read_json(path).get("annotations", ()))
+    else:
+        count = sum(1 for _ in read_jsonl(path))
+    text = f"{path.name}: {count:,} captions"
+    wrong = count != expected
+    return _Finding("captions", text + f", officially {expected:,}" * wrong, wrong)
 
 
 def _machine(out: Path) -> Iterator[_Finding]:
@@ -176,7 +229,8 @@ def _run(config: RunConfig, out: Path, measure: bool, usable: bool) -> Iterator[
         refuse_one_class(vocabulary)
     except UserError as error:
         yield _Finding("classes", str(error), True)
-    captions = [row for row in labelled_captions(config, vocabulary) if row.labels]
+    composed = replace(config, writer=None)  # as many, without loading a language model
+    captions = [row for row in labelled_captions(composed, vocabulary) if row.labels]
     if not captions:
         yield _Finding("captions", "no caption names a class: add synonyms, or others", True)
         return

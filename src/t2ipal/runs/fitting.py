@@ -18,14 +18,13 @@ from t2ipal.files import write_jsonl
 from t2ipal.files.broken import Broken
 from t2ipal.files.lock import locking
 from t2ipal.generation.store import read_manifest
-from t2ipal.method.head import T2IPALHead
 from t2ipal.method.items import ItemSet
 from t2ipal.method.methods import MethodConfig, method_config
-from t2ipal.metrics.ranking import average_precision, chance_level
 from t2ipal.runs.config import RunConfig
 from t2ipal.runs.real_images import SCENES, RealImages, read_real_images
 from t2ipal.runs.workbench import Workbench
 from t2ipal.tagger.clip_model import ClipModel
+from t2ipal.tagger.suggesting import held_out_figures
 from t2ipal.tagger.tagger import Tagger
 from t2ipal.vocabulary import Vocabulary
 
@@ -130,14 +129,20 @@ def fit_tagger(
     ``tagger.about`` says how it was made; its ``held_out_map`` is in per cent.
 
     Args:
-        metrics: JSONL file to write the figures of each epoch to.
+        metrics: JSONL file to write the figures of each epoch to, while it is fitted.
     """
     history: list[dict[str, Any]] = []
     items = real.items if real is not None else None
-    head, result = bench.fit(method, seed, real=items, alone=alone, test=test, log=history.append)
-    if metrics is not None and history:
-        write_jsonl(metrics, history)
+
+    def note(figures: dict[str, Any]) -> None:
+        history.append(figures)
+        if metrics is not None:
+            write_jsonl(metrics, history)
+
+    head, result = bench.fit(method, seed, real=items, alone=alone, test=test, log=note)
     about: dict[str, Any] = {"method": method.name, "seed": seed, "versions": versions()}
+    if bench.backbone.made_for is not None:
+        about["made_for"] = dict(bench.backbone.made_for)
     about["real_images"] = real.summary if real is not None else 0
     if result is not None and result.valid_map is not None:
         about["held_out_map"] = round(100 * result.valid_map, 1)
@@ -146,27 +151,21 @@ def fit_tagger(
     return Tagger(ClipModel(bench.backbone, head, bench.crops), bench.vocabulary, thresholds, about)
 
 
-def class_figures(bench: Workbench, head: T2IPALHead, patience: int) -> dict[str, dict[str, Any]]:
+def class_figures(bench: Workbench, tagger: Tagger, patience: int) -> dict[str, dict[str, Any]]:
     """How well each class is recognised on held-out items, and whether its images show it.
 
     Returns:
-        Class -> ``AP`` on the held-out items (None if none of them shows it), the ``chance`` level
-        below which 95 of 100 random orders lie, both in [0, 1], and in how many of its generated
-        ``images`` it is ``found`` (see :func:`t2ipal.method.verification.doubtful`).
+        Class -> what :func:`t2ipal.tagger.suggesting.held_out_figures` gives, and in how many of
+        its generated ``images`` it is ``found`` (:func:`t2ipal.method.verification.doubtful`).
     """
-    scores = head.score_items(bench.valid).cpu().numpy()
-    targets = bench.valid.targets.numpy()
+    scores = tagger.clip.head.score_items(bench.valid).cpu().numpy()
+    figures = held_out_figures(
+        tagger.names, scores, tagger.thresholds.probabilities(scores), bench.valid.targets.numpy()
+    )
     found, images = bench.found(patience)
     return {
-        name: {
-            "AP": None if value != value else round(float(value), 4),
-            "chance": None if value != value else round(chance_level(targets[:, c]), 4),
-            "found": found[c],
-            "images": images[c],
-        }
-        for c, (name, value) in enumerate(
-            zip(bench.vocabulary.names, average_precision(scores, targets), strict=True)
-        )
+        name: {**figures[name], "found": found[c], "images": images[c]}
+        for c, name in enumerate(tagger.names)
     }
 
 
@@ -224,6 +223,8 @@ def train(
         test = read_labelled_images(
             config.data, vocabulary, images=config.data_folder, cache=scenes, broken=broken
         ).readable(broken)
+    for line in (*(real.read if real else ()), *(test.lines() if test else ())):
+        say(line)
     backbone = Backbone.load(config, pool_positions=chosen.pool_positions)
     bench = Workbench(
         vocabulary,
@@ -243,7 +244,7 @@ def train(
     tagger = fit_tagger(bench, chosen, config.seed, real=items, test=tested)
     tagger.about["captions"] = Path(captions).name
     tagger.about["generated_images"] = bench.generated_images
-    tagger.about["classes"] = class_figures(bench, tagger.clip.head, config.patience)
+    tagger.about["classes"] = class_figures(bench, tagger, config.patience)
     tagger.save_pretrained(out)
     return tagger
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from t2ipal.errors import UserError
 from t2ipal.files import LOCK, read_yaml, write_text
+from t2ipal.files.tables import refuse_special
 from t2ipal.generation.diffusion.settings import Settings
 from t2ipal.generation.store import ImageStore
 from t2ipal.runs.config import RunConfig
@@ -110,11 +111,12 @@ def logged(say: Callable[[str], None], path: Path) -> Callable[[str], None]:
     def say_and_write(line: str) -> None:
         nonlocal refused
         try:
+            refuse_special(path)
             with path.open("a", encoding="utf-8") as stream:
                 stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
-        except OSError as error:
+        except (OSError, UserError) as error:
             if not refused:
-                say(f"{path}: no log is kept ({error.strerror})")
+                say(f"{path}: no log is kept ({getattr(error, 'strerror', error)})")
             refused = True
         say(line)
 

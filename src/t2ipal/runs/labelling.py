@@ -1,32 +1,39 @@
-"""A run's captions: read or composed, labelled, chosen. Nothing here loads a model."""
+"""A run's captions: read or composed, labelled, chosen. Only a ``writer`` loads a model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from t2ipal.captions.choose import choose_per_class
 from t2ipal.captions.compose import compose
-from t2ipal.captions.labelled import LabelledCaption, label_captions
-from t2ipal.captions.sources import Caption, read_captions
+from t2ipal.captions.labelled import LabelledCaption, label_captions, label_each
+from t2ipal.captions.sources import Caption, each_caption
 from t2ipal.errors import UserError
 from t2ipal.runs.config import CaptionSettings, RunConfig
 from t2ipal.vocabulary import Vocabulary
 
 
-def labelled_captions(config: CaptionSettings, vocabulary: Vocabulary) -> list[LabelledCaption]:
-    """Captions read or composed, labelled, and chosen by ``config.per_class``."""
-    rows = label_captions(_read_or_compose(config, vocabulary), vocabulary)
+def labelled_captions(config: CaptionSettings, vocabulary: Vocabulary) -> Iterable[LabelledCaption]:
+    """Captions read or composed, labelled, and chosen by ``config.per_class``.
+
+    They are held as a whole only if some are chosen.
+    """
+    rows = label_each(_read_or_compose(config, vocabulary), vocabulary)
     if config.per_class is None:
         return rows
-    return choose_per_class(rows, config.per_class, spread=config.spread, seed=config.seed)
+    return choose_per_class(list(rows), config.per_class, spread=config.spread, seed=config.seed)
 
 
-def _read_or_compose(config: CaptionSettings, vocabulary: Vocabulary) -> list[Caption]:
+def _read_or_compose(config: CaptionSettings, vocabulary: Vocabulary) -> Iterable[Caption]:
     """The captions file's captions, or composed ones."""
     if config.captions is not None:
-        return read_captions(config.captions, limit=config.limit)
+        return each_caption(config.captions, limit=config.limit)
     if config.compose is None:
         raise UserError("no captions: give a captions file, or a number of captions to compose.")
+    if config.writer is not None:
+        from t2ipal.captions.writer import write_captions
+
+        return write_captions(vocabulary, config.compose, config.writer, seed=config.seed)
     return compose(vocabulary, config.compose, seed=config.seed)
 
 

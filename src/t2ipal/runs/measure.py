@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from t2ipal.datasets.labelled_images import LabelledImages
+from t2ipal.errors import UserError
 from t2ipal.files import append_jsonl, read_jsonl, sha256_text
 from t2ipal.method.head import T2IPALHead
 from t2ipal.method.items import ItemSet
@@ -94,8 +95,7 @@ class Experiment:
         self.others = [bench.labelled(more, test=True) for more in self.also]
         self._journal, self._say, self._timed = folder / JOURNAL, say, timed
         self._replicates, self._transfer = replicates, transfer
-        rows = read_jsonl(self._journal) if self._journal.exists() else ()
-        self._known = {row.pop("key"): _ADAPTER.validate_python(row) for _, row in rows}
+        self._known = _read_journal(self._journal) if self._journal.exists() else {}
 
     def measure_seeds(
         self, method: MethodConfig, seeds: Sequence[int], **given: Any
@@ -172,3 +172,16 @@ class Experiment:
             replicates=self._replicates,
         )
         return replace(found, skipped=images.skipped)
+
+
+def _read_journal(path: Path) -> dict[str, Measurement]:
+    """The measurements that a journal holds, by the identity of all that decides about each."""
+    found = {}
+    for number, row in read_jsonl(path):
+        try:
+            found[str(row.pop("key"))] = _ADAPTER.validate_python(row)
+        except (KeyError, ValidationError):
+            raise UserError(
+                f"{path}:{number}: is no measurement; remove the line, and it is measured again."
+            ) from None
+    return found

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -42,6 +43,7 @@ from t2ipal.generation.generate import generate
 from t2ipal.generation.inspector import ClipInspector
 from t2ipal.generation.store import read_manifest
 from t2ipal.generation.summary import GenerateSummary
+from t2ipal.metrics.uncertainty import bootstrap_map
 from t2ipal.runs.compare import Comparison, compare
 from t2ipal.runs.config import CaptionSettings, RunConfig
 from t2ipal.runs.fitting import (
@@ -129,6 +131,8 @@ def run(
     for images in filter(None, (test, *also, ceiling)):
         for line in images.lines():
             say(line)
+    for line in photos.read if photos is not None else ():
+        say(line)
 
     captions = label_stage(config, vocabulary, out, say)
     summary = None
@@ -158,7 +162,7 @@ def run(
         tagger=tagger,
         captions=captions,
         images=read_manifest(out) if config.generates else (),
-        test=experiment.images if experiment else None,
+        experiment=experiment,
         comparison=comparison,
         summary=summary,
     )
@@ -185,7 +189,7 @@ def label_stage(
             say(f"label: {len(rows)} captions, done before")
             return rows
         say("label: classes or captions have changed, so captions are labelled anew")
-    rows = labelled_captions(config, vocabulary)
+    rows = list(labelled_captions(config, vocabulary))
     summary = LabelSummary.of(rows, vocabulary)
     for line in summary.lines():
         say(line)
@@ -306,7 +310,7 @@ def _train_stage(
             else f"{config.compose} composed",
             generator=config.generator,
             generated_images=bench.generated_images,
-            classes=class_figures(bench, tagger.clip.head, config.patience),
+            classes=class_figures(bench, tagger, config.patience),
         )
         tagger.save_pretrained(folder)
         note_made(out, folder.name, digest)
@@ -321,10 +325,18 @@ def _train_stage(
         scores = {"source": experiment.images.source}
         scores |= {key: row[key] for key in ("images", "mAP", "classes")}
         scores |= {key: row["top_k"][key] for key in ("rule", "CF1", "OF1")}
-        if tagger.about.get("scores") != scores:
-            tagger.about["scores"] = scores
+        known = tagger.about.get("scores", {})
+        if {key: known[key] for key in known if key != "interval"} != scores:
+            tagger.about["scores"] = scores | {"interval": _interval(tagger, experiment)}
             tagger.save_pretrained(folder)
     return tagger
+
+
+def _interval(tagger: Tagger, experiment: Experiment) -> tuple[float, float] | None:
+    """Ends of the 95 % interval of mAP on the test images, if it has one."""
+    scores = tagger.clip.head.score_items(experiment.test).cpu().numpy()
+    ends = bootstrap_map(scores, experiment.test.targets.numpy())
+    return None if math.isnan(sum(ends)) else (float(ends[0]), float(ends[1]))
 
 
 def _compare_stage(

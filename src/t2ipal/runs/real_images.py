@@ -22,10 +22,17 @@ _SCENES_SEED = 1
 
 @dataclass(frozen=True, eq=False)
 class RealImages:
-    """What is trained on, and how it was chosen, in words."""
+    """What is trained on.
+
+    Attributes:
+        images: those that are trained on.
+        summary: how they were chosen, in words.
+        read: what was read, guessed and left out before that, as lines.
+    """
 
     images: LabelledImages
     summary: str
+    read: tuple[str, ...]
 
 
 def read_real_images(
@@ -71,4 +78,5 @@ def read_real_images(
     if config.label_fraction is not None:
         left, before = int((taken.targets >= 0).sum()), int((full.targets >= 0).sum())
         words.append(f"{left} of their {before} labels kept (mask seed {config.mask_seed})")
-    return RealImages(taken, "; ".join([f"{len(taken)} of {len(images)} taken", *words]))
+    summary = "; ".join([f"{len(taken)} of {len(images)} taken", *words])
+    return RealImages(taken, summary, tuple(images.lines()))

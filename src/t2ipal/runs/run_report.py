@@ -19,6 +19,7 @@ from t2ipal.generation.store import ImageRow
 from t2ipal.generation.summary import GenerateSummary
 from t2ipal.report.contact import write_contact_sheet
 from t2ipal.report.content import (
+    Accuracy,
     CaptionCard,
     ClassCount,
     Prediction,
@@ -30,6 +31,7 @@ from t2ipal.report.inspected import write_inspected
 from t2ipal.report.page import build_report
 from t2ipal.runs.compare import Comparison
 from t2ipal.runs.config import RunConfig
+from t2ipal.runs.measure import Experiment
 from t2ipal.tagger.card import CALIBRATED_ON_CAPTIONS, photos_used, weak_classes
 from t2ipal.tagger.tagger import Tagger
 from t2ipal.tagger.tags import Tags
@@ -41,6 +43,8 @@ CAPTIONS_SHOWN = 24
 SCENES_SHOWN = 12
 HEATMAPS_SHOWN = 3
 SHEET_IMAGES = 60
+MISTAKES_SHOWN, MISTAKES_PER_CLASS = 10, 2
+WEAK_CLASSES = 3
 
 
 def write_report(
@@ -50,7 +54,7 @@ def write_report(
     tagger: Tagger,
     captions: Sequence[LabelledCaption],
     images: Sequence[ImageRow],
-    test: LabelledImages | None,
+    experiment: Experiment | None,
     comparison: Comparison | None,
     summary: GenerateSummary | None,
 ) -> Path:
@@ -59,11 +63,13 @@ def write_report(
     Args:
         out: the run folder, which holds the images' files and ``model/``.
         images: rows of its manifest; none if captions alone were trained on.
-        test: labelled test images; without them the page shows none.
+        experiment: has the labelled test images; without it the page shows none.
         comparison: the table of methods on those.
         summary: what ``generate`` rejected and left out; None if it was skipped.
     """
     vocabulary = tagger.vocabulary
+    test = experiment.images if experiment else None
+    accuracy, mistakes = _measured(tagger, experiment) if experiment else (None, ())
     generated: dict[str, list[ImageRow]] = defaultdict(list)
     for row in images:
         generated[row.caption_id].append(row)
@@ -95,7 +101,7 @@ def write_report(
         tested_on="" if test is None else f"{test.source} ({len(test)} images)",
         also=comparison.also if comparison else (),
         facts=_facts(tagger, captions, images, comparison),
-        next_steps=_next_steps(out / "model"),
+        next_steps=_next_steps(config, out, tagger),
         thresholds=tagger.thresholds.thresholds,
         counts=tuple(ClassCount(name, named[name], shows[name]) for name in vocabulary.names),
         captions=tuple(
@@ -108,7 +114,9 @@ def write_report(
             )
             for row in _spread_out(cards, CAPTIONS_SHOWN)
         ),
-        scenes=_scenes(tagger, test),
+        scenes=_scenes(tagger, test, _spread_out(range(len(test)), SCENES_SHOWN)) if test else (),
+        accuracy=accuracy,
+        mistakes=mistakes,
         gap=comparison.gap if comparison else None,
         warnings=(
             *_warnings(summary, [n for n in vocabulary.names if not named[n]]),
@@ -158,14 +166,11 @@ def _facts(
     return tuple(facts)
 
 
-def _next_steps(model: Path) -> tuple[tuple[str, str], ...]:
+def _next_steps(config: RunConfig, out: Path, tagger: Tagger) -> tuple[tuple[str, str], ...]:
+    model = out / "model"
     folder = shlex.quote(str(model))
     return (
         ("Tag your own photos:", f"t2ipal predict {folder} photo.jpg holiday/"),
-        (
-            "Measure the model on photos that you have labelled:",
-            f"t2ipal eval {folder} --data labelled/",
-        ),
         (
             "The same in Python:",
             "from t2ipal import Tagger\n\n"
@@ -174,23 +179,105 @@ def _next_steps(model: Path) -> tuple[tuple[str, str], ...]:
             'tagger.predict("photo.jpg")   # {class: probability}\n'
             'tagger.heatmaps("photo.jpg")  # {class: where it was found}',
         ),
+        (
+            "Measure the model on photos that you have labelled:",
+            f"t2ipal eval {folder} --data labelled/",
+        ),
+        (
+            "Train on labelled photos too; what is there already is not made again:",
+            _again(out, "--real-images", "labelled/"),
+        ),
+        _more_captions(config, out, tagger.about.get("classes", {})),
     )
 
 
-def _scenes(tagger: Tagger, test: LabelledImages | None) -> tuple[TaggedScene, ...]:
-    if test is None:
-        return ()
-    rows = _spread_out(range(len(test)), SCENES_SHOWN)
+def _again(out: Path, *options: str) -> str:
+    """The command of the run with further options."""
+    config = str(out / "config.yaml")
+    return shlex.join(["t2ipal", "run", "--config", config, *options, "--out", str(out)])
+
+
+def _more_captions(
+    config: RunConfig, out: Path, classes: dict[str, dict[str, Any]]
+) -> tuple[str, str]:
+    """How to have more captions, and which classes need them."""
+    weak = sorted((row["AP"] or 0.0, name) for name, row in classes.items())[:WEAK_CLASSES]
+    why = f"; on held-out items {', '.join(name for _, name in weak)} are weakest" if weak else ""
+    if config.captions is None:
+        what = f"Compose more captions{why}:"
+        return what, _again(out, "--compose", str(2 * (config.compose or 0)))
+    what = f"Add captions to {config.captions}{why}. Only what is new is made:"
+    limit = ("--limit", str(2 * config.limit)) if config.limit else ()
+    return what, _again(out, *limit)
+
+
+def _measured(tagger: Tagger, experiment: Experiment) -> tuple[Accuracy, tuple[TaggedScene, ...]]:
+    """How well the saved model does on the test images, and those that it gets most wrong."""
+    scores = tagger.clip.head.score_items(experiment.test).cpu().numpy()
+    targets = experiment.test.targets.numpy()
+    probabilities = tagger.thresholds.probabilities(scores)
+    chosen = probabilities >= np.array(tagger.thresholds.thresholds)
+    accuracy = Accuracy.of(tagger.names, scores, targets, probabilities, chosen)
+    rows, classes = _worst(probabilities, targets, chosen)
+    return accuracy, _scenes(tagger, experiment.images, rows, classes)
+
+
+def _worst(
+    probabilities: np.ndarray, targets: np.ndarray, chosen: np.ndarray
+) -> tuple[list[int], list[int]]:
+    """Images and classes of the wrong tags given with most certainty, then of the missed ones.
+
+    Equally many of both, one of an image, and a few of a class. All arrays are [N, C].
+    """
+    rows: list[int] = []
+    columns: list[int] = []
+    for wrong, certain in (
+        (chosen & (targets == 0), probabilities),
+        (~chosen & (targets == 1), 1 - probabilities),
+    ):
+        found: Counter[int] = Counter()
+        places = np.argwhere(wrong)  # [n, 2]
+        for i, c in places[np.argsort(-certain[wrong], kind="stable")].tolist():
+            if i not in rows and found[c] < MISTAKES_PER_CLASS:
+                found[c] += 1
+                rows.append(i)
+                columns.append(c)
+            if found.total() == MISTAKES_SHOWN // 2:
+                break
+    return rows, columns
+
+
+def _scenes(
+    tagger: Tagger, test: LabelledImages, rows: Sequence[int], faults: Sequence[int | None] = ()
+) -> tuple[TaggedScene, ...]:
+    """Test images with their tags; ``faults`` are the classes that are wrong in each."""
     files = [test.files[i] for i in rows]
     return tuple(
-        _scene(tagger.vocabulary, load_image(file), test.targets[i], tagged)
-        for i, file, tagged in zip(rows, files, tagger.stream(files, heatmaps=True), strict=True)
+        _scene(tagger.vocabulary, load_image(file), test.targets[i], tagged, fault)
+        for i, file, tagged, fault in zip(
+            rows,
+            files,
+            tagger.stream(files, heatmaps=True),
+            faults or [None] * len(rows),
+            strict=True,
+        )
     )
 
 
 def _scene(
-    vocabulary: Vocabulary, image: Image.Image, targets: np.ndarray, tagged: Tags
+    vocabulary: Vocabulary,
+    image: Image.Image,
+    targets: np.ndarray,
+    tagged: Tags,
+    fault: int | None,
 ) -> TaggedScene:
+    best = tagged.tags or tagged.top(1)
+    what = ""
+    if fault is not None:
+        name = vocabulary.names[fault]
+        what = "tagged, but not there" if name in tagged.tags else "missed"
+        what = f"{name}: {what} ({tagged[name]:.3f})"
+        best = [name, *(other for other in best if other != name)]
     tags = tagged.tags
     predictions = tuple(
         Prediction(
@@ -199,13 +286,14 @@ def _scene(
             name in tags,
             tagged.heatmap(name) if rank < HEATMAPS_SHOWN else None,
         )
-        for rank, name in enumerate((tags or tagged.top(1))[:6])
+        for rank, name in enumerate(best[:6])
     )
     return TaggedScene(
         image,
         tuple(n for n, t in zip(vocabulary.names, targets, strict=True) if t == 1),
         predictions,
         tuple(n for n, t in zip(vocabulary.names, targets, strict=True) if t == UNKNOWN),
+        what,
     )
 
 

@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from t2ipal.tagger.tagger import Tagger
 
 _FIGURES = ("mAP", "CF1", "OF1")
-_ELSEWHERE = ("scores", "versions", "classes", "limits", "packaged")  # in the card
+_ELSEWHERE = (  # in the card
+    "scores", "versions", "classes", "limits", "packaged", "made_for", "calibration",
+)  # fmt: skip
 _READABLE = {
     "held_out_map": "mAP on held-out images, percent",
+    "onnx": "ONNX",
     "epoch": "epoch kept, by held-out mAP",
 }
 
@@ -27,6 +30,11 @@ CALIBRATED_ON_CAPTIONS = (
 
 def photos_used(about: dict[str, Any]) -> str:
     """The sentence about annotated photos that card and report share."""
+    if found := about.get("calibration"):
+        return (
+            f"Thresholds and probabilities were calibrated on {found['images']} labelled images "
+            f"({found['on']})."
+        )
     if about.get("calibrated_on"):
         return f"Labelled photos ({about['calibrated_on']}) chose the method and the thresholds."
     if about.get("real_images"):
@@ -69,10 +77,13 @@ def model_card(tagger: Tagger) -> str:
 
     It states what is known and leaves out what is not: a model without ``about["scores"]`` has no
     figure in its card. These are fractions in [0, 1] under ``source``, ``images``, ``mAP``,
-    ``CF1``, ``OF1`` and, per class, ``classes: {name: {"AP": fraction or None}}``, as
+    ``CF1``, ``OF1``, ``interval`` (ends of mAP's 95 % interval) and, per class,
+    ``classes: {name: {"AP": fraction or None}}``, as
     :meth:`Evaluation.to_json` gives them; all but ``source`` and ``mAP`` may be absent.
     """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+    from t2ipal.clip.load import hub_repository
 
     about = tagger.about
     scores: dict[str, Any] = about.get("scores") or {}
@@ -87,7 +98,10 @@ def model_card(tagger: Tagger) -> str:
         )
         for key, value in figures.items()
     ]
+    spec = tagger.clip.backbone.spec
     data = ModelCardData(
+        license=about.get("license"),
+        base_model=hub_repository(spec),
         library_name="t2ipal",
         pipeline_tag="image-classification",
         tags=["multi-label", "clip", "t2i-pal"],
@@ -95,13 +109,19 @@ def model_card(tagger: Tagger) -> str:
         eval_results=results or None,
     )
     per_class: dict[str, dict[str, Any]] = scores.get("classes", {})
-    classes = zip(tagger.vocabulary.classes, tagger.thresholds.thresholds, strict=True)
+    limits = [
+        f"{limit:.2f}" + " (not calibrated)" * (not calibrated)
+        for limit, calibrated in zip(
+            tagger.thresholds.thresholds, tagger.thresholds.calibrated, strict=True
+        )
+    ]
     card: ModelCard = ModelCard.from_template(
         data,
         template_str=resources.files("t2ipal").joinpath("tagger", "card.md.j2").read_text("utf-8"),
         tagger=tagger,
         classes=[
-            (item, threshold, per_class.get(item.name, {}).get("AP")) for item, threshold in classes
+            (item, limit, per_class.get(item.name, {}).get("AP"))
+            for item, limit in zip(tagger.vocabulary.classes, limits, strict=True)
         ],
         measured=bool(per_class),
         figures=figures,
@@ -113,7 +133,10 @@ def model_card(tagger: Tagger) -> str:
         },
         versions=about.get("versions", {}),
         about=about,
-        name=about.get("packaged", "PATH"),
+        name="tagger.onnx"
+        if "onnx" in about
+        else about.get("packaged") or about.get("repository", "PATH"),
+        interval=scores.get("interval"),
         photos=photos_used(about),
         plain=_plain,
         code=_code,

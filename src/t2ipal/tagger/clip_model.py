@@ -18,7 +18,7 @@ from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.errors import UserError, read_settings
 from t2ipal.files import atomic_path
-from t2ipal.method.checkpoint import restore_head, tuned_state
+from t2ipal.method.checkpoint import additions, restore_head, tuned_state
 from t2ipal.method.equations import fuse_crops
 from t2ipal.method.head import T2IPALHead
 from t2ipal.method.head_config import HeadConfig
@@ -68,7 +68,7 @@ class ClipModel:
         return fused, maps
 
     def to_json(self) -> dict[str, Any]:
-        """What :meth:`load` needs beside the tensors: ``backbone``, ``crops`` and ``head``."""
+        """What :meth:`load` needs beside the tensors: backbone, crops, head and what was added."""
         return {
             "backbone": {
                 "spec": self.backbone.spec,
@@ -81,6 +81,7 @@ class ClipModel:
             },
             "crops": self.crops,
             "head": asdict(self.head.config),
+            "added": additions(self.head),
         }
 
     def save(self, path: Path, config: Mapping[str, Any]) -> None:
@@ -101,7 +102,6 @@ class ClipModel:
 
         Raises:
             UserError: a damaged or missing file, or a CLIP other than the one it was tuned on.
-            KeyError, TypeError: ``config`` lacks an entry.
         """
         clip = config["backbone"]
         digest, folder = clip["digest"], path.parent
@@ -123,11 +123,14 @@ class ClipModel:
                 state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise UserError(f"{path}: damaged ({error}); copy or train it again.") from None
-        backbone = Backbone.load(chosen, pool_positions=clip.get("pool_positions", True))
+        backbone = Backbone.load(
+            chosen, pool_positions=clip.get("pool_positions", True), text=False
+        )
         if backbone.digest != digest:
             raise UserError(
                 f"{folder}: was tuned on another {chosen.clip!r} than the one found here (weights "
                 f"{digest} against {backbone.digest}); install the one it names."
             )
-        head = restore_head(head_config, names, state).to(backbone.device)
+        added = config.get("added", ())
+        head = restore_head(head_config, names, state, added).to(backbone.device)
         return cls(backbone, head, config.get("crops", 0))

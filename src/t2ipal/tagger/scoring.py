@@ -7,16 +7,62 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from tqdm import tqdm
+
 from t2ipal.clip.clip_settings import Precision, ResizeMode
-from t2ipal.clip.features import FeatureCache, image_items
+from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError
 from t2ipal.files.broken import MAX_MEGAPIXELS, Broken
+from t2ipal.files.pictures import picture_size
 from t2ipal.metrics import evaluation
 from t2ipal.metrics.evaluation import Evaluation
+from t2ipal.tagger.onnx_model import OnnxModel
 from t2ipal.tagger.tagger import Tagger
 
 log = logging.getLogger(__name__)
+
+
+def labelled_scores(
+    tagger: Tagger,
+    data: str | Path,
+    *,
+    images: str | Path | None,
+    cache: str | Path,
+    broken: Broken,
+    say: Callable[[str], None] = log.info,
+    progress: bool = True,
+) -> tuple[LabelledImages, np.ndarray]:
+    """Labelled images and the tagger's scores of them [N, C]; arguments as :func:`evaluate`.
+
+    Raises:
+        UserError: bad labels, a missing image, or no label that is known to be absent.
+    """
+    labelled = read_labelled_images(
+        data, tagger.vocabulary, images=images, cache=cache, broken=broken
+    ).readable(broken)
+    if not (labelled.targets == 0).any():
+        raise UserError(
+            f"{data}: no class is known to be absent from any image, so every ranking would be "
+            "right; give images with labels 0 too."
+        )
+    if isinstance(tagger.model, OnnxModel):
+        labelled, scores = _streamed(tagger, labelled, broken, progress)
+        for line in (*labelled.lines(), *broken.write(Path(cache))):
+            say(line)
+        return labelled, scores
+    from t2ipal.clip.features import FeatureCache, image_items  # loads PyTorch
+
+    features = FeatureCache(cache, tagger.clip.backbone, broken=broken)
+    labelled = features.readable(labelled, crops=tagger.model.crops, progress=progress)
+    for line in (*labelled.lines(), *broken.write(Path(cache))):
+        say(line)
+    tagger.warn_of_other_images(map(picture_size, labelled.files))
+    items = image_items(
+        features, labelled.files, labelled.targets, crops=tagger.model.crops, progress=progress
+    )
+    return labelled, tagger.clip.head.score_items(items).cpu().numpy()
 
 
 def evaluate(
@@ -38,12 +84,12 @@ def evaluate(
     """Measure a tagger on labelled images.
 
     Args:
-        model: a tagger or its folder.
+        model: a tagger, its folder or its ONNX file.
         data: labelled images: a folder with ``labels.csv``, a COCO-format JSON, a benchmark in its
             authors' layout, or ``miniature``
             (:func:`t2ipal.datasets.read.read_labelled_images`).
         images: folder of the images of a COCO JSON, if it cannot be guessed.
-        cache: folder of the feature cache; beside the model if omitted.
+        cache: folder of the feature cache; beside the model if omitted. An ONNX file has none.
         device, precision, image_size, resize_mode, crops: as :meth:`Tagger.from_pretrained`
             takes them, for a model's folder.
         skip_broken: leave out images that cannot be read, and list them in ``broken.jsonl`` beside
@@ -72,23 +118,15 @@ def evaluate(
     if cache is None:
         beside = Path(model).parent if isinstance(model, (str, Path)) else Path(".")
         cache = beside / "features"
-    broken = Broken(skip_broken, max_megapixels)
-    labelled = read_labelled_images(
-        data, tagger.vocabulary, images=images, cache=cache, broken=broken
-    ).readable(broken)
-    if not (labelled.targets == 0).any():
-        raise UserError(
-            f"{data}: no class is known to be absent from any image, so every ranking would be "
-            "right; give images with labels 0 too."
-        )
-    features = FeatureCache(cache, tagger.clip.backbone, broken=broken)
-    labelled = features.readable(labelled, crops=tagger.model.crops, progress=progress)
-    for line in (*labelled.lines(), *broken.write(Path(cache))):
-        say(line)
-    items = image_items(
-        features, labelled.files, labelled.targets, crops=tagger.model.crops, progress=progress
+    labelled, scores = labelled_scores(
+        tagger,
+        data,
+        images=images,
+        cache=cache,
+        broken=Broken(skip_broken, max_megapixels),
+        say=say,
+        progress=progress,
     )
-    scores = tagger.clip.head.score_items(items).cpu().numpy()
     found = evaluation.evaluate(
         scores,
         labelled.targets,
@@ -97,3 +135,21 @@ def evaluate(
         probabilities=tagger.thresholds.probabilities(scores),
     )
     return replace(found, skipped=labelled.skipped)
+
+
+def _streamed(
+    tagger: Tagger, labelled: LabelledImages, broken: Broken, progress: bool
+) -> tuple[LabelledImages, np.ndarray]:
+    """Those of the images that can be read, and their scores [N, C], without a cache."""
+    kept, scores = [], []
+    stream = tagger.scored(labelled.files, max_megapixels=broken.max_megapixels)
+    bar = tqdm(stream, "scoring images", len(labelled), disable=not progress or None)
+    for row, (file, opened, found, _) in enumerate(bar):
+        if isinstance(opened, UserError):
+            broken.add(file, opened)
+        else:
+            kept.append(row)
+            scores.append(found)
+    if not kept:
+        raise UserError(f"{labelled.source}: none of its images can be read; check the data.")
+    return labelled.only(kept), np.stack(scores)

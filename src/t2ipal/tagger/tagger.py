@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, overload
@@ -13,18 +15,21 @@ from PIL import Image
 
 from t2ipal.clip.clip_settings import ClipSettings, Precision, ResizeMode
 from t2ipal.clip.crops import crop_boxes, cut
-from t2ipal.errors import UserError
-from t2ipal.files import write_text
+from t2ipal.errors import UserError, not_installed
+from t2ipal.files import check, write_text
 from t2ipal.files.broken import MAX_MEGAPIXELS
+from t2ipal.files.tables import parse_json, read_json
 from t2ipal.parallel.ahead import map_ahead
 from t2ipal.tagger import CARD, CONFIG, WEIGHTS, from_hub, model_folder
 from t2ipal.tagger.inputs import ImageLike, one_image, open_image
 from t2ipal.tagger.tags import Box, Tags
 from t2ipal.tagger.thresholds import Thresholds
-from t2ipal.vocabulary import Vocabulary
+from t2ipal.vocabulary import ClassName, Vocabulary
 
 if TYPE_CHECKING:
     from t2ipal.tagger.clip_model import ClipModel
+
+log = logging.getLogger(__name__)
 
 FORMAT = 3
 
@@ -83,18 +88,21 @@ class Tagger:
         cls,
         path: str | Path,
         *,
+        revision: str | None = None,
         device: str = "auto",
         precision: Precision = "auto",
         image_size: int | None = None,
         resize_mode: ResizeMode | None = None,
         crops: int | None = None,
     ) -> Tagger:
-        """Load a model folder, ``photo``, or ``org/name`` from the Hugging Face hub.
+        """Load a model folder, an ONNX file, ``photo``, or ``org/name`` from the Hugging Face hub.
 
-        Its CLIP is found by name.
+        A folder's CLIP is found by name. An ONNX file needs neither PyTorch nor a CLIP.
 
         Args:
-            path: the folder, the name of a tagger of this package, or a name on the hub.
+            path: the folder or file, the name of a tagger of this package, or a name on the hub
+                (``@revision`` may follow).
+            revision: branch, tag or commit on the hub; the newest if omitted.
             device: auto, cpu, cuda or mps.
             precision: auto, fp32, bf16 or fp16.
             image_size: input size of CLIP in pixels; if omitted, the one the model was tuned with.
@@ -107,22 +115,34 @@ class Tagger:
         given = ClipSettings(
             device=device, precision=precision, image_size=image_size, resize_mode=resize_mode
         )
-        folder = model_folder(path) or from_hub(str(path))
-        config = _read_config(folder)
-        from t2ipal.tagger.clip_model import ClipModel  # loads PyTorch
-
-        try:
-            vocabulary = Vocabulary.from_dict(config["vocabulary"], str(folder / CONFIG))
-            thresholds = Thresholds.from_json(config["thresholds"])
-            model = ClipModel.load(folder / WEIGHTS, config, vocabulary.names, given)
-        except (KeyError, TypeError) as error:
-            raise UserError(
-                f"{folder / CONFIG}: entry {error} is missing or malformed; save the model again."
-            ) from None
+        folder = model_folder(path)
+        if folder is not None and revision is not None:
+            raise UserError(f"{path}: a folder has no revisions; leave out {revision!r}.")
+        folder = folder or from_hub(str(path), revision)
+        config, place = read_config(folder)
+        vocabulary = Vocabulary.from_dict(config["vocabulary"], str(place))
+        thresholds = Thresholds.from_json(config["thresholds"], vocabulary.names)
         if crops is not None:
             crop_boxes(crops)  # refuses what is no number of crops
-            model.crops = crops
-        return cls(model, vocabulary, thresholds, config.get("about", {}))
+        model: Model
+        try:
+            if folder.is_file():
+                from t2ipal.tagger.onnx_model import OnnxModel
+
+                model = OnnxModel.load(folder, config, given, crops)
+            else:
+                from t2ipal.tagger.clip_model import ClipModel  # loads PyTorch
+
+                model = ClipModel.load(folder / WEIGHTS, config, vocabulary.names, given)
+                model.crops = model.crops if crops is None else crops
+                crop_boxes(model.crops)
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{place}: entry {error} is missing or malformed; save the model again."
+            ) from None
+        except ImportError as error:
+            raise not_installed(error) or error from None
+        return cls(model, vocabulary, thresholds, config.get("about"))
 
     def save_pretrained(self, path: str | Path) -> Path:
         """Write ``config.json``, ``model.safetensors`` (tuned tensors only) and a model card.
@@ -131,19 +151,77 @@ class Tagger:
         """
         from t2ipal.tagger.card import model_card  # loads huggingface_hub and Jinja
 
-        folder = Path(path)
-        config = {
+        folder, config = Path(path), self.config()
+        text = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
+        self.clip.save(folder / WEIGHTS, config)
+        write_text(folder / CARD, model_card(self))
+        write_text(folder / CONFIG, text)  # last: a folder with it is complete
+        return folder
+
+    def config(self) -> dict[str, Any]:
+        """What a saved model says of itself, as JSON holds it."""
+        return {
             "format": FORMAT,
             "vocabulary": self.vocabulary.as_dict(),
             **self.clip.to_json(),
             "thresholds": self.thresholds.to_json(),
             "about": self.about,
         }
-        text = json.dumps(config, indent=1, ensure_ascii=False) + "\n"
-        self.clip.save(folder / WEIGHTS, config)
-        write_text(folder / CARD, model_card(self))
-        write_text(folder / CONFIG, text)  # last: a folder with it is complete
-        return folder
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+        license: str | None = None,
+    ) -> str:
+        """Put it on the Hugging Face hub, with its card; ``from_pretrained(repo_id)`` loads it.
+
+        Paths of this machine in what it says of itself become names.
+
+        Args:
+            repo_id: ``ORG/NAME``; made if it is not there yet.
+            private: whether a new repository is private; your account's default if omitted.
+            token: of an account that may write there; the one you logged in with if omitted.
+            revision: branch to put it on, made if it is not there; main if omitted.
+            license: of this model, as the hub calls it, such as apache-2.0.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            UserError: its CLIP is a folder of this machine, or the hub refuses.
+        """
+        from t2ipal.tagger.publish import push
+
+        return push(self, repo_id, private=private, token=token, revision=revision, license=license)
+
+    # --- more classes ----------------------------------------------------------------------------
+
+    def with_classes(
+        self,
+        names: Sequence[str | ClassName],
+        images: Mapping[str, Iterable[ImageLike]] | None = None,
+    ) -> Tagger:
+        """This tagger with further classes, at once and without training.
+
+        The classes that there are keep their scores to the last bit (:mod:`t2ipal.method.grown`).
+        Probabilities and thresholds of a new one are taken from the others: not calibrated.
+
+        Args:
+            names: new classes, or any text such as "a red bicycle"; synonyms in a ``ClassName``.
+            images: images that show a new class, for its prototypes and the adapter: class name ->
+                images as :meth:`predict` takes them.
+
+        Raises:
+            UserError: such a class is there already, an image cannot be read, or the model has no
+                text tower.
+        """
+        from t2ipal.tagger.growing import grown
+
+        return grown(self, names, images)
 
     # --- use -------------------------------------------------------------------------------------
 
@@ -154,10 +232,20 @@ class Tagger:
 
     @property
     def clip(self) -> ClipModel:
-        """Its model, with CLIP and head in PyTorch."""
-        from t2ipal.tagger.clip_model import ClipModel
+        """Its model, with CLIP and head in PyTorch.
 
-        assert isinstance(self.model, ClipModel)
+        Raises:
+            UserError: it is an ONNX file, which holds what scores images and nothing else.
+        """
+        try:
+            from t2ipal.tagger.clip_model import ClipModel
+        except ImportError as error:
+            raise not_installed(error) or error from None
+        if not isinstance(self.model, ClipModel):
+            raise UserError(
+                f"{self.model}: holds neither a CLIP nor prompts that could be taken up again; "
+                "load the folder it was exported from."
+            )
         return self.model
 
     @overload
@@ -268,6 +356,27 @@ class Tagger:
         left, top = (width - side) // 2, (height - side) // 2
         return left, top, left + side, top + side
 
+    def warn_of_other_images(self, sizes: Iterable[tuple[int, int]]) -> bool:
+        """Say in the log that the model does not know images of such sizes, if one is among them.
+
+        Only a model that was made for images of one size says so. Returns whether it was said.
+        """
+        made_for = self.about.get("made_for")
+        if made_for is None:
+            return False
+        other = next((size for size in sizes if list(size) != made_for["size"]), None)
+        if other is None:
+            return False
+        own, found = (" x ".join(map(str, size)) for size in (made_for["size"], other))
+        log.warning(
+            "this tagger knows %s, and images of %s pixels alone: what it says of one of %s means "
+            "nothing",
+            made_for["images"],
+            own,
+            found,
+        )
+        return True
+
     def stream(
         self,
         images: Iterable[ImageLike],
@@ -300,39 +409,67 @@ class Tagger:
         if classes is not None:
             columns = np.array([*dict.fromkeys(map(self.vocabulary.meant, classes))], int)
         names = tuple(self.names[i] for i in columns)
-        crops = crop_boxes(self.model.crops)
+        uncalibrated = tuple(self.names[i] for i in columns if not self.thresholds.calibrated[i])
+        for image, opened, scores, maps in self.scored(
+            images, heatmaps=heatmaps, batch_size=batch_size, max_megapixels=max_megapixels
+        ):
+            file = Path(image) if isinstance(image, (str, Path)) else None
+            if isinstance(opened, UserError):
+                yield Tags(names, image=file, error=str(opened))
+                continue
+            yield Tags(
+                names,
+                self.thresholds.probabilities(scores)[columns],
+                limits[columns],
+                file,
+                heatmaps=maps[..., columns] if heatmaps else np.zeros(0),
+                size=opened.size,
+                box=self.seen(opened.size),
+                picture=opened if heatmaps else None,
+                uncalibrated=uncalibrated,
+            )
+
+    def scored(
+        self,
+        images: Iterable[ImageLike],
+        *,
+        heatmaps: bool = False,
+        batch_size: int = 16,
+        max_megapixels: float = MAX_MEGAPIXELS,
+    ) -> Iterator[tuple[ImageLike, Image.Image | UserError, np.ndarray, np.ndarray]]:
+        """What :meth:`stream` makes its results of; arguments as there.
+
+        Yields:
+            The image as it was given; opened, or why it cannot be; its scores [C] and heatmaps
+            [h, w, C], which are empty if there are none.
+        """
 
         def prepare(image: ImageLike) -> tuple[ImageLike, Image.Image | UserError, np.ndarray]:
             try:
                 opened = open_image(image, max_megapixels)
-                views = [opened, *(cut(opened, crop) for crop in crops)]
-                return image, opened, np.stack([self.model.preprocess(view) for view in views])
+                return image, opened, self.views(opened)
             except UserError as error:
                 return image, error, np.zeros(0)
 
+        nothing, said = np.zeros(0), False
         prepared = map_ahead(prepare, images, 2 * batch_size)
         while batch := list(islice(prepared, batch_size)):
             read = [pixels for _, _, pixels in batch if pixels.size]
-            if read:
-                scores, maps = self.model.scores(np.stack(read), heatmaps)
-                probabilities = self.thresholds.probabilities(scores)
+            scores, maps = self.model.scores(np.stack(read), heatmaps) if read else ((), ())
+            sizes = (opened.size for _, opened, _ in batch if isinstance(opened, Image.Image))
+            said = said or self.warn_of_other_images(sizes)
             row = 0
-            for image, opened, _ in batch:
-                file = Path(image) if isinstance(image, (str, Path)) else None
-                if isinstance(opened, UserError):
-                    yield Tags(names, image=file, error=str(opened))
+            for image, opened, pixels in batch:
+                if not pixels.size:
+                    yield image, opened, nothing, nothing
                     continue
-                yield Tags(
-                    names,
-                    probabilities[row, columns],
-                    limits[columns],
-                    file,
-                    heatmaps=maps[row][..., columns] if heatmaps else np.zeros(0),
-                    size=opened.size,
-                    box=self.seen(opened.size),
-                    picture=opened if heatmaps else None,
-                )
+                yield image, opened, scores[row], maps[row] if heatmaps else nothing
                 row += 1
+
+    def views(self, image: Image.Image) -> np.ndarray:
+        """An image and its crops as the model wants them: float32 [1 + V, 3, S, S]."""
+        seen = [image, *(cut(image, crop) for crop in crop_boxes(self.model.crops))]
+        return np.stack([self.model.preprocess(view) for view in seen])
 
 
 def saved_vocabulary(model: str | Path) -> Vocabulary:
@@ -341,21 +478,52 @@ def saved_vocabulary(model: str | Path) -> Vocabulary:
     Raises:
         UserError: there is no such model, or it is damaged.
     """
-    folder = model_folder(model) or from_hub(str(model))
-    return Vocabulary.from_dict(_read_config(folder).get("vocabulary", {}), str(folder / CONFIG))
+    config, place = read_config(model_folder(model) or from_hub(str(model)))
+    return Vocabulary.from_dict(config.get("vocabulary", {}), str(place))
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> tuple[dict[str, Any], Path]:
+    """The configuration of a model folder or an ONNX file, and where it stands.
+
+    Raises:
+        UserError: there is none, or a damaged one.
+    """
     path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if folder.is_file():
+        from t2ipal.tagger.onnx_model import CONFIG_KEY, onnx_metadata
+
+        path = folder
+        config = parse_json(onnx_metadata(folder)[CONFIG_KEY], path)
+    elif not path.exists():
         raise UserError(
             f"{folder}: holds no {CONFIG}, so it is no saved tagger; name a folder that "
             "'t2ipal train' or 't2ipal run' wrote, such as RUN/model."
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is not JSON ({error}); copy or train the model again.") from None
+        )
+    else:
+        config = read_json(path)
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise UserError(f"{path}: is no tagger of format {FORMAT}; update t2ipal or train again.")
-    return config
+    if not folder.is_file():
+        check(_Saved, config, lambda keys: str(path))
+    return config, path
+
+
+@dataclass(frozen=True)
+class _SavedClip:
+    """The entry ``backbone`` of a saved model; its settings are checked when they are made."""
+
+    spec: str
+    digest: str
+    image_size: int
+    pool_positions: bool = True
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What a saved model says; what is in the parts is checked by those that read them."""
+
+    vocabulary: dict[str, Any]
+    backbone: _SavedClip
+    head: dict[str, Any]
+    thresholds: dict[str, Any]
+    about: dict[str, Any] = field(default_factory=dict)

@@ -37,6 +37,7 @@ class Tags(Mapping[str, float]):
         size: width and height of the image.
         box: the part that CLIP saw, which heatmaps are about; it may reach beyond the image.
         picture: the image itself, kept with heatmaps only.
+        uncalibrated: the classes whose probability and threshold are those of the others.
     """
 
     names: tuple[str, ...]
@@ -48,6 +49,7 @@ class Tags(Mapping[str, float]):
     size: tuple[int, int] = (0, 0)
     box: Box = (0, 0, 0, 0)
     picture: Image.Image | None = None
+    uncalibrated: tuple[str, ...] = ()
 
     @cached_property
     def _scores(self) -> dict[str, float]:
@@ -66,7 +68,8 @@ class Tags(Mapping[str, float]):
         what = "image" if self.image is None else str(self.image)
         if self.error is not None:
             return f"Tags({what}: {self.error})"
-        tags = ", ".join(f"{name} {self[name]:.2f}" for name in self.tags)
+        marks = dict.fromkeys(self.uncalibrated, " (not calibrated)")
+        tags = ", ".join(f"{name} {self[name]:.2f}{marks.get(name, '')}" for name in self.tags)
         return f"Tags({what}: {tags or 'no tag'})"
 
     @property

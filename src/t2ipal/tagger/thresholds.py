@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from t2ipal.errors import UserError
+from t2ipal.errors import UserError, listed
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +34,11 @@ class _Row:
     slope: float
     intercept: float
     shared: bool
+    calibrated: bool = True
 
 
 _ROWS = TypeAdapter(dict[str, _Row])
+_COLUMNS = ("thresholds", "slopes", "intercepts", "shared", "calibrated")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Thresholds:
         thresholds: probabilities from which a class is a tag, in [0, 1].
         slopes, intercepts: probability = sigmoid(slope * score + intercept); slopes >= 0.
         shared: True for a class that had too few examples and took the pooled fit.
+        calibrated: False for a class without any example, whose numbers are those of the others
+            (:meth:`grown`); all True if omitted.
     """
 
     names: tuple[str, ...]
@@ -55,9 +59,12 @@ class Thresholds:
     slopes: tuple[float, ...]
     intercepts: tuple[float, ...]
     shared: tuple[bool, ...]
+    calibrated: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
-        for field in ("thresholds", "slopes", "intercepts", "shared"):
+        if not self.calibrated:
+            object.__setattr__(self, "calibrated", (True,) * len(self.names))
+        for field in _COLUMNS:
             if len(getattr(self, field)) != len(self.names):
                 raise ValueError(f"{len(self.names)} names but {len(getattr(self, field))} {field}")
         if not all(map(math.isfinite, (*self.thresholds, *self.slopes, *self.intercepts))):
@@ -66,6 +73,32 @@ class Thresholds:
             raise ValueError("a threshold is a probability, from 0 to 1")
         if min(self.slopes, default=0.0) < 0:
             raise ValueError("a negative slope would turn the order of the scores round")
+
+    def grown(self, names: Sequence[str]) -> Thresholds:
+        """With further classes of which there is no example; those that there are stay as they are.
+
+        A further class takes medians of the calibrated others: their slope, the score that is even
+        odds, and the score from which one is a tag. The scores of all classes are on one scale.
+        """
+        slopes, intercepts, limits = (
+            np.array(column)[np.array(self.calibrated) & (np.array(self.slopes) > 0)]
+            for column in (self.slopes, self.intercepts, self.thresholds)
+        )
+        if len(slopes):
+            slope = float(np.median(slopes))
+            intercept = -slope * float(np.median(-intercepts / slopes))
+            inside = np.clip(limits, 1e-6, 1 - 1e-6)
+            cut = float(np.median((np.log(inside / (1 - inside)) - intercepts) / slopes))
+            limit = float(_sigmoid(np.array(slope * cut + intercept)))
+        else:  # scores say nothing
+            slope, intercept = 0.0, float(np.median(self.intercepts))
+            limit = float(np.median(self.thresholds))
+        new = (limit, slope, intercept, True, False)
+        columns = (
+            (*getattr(self, field), *[value] * len(names))
+            for field, value in zip(_COLUMNS, new, strict=True)
+        )
+        return Thresholds((*self.names, *names), *columns)
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
         """Scores [..., C] -> probabilities [..., C] in [0, 1], one class at a time in order."""
@@ -96,26 +129,30 @@ class Thresholds:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object: class name -> its numbers."""
-        columns = (self.thresholds, self.slopes, self.intercepts, self.shared)
-        rows = itertools.starmap(_Row, zip(*columns, strict=True))
+        rows = itertools.starmap(_Row, zip(*(getattr(self, f) for f in _COLUMNS), strict=True))
         plain: dict[str, Any] = _ROWS.dump_python(dict(zip(self.names, rows, strict=True)))
         return plain
 
     @classmethod
-    def from_json(cls, row: dict[str, Any]) -> Thresholds:
-        """The inverse of :meth:`to_json`.
+    def from_json(cls, row: dict[str, Any], names: Sequence[str]) -> Thresholds:
+        """The inverse of :meth:`to_json`, in the order of ``names``.
 
         Raises:
-            UserError: an entry lacks a field or holds something else than numbers.
+            UserError: an entry lacks a field or holds something else than numbers, or they are not
+                those of ``names``.
         """
         try:
-            rows = _ROWS.validate_python(row)
+            found = _ROWS.validate_python(row)
+            if odd := sorted({*found} ^ {*names}):
+                raise ValueError(f"{listed(odd)} is a class or has thresholds, but not both")
+            rows = [found[name] for name in names]
             return cls(
-                names=tuple(rows),
-                thresholds=tuple(entry.threshold for entry in rows.values()),
-                slopes=tuple(entry.slope for entry in rows.values()),
-                intercepts=tuple(entry.intercept for entry in rows.values()),
-                shared=tuple(entry.shared for entry in rows.values()),
+                names=tuple(names),
+                thresholds=tuple(entry.threshold for entry in rows),
+                slopes=tuple(entry.slope for entry in rows),
+                intercepts=tuple(entry.intercept for entry in rows),
+                shared=tuple(entry.shared for entry in rows),
+                calibrated=tuple(entry.calibrated for entry in rows),
             )
         except ValidationError as error:
             first = error.errors()[0]

@@ -1,4 +1,4 @@
-"""Prompts that a pipeline does not read to the end are counted and said, once."""
+"""Prompts that a pipeline does not read to the end are shortened, counted and said, once."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from t2ipal.generation.diffusion.prompt_length import cut_prompts
+from t2ipal.captions.labelled import LabelledCaption, label_captions
+from t2ipal.generation.diffusion.prompt_length import PromptLength
 from t2ipal.generation.diffusion.settings import Settings
 from t2ipal.generation.diffusion.text_to_image import TextToImage
 from t2ipal.generation.generate import generate
+from t2ipal.generation.job import beyond
+from t2ipal.generation.store import read_manifest
 from t2ipal.parallel.cluster import Cluster, _Outcome, _Worker
+from t2ipal.vocabulary import Vocabulary
 
 
 class Words:
@@ -51,8 +57,61 @@ def test_a_prompt_is_cut_where_no_encoder_reads_it(
     names = ("tokenizer", "tokenizer_2", "tokenizer_3")
     pipe = SimpleNamespace(**dict(zip(names, map(Words, limits), strict=False)))
     prompts = ["one", "one two three", "one two three four", "one two three four five"]
-    cut, limit = cut_prompts(pipe, parameters(default), prompts)
-    assert (len(cut), limit) == expected and cut == prompts[len(prompts) - len(cut) :]
+    length = PromptLength(pipe, parameters(default))
+    cut = [prompt for prompt in prompts if not length.reads(prompt)]
+    assert (len(cut), length.most) == expected and cut == prompts[len(prompts) - len(cut) :]
+    for prompt in prompts:
+        short = length.shortened(prompt)
+        assert length.reads(short) and prompt.startswith(short)
+        if short != prompt:  # one word more is too long
+            assert not length.reads(" ".join(prompt.split()[: len(short.split()) + 1]))
+
+
+def test_a_prompt_ends_with_a_word(tiny_generator: TextToImage) -> None:
+    """The tiny encoder reads 14 tokens: words of its own (the, a, dog, cat), else letters."""
+    assert tiny_generator.shortened("a dog, a cat, a cow, a hen") == "a dog, a cat, a cow, a"
+    assert tiny_generator.shortened("the dog,  a  bird, and a cow") == "the dog,  a  bird, and a"
+    assert tiny_generator.shortened("a cow, a hen, a cow, a pig") == "a cow, a hen, a"
+    assert tiny_generator.shortened("the dog") == "the dog"
+    endless = "abcdefghijklmnopqrstuvwxyz"
+    assert tiny_generator.shortened(endless) == endless
+
+
+def test_labels_that_fall_out_become_unknown(
+    tmp_path: Path, tiny: Path, tiny_generator: TextToImage
+) -> None:
+    """The image is that of the shortened caption, and the manifest stays so when it is resumed."""
+    texts = [
+        "the cat, a dog, a cat, a dog, a bird",
+        "the cat, a dog",
+        "a dog, a dog, a dog, a dog, a horse",
+        "the cat",
+    ]
+    (tmp_path / "classes.txt").write_text("cat\ndog\nbird\nhorse\n")
+    vocabulary = Vocabulary.load(tmp_path / "classes.txt")
+    captions = label_captions(texts, vocabulary)
+    out = tmp_path / "generated"
+    settings = Settings(steps=3, device="cpu")
+    for _ in range(2):  # the second time nothing is generated
+        generate(captions, str(tiny), out, settings=settings, progress=False)
+        rows = read_manifest(out)
+        for row, caption in zip(rows, captions, strict=True):
+            read = tiny_generator.shortened(caption.caption)
+            named = label_captions([read], vocabulary)[0].labels
+            assert row.caption == caption.caption and row.labels == caption.labels
+            assert set(row.missing) == set(caption.labels) - set(named)
+        assert [row.missing for row in rows] == [("bird",), (), ("horse",), ()]
+    row = rows[0]
+    (alone,) = tiny_generator.generate([tiny_generator.shortened(texts[0])], [row.seed])
+    with Image.open(out / row.file) as image:
+        assert np.array_equal(np.asarray(image), np.asarray(alone.image))
+
+
+def test_labels_of_somebody_else_stay() -> None:
+    given = LabelledCaption(
+        id="1", caption="a dog and a cat", labels=("pet", "cat"), unknown=(), matches={"cat": "cat"}
+    )
+    assert beyond(given, "a dog") == ("cat",) and beyond(given, given.caption) == ()
 
 
 class Here(Cluster):

@@ -124,27 +124,6 @@ def test_a_hub_model_in_the_cache(
     assert locate("somebody/tiny", "other").revision is None
 
 
-@pytest.mark.parametrize(
-    ("error", "sentence"),
-    [
-        ("GatedRepoError", "asks for its licence"),
-        ("RepositoryNotFoundError", "is not on the hub, or is private"),
-        ("RevisionNotFoundError", "at revision v1 is not on the hub"),
-        ("RemoteEntryNotFoundError", r"has no model_index\.json"),
-        ("HfHubHTTPError", "cannot be fetched"),
-    ],
-)
-def test_what_the_hub_answers(monkeypatch: pytest.MonkeyPatch, error: str, sentence: str) -> None:
-    kind = getattr(huggingface_hub.errors, error)
-
-    def refuse(*args: object, **options: object) -> None:
-        raise kind.__new__(kind)
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
-    with pytest.raises(UserError, match=sentence):
-        load_pipeline(locate("nobody/nothing"), "v1", torch.float32)
-
-
 def test_without_diffusers(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(UserError, match=r"pip install diffusers accelerate"):

@@ -89,7 +89,7 @@ def test_the_global_generator_is_neither_used_nor_moved(
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize(("packaged", "side"), [(False, 32), (True, 64)])
+@pytest.mark.parametrize(("packaged", "side"), [(False, 32), (True, 96)])
 def test_another_family_with_defaults_for_another_size(
     packaged: bool, side: int, tmp_path: Path
 ) -> None:

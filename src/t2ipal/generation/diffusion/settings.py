@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, fields, replace
 from typing import Annotated, Any, Self
 
-from annotated_types import Ge, MultipleOf
+from annotated_types import Ge, Le, MultipleOf
 
 from t2ipal.clip.clip_settings import DeviceSettings
-from t2ipal.errors import Count, NotNegative, UserError, Whole, settings, settings_of
+from t2ipal.errors import Batch, Count, NotNegative, UserError, Whole, settings, settings_of
 from t2ipal.generation.diffusion.presets import PRESETS, PresetName
 
 PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -17,14 +17,14 @@ PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 NO_GENERATOR = "none"
 _ALSO_WITHOUT_IMAGES = {"generator", "batch_size", "device", "precision"}
 
-Pixels = Annotated[int, Ge(8), MultipleOf(8), "PIXELS"]
+Pixels = Annotated[int, Ge(8), MultipleOf(8), Le(8192), "PIXELS"]
 
 
 @settings
 class Settings(DeviceSettings):
     """How images are generated."""
 
-    steps: Count | None = None
+    steps: Annotated[Count, Le(1000)] | None = None
     """denoising steps; the pipeline's own number if omitted"""
     guidance: NotNegative | None = None
     """scale of classifier-free guidance; the pipeline's own if omitted"""
@@ -69,9 +69,9 @@ class GenerationSettings(Settings):
     is SD-Turbo; options that are given win over it"""
     revision: str | None = None
     """revision of the generator on the hub"""
-    images_per_caption: Count = 1
+    images_per_caption: Annotated[Count, Le(10_000)] = 1
     """images to generate per caption"""
-    batch_size: Count = 8
+    batch_size: Batch = 8
     """images processed together"""
     inspect: bool = False
     """let CLIP look at each image while it is generated: labels that it does not find become
@@ -79,7 +79,7 @@ class GenerationSettings(Settings):
     patience: Whole = 3
     """with --inspect, a label is found unless more than N absent classes look likelier (or half of
     them, if they are few)"""
-    max_retries: Whole = 3
+    max_retries: Annotated[Whole, Le(1000)] = 3
     """further attempts at an image that is rejected: black, flat, flagged, or without its labels"""
 
     def _check(self) -> None:

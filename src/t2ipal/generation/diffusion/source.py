@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from t2ipal.errors import UserError, nearest
 from t2ipal.files import sha256_file
+from t2ipal.files.hub import download_command, fetch, first_line, hub_failures
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +107,7 @@ def load_pipeline(source: Source, revision: str | None, dtype: torch.dtype) -> t
             if folder is None:
                 commit = _fetch_commit(source.spec, revision)
                 source = replace(source, revision=commit)
-                folder = Path(DiffusionPipeline.download(source.spec, revision=commit, **options))
+                folder = _download(source.spec, commit, options)
             _refuse_code(folder)
             options["dtype"] = dtype
             try:
@@ -119,12 +120,12 @@ def load_pipeline(source: Source, revision: str | None, dtype: torch.dtype) -> t
         raise
     except Exception as error:  # whatever diffusers and transformers make of bad files
         advice = (
-            f"run: hf download {source.spec}"
+            f"run: {download_command(source.spec)}"
             if source.folder is None
             else "check that the folder is complete and that your diffusers is as new as it"
         )
         raise UserError(
-            f"{source.spec}: the pipeline cannot be loaded ({_first_line(error)}); {advice}"
+            f"{source.spec}: the pipeline cannot be loaded ({first_line(error)}); {advice}"
         ) from error
 
 
@@ -169,25 +170,37 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _refuse_code(folder: Path) -> None:
-    """Refuse a pipeline that names code of its own, or whose weights are pickled.
+def _components(path: Path) -> dict[str, str]:
+    """Name of each component of an index -> the name of its class, which is a known one.
 
     Raises:
-        UserError: it does; file and key, or the file of weights, are named.
+        UserError: a class is not one of diffusers or transformers.
     """
-    path = folder / INDEX
+    found = {}
     for name, value in _read_index(path).items():
         if not isinstance(value, list) or value == [None, None]:
             continue
         library, kind = value if len(value) == 2 else (None, None)
         if not isinstance(library, str) or not isinstance(kind, str):
             continue  # a number or so of the pipeline's settings, not a component
-        part = folder / name if (folder / name).is_dir() else folder
         known = library in ("diffusers", "transformers") or (
             library.isidentifier() and find_spec(f"diffusers.pipelines.{library}") is not None
         )
+        part = path.parent / name if (path.parent / name).is_dir() else path.parent
         if not known or (part / f"{library}.py").exists():
             raise _code(path, name, f"names a class of {library!r}")
+        found[name] = kind
+    return found
+
+
+def _refuse_code(folder: Path) -> None:
+    """Refuse a pipeline that names code of its own, or whose weights are pickled.
+
+    Raises:
+        UserError: it does; file and key, or the file of weights, are named.
+    """
+    for name, kind in _components(folder / INDEX).items():
+        part = folder / name if (folder / name).is_dir() else folder
         if kind.startswith("Auto"):  # asks the component's own configuration for the class
             for file in sorted(part.glob("*.json")):
                 if "auto_map" in _read_json(file):
@@ -197,9 +210,7 @@ def _refuse_code(folder: Path) -> None:
         if pickled and not any(file.suffix == ".safetensors" for file in files):
             raise UserError(
                 f"{pickled[0]}: pickled weights are not loaded, because they can run code; convert "
-                'the pipeline: python -c "from diffusers import DiffusionPipeline as P; '
-                f"P.from_pretrained({str(folder)!r})"
-                f'.save_pretrained({f"{folder}-safe"!r})"'
+                f"the pipeline: {_conversion(folder)}"
             )
 
 
@@ -218,32 +229,44 @@ def _cached_commit(spec: str, revision: str | None) -> str | None:
 
 
 def _fetch_commit(spec: str, revision: str | None) -> str:
-    """Fetch the pipeline's index, the smallest file that proves that the model can be had."""
-    from huggingface_hub import errors, hf_hub_download
+    """Fetch the pipeline's index, the smallest file that proves that the model can be had.
 
-    at = f" at revision {revision}" if revision else ""
-    try:
-        index = Path(hf_hub_download(spec, INDEX, revision=revision))
-        _read_index(index)
-        return index.parent.name
-    except errors.GatedRepoError:
-        reason = "asks for its licence to be accepted; do so on its page, then run: hf auth login"
-    except errors.RepositoryNotFoundError:
-        reason = "is not on the hub, or is private; check the name, or run: hf auth login"
-    except errors.RevisionNotFoundError:
-        reason = "is not on the hub; check the revision"
-    except errors.LocalEntryNotFoundError:
-        option = f" --revision {revision}" if revision else ""
-        reason = (
-            "is not in the local cache and the hub cannot be reached; where there is a network, "
-            f"run: hf download {spec}{option}"
+    Raises:
+        UserError: it cannot be had, or the index names code, which is not even fetched.
+    """
+    index = fetch(spec, spec, INDEX, revision)
+    if index is None:
+        raise UserError(
+            f"{spec}: has no {INDEX}, so it is no diffusers pipeline; give another model."
         )
-    except errors.EntryNotFoundError:
-        reason = f"has no {INDEX}, so it is no diffusers pipeline; give another model"
+    _components(index)
+    return index.parent.name
+
+
+def _download(spec: str, commit: str, options: dict[str, Any]) -> Path:
+    """The folder of a pipeline of the hub; files that diffusers does not need are left there.
+
+    Raises:
+        UserError: the hub does not give it, or its weights are pickled.
+    """
+    from diffusers import DiffusionPipeline
+
+    try:
+        with hub_failures(spec, spec, commit):
+            return Path(DiffusionPipeline.download(spec, revision=commit, **options))
     except OSError as error:
-        reason = f"cannot be fetched ({_first_line(error)}); run: hf download {spec}"
-    raise UserError(f"{spec}{at} {reason}")
+        if "safetensors" not in str(error):
+            raise
+        raise UserError(
+            f"{spec}: its weights are pickled, which are not loaded, because they can run code; "
+            f"convert it, then give FOLDER-safe: {download_command(spec)} --local-dir FOLDER && "
+            f"{_conversion(Path('FOLDER'))}"
+        ) from None
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+def _conversion(folder: Path) -> str:
+    """The command that saves a pipeline with pickled weights again, as safetensors."""
+    return (
+        'python -c "from diffusers import DiffusionPipeline as P; '
+        f'P.from_pretrained({str(folder)!r}).save_pretrained({f"{folder}-safe"!r})"'
+    )

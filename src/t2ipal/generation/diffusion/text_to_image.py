@@ -14,7 +14,7 @@ from PIL import Image
 
 from t2ipal.errors import UserError
 from t2ipal.generation.diffusion.placement import LEVELS, Placement, networks_of
-from t2ipal.generation.diffusion.prompt_length import cut_prompts, padded_length
+from t2ipal.generation.diffusion.prompt_length import PromptLength, padded_length
 from t2ipal.generation.diffusion.schedulers import without_noise
 from t2ipal.generation.diffusion.settings import PRECISIONS, Settings
 from t2ipal.generation.diffusion.source import Source, load_pipeline, locate, quiet_bars
@@ -81,6 +81,7 @@ class TextToImage:
                     self.spec, type(own).__name__, self.generated_on["scheduler"],
                 )  # fmt: skip
         self._parameters = inspect.signature(pipe.__call__).parameters
+        self._length = PromptLength(pipe, self._parameters)
         self._warned_once = _WarnedOnce()
         self._batch_is_exact: dict[int, bool] = {}
         self._one_at_a_time = False
@@ -119,10 +120,18 @@ class TextToImage:
     def cut_prompts(self, prompts: Iterable[str]) -> tuple[list[str], int]:
         """The prompts that are longer than the pipeline reads, and how many tokens it reads."""
         with self._warned_once.attached():
-            return cut_prompts(self._pipe, self._parameters, prompts)
+            cut = [prompt for prompt in prompts if not self._length.reads(prompt)]
+        return cut, self._length.most
+
+    def shortened(self, prompt: str) -> str:
+        """The part of a prompt that an image is generated from; see ``PromptLength.shortened``."""
+        with self._warned_once.attached():
+            return self._length.shortened(prompt)
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[GeneratedImage]:
         """Generate one image per prompt, from its own seed.
+
+        A prompt that is longer than the pipeline reads is shortened at a word.
 
         An image depends on its prompt and seed alone. The initial noise comes from one CPU
         generator per image, so the kind of GPU does not matter for it. What a network then computes
@@ -146,6 +155,7 @@ class TextToImage:
         """
         if len(prompts) != len(seeds):
             raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
+        prompts = [self.shortened(prompt) for prompt in prompts]
         images: list[GeneratedImage] = []
         while len(images) < len(prompts):
             rows = slice(len(images), len(images) + (self._most or len(prompts)))
@@ -287,7 +297,8 @@ class TextToImage:
         return side * scale if isinstance(side, int) and isinstance(scale, int) else None
 
 
-# Cut prompts are reported once, with their number, before images are generated.
+# Cut prompts are reported once, with their number, before images are generated; the libraries'
+# own lines come from counting their tokens.
 _REPORTED_BY_US = (
     "Token indices sequence length is longer",
     "The following part of your input was truncated",
