@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import shutil
 import time
@@ -15,6 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from t2ipal.clip import features, shards
@@ -230,7 +232,7 @@ def test_what_was_computed_before_a_bad_image_is_kept(
             nothing([])
 
 
-@pytest.mark.parametrize("damage", ["cut", "header", "foreign"])
+@pytest.mark.parametrize("damage", ["cut", "header", "offsets", "foreign"])
 def test_damaged_shards_are_found_and_rebuilt(
     damage: str,
     tiny_vit: Backbone,
@@ -248,6 +250,11 @@ def test_damaged_shards_are_found_and_rebuilt(
         path.write_bytes(content[:-10])
     elif damage == "header":
         path.write_bytes(content[:20] + b"\0" + content[21:])
+    elif damage == "offsets":
+        tensors = load(content)
+        tensors["offsets"][1] = 1000
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        save_file(tensors, path, header["__metadata__"])
     else:
         path.write_bytes(content.replace(shards.FORMAT.encode(), b"t2ipal-features-0"))
     after = FeatureCache(tmp_path, tiny_vit).images(files[:8], batch_size=4)

@@ -43,7 +43,7 @@ def test_by_command(tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]):
     model = tiny_run.folder / "model"
     about = Tagger.from_pretrained(model, device="cpu").about["classes"]
     assert all({"taken_for", "images"} <= row.keys() for row in about.values())
-    assert main(["suggest", str(model), "--top", "6"]) == 0
+    assert main(["suggest", str(model), "--most", "6"]) == 0
     said = capsys.readouterr().out
     assert all(name in said for name in about)
     runs = [line.split()[2:] for line in said.splitlines() if line.startswith("      t2ipal run")]

@@ -15,8 +15,8 @@ pairs     two processes on one folder: the same command, another job, or two sha
 ray       kills of a run on a Ray cluster and of its workers (needs ``ray[data]``)
 inputs    damaged files, through every reader
 
-What was counted is kept in OUT/attempts.jsonl, a row per attempt: a second start goes on where the
-first ended. Chance is seeded by the number of the attempt.
+What was counted is kept in OUT/attempts.jsonl, a row per attempt: a second start resumes.
+Chance is seeded by the number of the attempt.
 """
 
 from __future__ import annotations

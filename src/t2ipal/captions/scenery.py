@@ -15,7 +15,7 @@ from t2ipal.captions.nouns.living import head_of
 
 @dataclass(frozen=True)
 class Scenery:
-    """What fits a kind of thing; see ``words/scenery.yaml``.
+    """What fits a kind of thing; see ``scenery.yaml``.
 
     Attributes:
         adjectives: may stand before it.
@@ -32,7 +32,7 @@ class Scenery:
 
 @cache
 def _file() -> dict[str, Any]:
-    source = resources.files("t2ipal.captions.nouns").joinpath("words", "scenery.yaml")
+    source = resources.files("t2ipal.captions").joinpath("scenery.yaml")
     found: dict[str, Any] = yaml.safe_load(source.read_text(encoding="utf-8"))
     return found
 

@@ -148,7 +148,7 @@ class Suggest(EvaluationSettings, Verb):
     _: KW_ONLY
     model: str
     """a model folder such as RUN/model, photo, or ORG/NAME on the Hugging Face hub"""
-    top: Count = 5
+    most: Count = 5
     """how many classes, the weakest first"""
     features: Annotated[Path, "DIR"] | None = None
     """folder of the feature cache; beside the model if omitted"""
@@ -163,7 +163,7 @@ class Suggest(EvaluationSettings, Verb):
         run = None
         if folder is not None and (folder.parent / "config.yaml").is_file():
             run = f"--config {folder.parent / 'config.yaml'} --out {folder.parent}"
-        for line in suggestions(figures, self.top, self.model, run):
+        for line in suggestions(figures, self.most, self.model, run):
             say(line)
         return 0
 

@@ -22,8 +22,8 @@ _BY_HAND = {
 class Data(Verb):
     """Fetch the official archives of a benchmark, or check what a folder holds of the benchmarks.
 
-    Archives are compared with their official checksums; an interrupted command goes on where it
-    was, and how much disk is needed is said before.
+    Archives are compared with their official checksums; an interrupted command resumes, and how
+    much disk is needed is said before.
     """
 
     positional = ("action", "what")
@@ -101,7 +101,7 @@ class Push(Verb):
     """whether a new repository is private; your account's default if omitted"""
     license: Annotated[str, "NAME"] | None = None
     """licence of this model, as the hub calls it, such as apache-2.0"""
-    revision: Annotated[str, "BRANCH"] | None = None
+    branch: Annotated[str, "BRANCH"] | None = None
     """branch to put it on; main if omitted"""
 
     def run(self) -> int:
@@ -109,7 +109,7 @@ class Push(Verb):
         from t2ipal.tagger.tagger import Tagger
 
         commit = Tagger.from_pretrained(self.model, device="cpu").push_to_hub(
-            self.repository, private=self.private, revision=self.revision, license=self.license
+            self.repository, private=self.private, revision=self.branch, license=self.license
         )
         say(f"pushed to {commit}")
         return 0

@@ -215,7 +215,8 @@ def _open(path: Path, verify: bool = False) -> _Shard | None:
         count = len(shard.keys)
         if header["format"] != FORMAT or len(shard.global_) != count:
             raise ValueError("not a shard of this format")
-        if len(shard.offsets) != count + 1 or shard.offsets[-1] != len(shard.local):
+        starts = [0, *shard.offsets[1:-1], len(shard.local)]
+        if len(shard.offsets) != count + 1 or sorted(starts) != list(shard.offsets):
             raise ValueError("its offsets do not fit its rows")
         if verify and header.pop("sha256") != _checksum(header, tensors):
             raise ValueError("its content is not what was written")

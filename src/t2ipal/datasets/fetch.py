@@ -84,8 +84,8 @@ def fetch_benchmark(
 ) -> None:
     """Fetch the archives of a benchmark and unpack them in ``out``; what is there is kept.
 
-    An interrupted download goes on where it was; an archive is unpacked only if its checksum is the
-    official one, is then deleted, and is noted in ``fetched.jsonl``.
+    An interrupted download resumes; an archive is unpacked only if its checksum is the official
+    one, is then deleted, and is noted in ``fetched.jsonl``.
 
     Args:
         parts: which archives; all of them if empty.

@@ -45,7 +45,7 @@ def write_inspected(folder: Path) -> Path | None:
         folder / _SHEET,
         items,
         columns=10,
-        title=f"{len(doubtful)} captions with a doubtful image; - not seen, + seen unasked; "
+        title=f"{len(doubtful)} captions with a doubtful image; - not found, + found unasked; "
         f"{len(pairs)} near-duplicates",
     )
     return folder / _SHEET

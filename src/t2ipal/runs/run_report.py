@@ -271,14 +271,14 @@ def _scene(
     tagged: Tags,
     fault: int | None,
 ) -> TaggedScene:
-    best = tagged.tags or tagged.top(1)
+    tags = tagged.tags
+    best = tags or tagged.top(1)
     what = ""
     if fault is not None:
         name = vocabulary.names[fault]
-        what = "tagged, but not there" if name in tagged.tags else "missed"
+        what = "tagged, but not there" if name in tags else "missed"
         what = f"{name}: {what} ({tagged[name]:.3f})"
         best = [name, *(other for other in best if other != name)]
-    tags = tagged.tags
     predictions = tuple(
         Prediction(
             name,
