@@ -66,7 +66,7 @@ def _voc2007(
     folder, captions = _data(setup)
     given = None if config.setting.captions == "none" else captions
     if setup.rehearsal:
-        config = rehearsed(config)
+        config, about = rehearsed(config), "rehearsed with the miniature"
     result = benchmark(
         config, folder, setup.folder / name,
         captions=given, rehearsal=setup.rehearsal, say=setup.say, progress=not setup.rehearsal,
