@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 import t2ipal
-from t2ipal.errors import UserError, listed, nearest, not_installed
+from t2ipal.errors import UserError, nearest, not_installed
 from t2ipal.files import read_jsonl, write_jsonl, write_text
 from t2ipal.files.hub import NotFetched, first_line
 from t2ipal.files.lock import locking
@@ -144,7 +144,7 @@ def prove(
         if name not in names:
             raise UserError(
                 f"there is no check {name!r}{nearest(name, names)}; name some of "
-                f"{listed(names, most=len(names))}."
+                f"{', '.join(names)}."
             )
     out = Path(out)
     refuse_foreign(out, JOURNAL, "proof", None)
