@@ -14,7 +14,7 @@ from typing import Any
 import open_clip
 import pytest
 
-from hub_models import put_clips
+from hub_models import put_clips, put_generator
 from loopback_hub import Fault, Hub
 from t2ipal.cli import main
 from t2ipal.datasets import fetch, voc2007
@@ -142,9 +142,11 @@ def test_published_weights_come_from_the_hub(
 ) -> None:
     configs = open_clip.factory._MODEL_CONFIGS
     put_clips(hub, tmp_path, lambda name, config: monkeypatch.setitem(configs, name, config))
-    out = tmp_path / "proof"
-    assert main(["prove", "--out", str(out), "--only", "tai-dpt-features"]) == 0
-    assert _status(out)["tai-dpt-features"] == "passed"
+    put_generator(hub, tmp_path, "stabilityai/sd-turbo")
+    monkeypatch.setattr(Setup, "device", lambda setup, kind="gpu": "cpu")  # as if it were a GPU
+    out, names = tmp_path / "proof", ["tai-dpt-features", "cuda-embed", "cuda-generate"]
+    assert main(["prove", "--out", str(out), "--only", *names]) == 0
+    assert {_status(out)[name] for name in names} == {"passed"}
     assert not json.loads((out / RECORD).read_text())["rehearsal"]
 
 
