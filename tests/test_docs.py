@@ -24,7 +24,7 @@ PAGES = [
 ]
 VERBS = ("run", "label", "generate", "import", "pack", "embed", "train", "predict", "eval")
 VERBS += ("compare", "benchmark", "studio", "doctor", "add-class", "calibrate", "suggest", "export")
-VERBS += ("data", "push")
+VERBS += ("data", "push", "prove")
 # Of every verb, and of scripts in tools/.
 _FOREIGN = frozenset({"--help", "--help-all", "--start", "--memory", "--resume"})
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -26,11 +26,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import open_clip
 import torch
 from PIL import Image
@@ -38,24 +36,10 @@ from PIL import Image
 from t2ipal.clip import photo_clip
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.clip_settings import ClipSettings
-from t2ipal.clip.features import FeatureCache
+from t2ipal.runs.benchmark.gpu_checks import made_pictures
+from t2ipal.runs.benchmark.speed_checks import bare_embedding, cached_embedding
 
 BATCH = 32
-
-
-def draw_files(folder: Path, count: int, size: tuple[int, int]) -> list[Path]:
-    """JPEG files with as much detail as photos have: coarse shapes and some noise."""
-    width, height = size
-    files = []
-    for number in range(count):
-        rng = np.random.default_rng(number)
-        coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
-        pixels = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC)).astype(np.int16)
-        pixels = (pixels + rng.integers(-12, 13, (height, width, 1))).clip(0, 255)
-        path = folder / f"{number:06}.jpg"
-        Image.fromarray(pixels.astype(np.uint8)).save(path, quality=90)
-        files.append(path)
-    return files
 
 
 def load(name: str) -> tuple[Any, Any, Backbone]:
@@ -71,35 +55,19 @@ def load(name: str) -> tuple[Any, Any, Backbone]:
     return model, transform, Backbone.wrap(model, tokenizer, transform, clip=name, device="cpu")
 
 
-@torch.no_grad()
-def bare(model: Any, transform: Any, files: list[Path]) -> list[torch.Tensor]:
-    """What one writes down from open_clip's README."""
-    found = []
-    for start in range(0, len(files), BATCH):
-        images = [Image.open(path).convert("RGB") for path in files[start : start + BATCH]]
-        pixels = torch.stack([transform(image) for image in images])
-        found.append(model.encode_image(pixels))
-    return found
-
-
-def ours(clip: Backbone, files: list[Path]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        FeatureCache(folder, clip).embed_images(files, batch_size=BATCH, progress=False)
-
-
 def compare(name: str, files: list[Path], rounds: int) -> None:
     """Print one model's row."""
     model, transform, clip = load(name)
-    theirs = torch.cat(bare(model, transform, files[:BATCH]))
+    theirs = bare_embedding(model, transform, files[:BATCH], "cpu", "fp32", BATCH)
     with torch.no_grad():
         pixels = torch.stack([clip.preprocess(Image.open(path)) for path in files[:BATCH]])
     unit = torch.nn.functional.normalize
     distance = (unit(clip.encode_image(pixels).global_) - unit(theirs)).abs().max()
-    ours(clip, files[:BATCH])
+    cached_embedding(clip, files[:BATCH], BATCH)
     rates: dict[str, list[float]] = {"bare": [], "t2ipal": []}
     sides: dict[str, Callable[[list[Path]], object]] = {
-        "bare": partial(bare, model, transform),
-        "t2ipal": partial(ours, clip),
+        "bare": lambda some: bare_embedding(model, transform, some, "cpu", "fp32", BATCH),
+        "t2ipal": lambda some: cached_embedding(clip, some, BATCH),
     }
     for _ in range(rounds):
         for side, run in sides.items():
@@ -122,7 +90,7 @@ def spread(values: list[float], form: str) -> str:
 def memory(count: int) -> None:
     """Print how much more memory many files need than few."""
     with tempfile.TemporaryDirectory() as folder:
-        files = draw_files(Path(folder), count, (48, 48))
+        files = made_pictures(Path(folder), count, (48, 48))
         few = files[: count // 10]
         peaks = {len(some): _alone(Path(folder), len(some)) for some in (few, files)}
     for size, peak in peaks.items():
@@ -147,7 +115,7 @@ def main() -> None:
     if arguments.alone:
         folder, count = arguments.alone
         files = sorted(Path(folder).glob("*.jpg"))[: int(count)]
-        ours(Backbone.load(ClipSettings(clip="miniature", device="cpu")), files)
+        cached_embedding(Backbone.load(ClipSettings(clip="miniature", device="cpu")), files, BATCH)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10)
         return
     if arguments.memory:
@@ -157,7 +125,7 @@ def main() -> None:
     columns = ("bare, images/s", "t2ipal, images/s", "ratio")
     print("model     ", *(f"{column:>22}" for column in columns), f"{'difference':>12}")
     with tempfile.TemporaryDirectory() as folder:
-        files = draw_files(Path(folder), arguments.images, (640, 480))
+        files = made_pictures(Path(folder), arguments.images, (640, 480))
         for name in arguments.models:
             compare(name, files, arguments.rounds)
 

@@ -39,10 +39,11 @@ from PIL import Image
 
 from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.files import write_jsonl
-from t2ipal.generation.diffusion.settings import Settings
+from t2ipal.generation.diffusion.settings import GenerationSettings, Settings
 from t2ipal.generation.diffusion.source import locate, quiet_bars
 from t2ipal.generation.diffusion.text_to_image import GeneratedImage, TextToImage
 from t2ipal.generation.generate import generate
+from t2ipal.runs.benchmark.speed_checks import bare_generation
 
 HEADS, LAYERS = 8, 12  # of the larger transformer: 13 million weights
 NAMES = ("dog", "cat", "bus", "boat", "horse", "bird", "car", "chair")
@@ -56,26 +57,6 @@ def captions(count: int) -> list[LabelledCaption]:
         text = f"a {first} and a {second} in picture {number}"
         rows.append(LabelledCaption(str(number), text, (first, second), (), {}))
     return rows
-
-
-def bare(pipe: DiffusionPipeline, rows: list[LabelledCaption], steps: int, batch: int) -> None:
-    """What one writes down from diffusers' documentation."""
-    side = pipe.transformer.config.sample_size * pipe.vae_scale_factor
-    with tempfile.TemporaryDirectory() as folder:
-        for start in range(0, len(rows), batch):
-            some = rows[start : start + batch]
-            images = pipe(
-                prompt=[row.caption for row in some],
-                generator=[torch.Generator().manual_seed(start + n) for n in range(len(some))],
-                num_inference_steps=steps,
-                height=side,
-                width=side,
-                use_resolution_binning=False,
-                complex_human_instruction=None,
-                max_sequence_length=pipe.tokenizer.model_max_length,
-            ).images
-            for row, image in zip(some, images, strict=True):
-                image.save(Path(folder) / f"{row.id}.png")
 
 
 def ours(painter: TextToImage, rows: list[LabelledCaption], batch: int) -> None:
@@ -101,9 +82,11 @@ def compare(folder: Path, steps: int, batch: int, rounds: int) -> None:
     pipe = DiffusionPipeline.from_pretrained(str(folder))
     pipe.set_progress_bar_config(disable=True)
     rows = captions(batch)
+    side = pipe.transformer.config.sample_size * pipe.vae_scale_factor
+    asked = GenerationSettings(steps=steps, height=side, width=side, device="cpu")
     painter = TextToImage.load(str(folder), settings=Settings(steps=steps, device="cpu"))
     sides = {
-        "bare": lambda: bare(pipe, rows, steps, batch),
+        "bare": lambda: bare_generation(pipe, asked, rows),
         "t2ipal": lambda: ours(painter, rows, batch),
     }
     for side in sides.values():

@@ -209,6 +209,9 @@ CASES = [
     ("benchmark head.yaml --data photos", "head.yaml"),
     ("benchmark --rehearse voc2012", "--rehearse must be one of"),
     ("benchmark voc2007/rn50-t2i-pal", "--data"),
+    ("prove --only cuda-embeds", "did you mean 'cuda-embed'"), ("prove --only", "--only"),
+    ("prove --out note", "holds no proof"), ("prove --out captions.txt", "captions.txt"),
+    ("prove --rehearse --out /proc/o", "/proc/o"),
     ("doctor --config missing.yaml", "missing.yaml"),
     ("doctor --classes twice.yaml --captions captions.txt", "twice.yaml:3"),
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from t2ipal.errors import UserError, listed, nearest
 from t2ipal.files import append_jsonl, read_jsonl, sha256_file, temporary_path
-from t2ipal.files.hub import server_failures
+from t2ipal.files.hub import NotFetched, server_failures
 from t2ipal.files.lock import locking
 
 Benchmark = Literal["voc2007", "coco2014"]
@@ -153,7 +153,7 @@ def _announce(
         f"{_gigabytes(free)} are free"
     )
     if needed > free:
-        raise UserError(
+        raise NotFetched(
             f"{out}: {benchmark} needs up to {_gigabytes(needed)} of disk and "
             f"{_gigabytes(free)} are free; choose another --out, or name some --parts."
         )

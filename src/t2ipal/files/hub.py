@@ -13,6 +13,10 @@ _AGAIN = "run the same command again"
 _CLIENTS = ("httpx", "httpx2", "requests")  # of huggingface_hub's versions
 
 
+class NotFetched(UserError):
+    """A file is not given by the hub or another server, out of reach, or too large for the disk."""
+
+
 def fetch(
     spec: str, repo: str, file: str, revision: str | None = None, command: str | None = None
 ) -> Path | None:
@@ -23,7 +27,7 @@ def fetch(
         command: what fetches all that is needed; the whole repository if omitted.
 
     Raises:
-        UserError: as :func:`hub_failures` says.
+        NotFetched: as :func:`hub_failures` says.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import RemoteEntryNotFoundError
@@ -45,7 +49,7 @@ def hub_failures(
         spec, command: as in :func:`fetch`.
 
     Raises:
-        UserError: no such repository or revision, a licence to accept first, no network, too many
+        NotFetched: no such repository or revision, a licence to accept first, no network, too many
             requests, a hub that is out of order; it begins with ``spec`` and names the remedy.
     """
     called = "the repository" + f" {repo}" * (repo not in spec)
@@ -67,7 +71,7 @@ def server_failures(spec: str, server: str) -> Iterator[None]:
     """The same for any other server.
 
     Raises:
-        UserError: as :func:`hub_failures`.
+        NotFetched: as :func:`hub_failures`.
     """
     with _told(spec, lambda error: _failure(error, server, f"; {_AGAIN} later")):
         yield
@@ -92,7 +96,7 @@ def _told(spec: str, reason_of: Callable[[BaseException], str | None]) -> Iterat
         one: BaseException | None = error
         while one is not None:
             if reason := reason_of(one):
-                raise UserError(f"{spec}: {reason}.") from error
+                raise NotFetched(f"{spec}: {reason}.") from error
             one = one.__cause__ or one.__context__
         raise
 

@@ -10,7 +10,7 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -32,28 +32,7 @@ def build_report(path: str | Path, content: ReportContent) -> None:
 
 
 def _render(content: ReportContent) -> str:
-    """The page as text: valid HTML5, every image inlined, the same for the same content.
-
-    All text is escaped by Jinja's autoescaping; the template marks nothing as safe.
-    """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    jinja = Environment(
-        loader=PackageLoader("t2ipal", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    jinja.filters.update(
-        percent=_percent,
-        signed=_signed,
-        mean=mean,
-        spread=spread,
-        inlined=_inlined,
-        placed=_placed,
-    )
+    """The page as text: valid HTML5, every image inlined, the same for the same content."""
     focus = content.focus_method
     rows = _class_rows(content, focus)
     measured = focus is not None and bool(focus.class_ap)
@@ -74,7 +53,8 @@ def _render(content: ReportContent) -> str:
         "gap": ("Modality gap", content.gap),
         "made": ("How it was made", content.command or content.settings or content.made),
     }
-    return jinja.get_template("page.html.j2").render(
+    return rendered(
+        "page.html.j2",
         report=content,
         sections={name: title for name, (title, shown) in sections.items() if shown},
         focus=focus,
@@ -88,6 +68,32 @@ def _render(content: ReportContent) -> str:
         pictured=pictured,
         overlay=heat_overlay,
     )
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A template of this folder filled in with values.
+
+    All text is escaped by Jinja's autoescaping; the templates mark nothing as safe.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    jinja = Environment(
+        loader=PackageLoader("t2ipal", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    jinja.filters.update(
+        percent=_percent,
+        signed=_signed,
+        mean=mean,
+        spread=spread,
+        inlined=_inlined,
+        placed=_placed,
+    )
+    return jinja.get_template(template).render(**values)
 
 
 class _ClassRow(NamedTuple):

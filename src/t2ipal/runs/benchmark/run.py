@@ -189,7 +189,7 @@ def benchmark(
             **({} if shared is None else {"images": shared.images, "tested": shared.tested}),
         },
         "versions": versions(),
-        "hardware": _hardware(),
+        "hardware": hardware(),
         "hashes": {"captions file": identity["captions file"], **_hashes(out, bench, test)},
         "seeds": list(seeds),
         "mask_seeds": list(config.setting.mask_seeds),
@@ -391,7 +391,7 @@ def _hashes(out: Path, bench: Workbench, test: LabelledImages) -> dict[str, Any]
     }
 
 
-def _hardware() -> dict[str, Any]:
+def hardware() -> dict[str, Any]:
     """What it ran on."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
