@@ -169,6 +169,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory, tiny_run: TinyRun) -> Path:
     for name in ("configs", "examples"):
         (folder / name).symlink_to(ROOT / name)
     (folder / "photos").symlink_to(ROOT / "examples" / "photos")
+    shutil.copytree(ROOT / "examples" / "photos", folder / "holiday")
     devkit = folder / "data" / "VOCdevkit"
     small = {"TEST_IMAGES": 20, "TRAIN_IMAGES_PER_THING": 2, "CAPTIONS": 8}
     small |= {"MARKED": {"test": 2, "train": 1}, "THINGS": official_layouts.THINGS[:8]}

@@ -59,3 +59,17 @@ def test_it_is_typed() -> None:
 def _python(*arguments: str) -> str:
     command = [sys.executable, *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_no_message_advises_to_install_this_project_from_the_package_index() -> None:
+    # Nobody has registered the name there: whoever did would be installed.
+    advice = re.compile(r"pip install[^.;)\n]*?\bt2ipal\b")
+    assert advice.search("pip install 't2ipal[studio]'")
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for folder in ("src", "docs", "README.md")
+        for path in [ROOT / folder, *(ROOT / folder).rglob("*")]
+        if path.suffix in (".py", ".md", ".j2", ".html")
+        for match in advice.finditer(path.read_text(encoding="utf-8"))
+    ]
+    assert not found

@@ -33,6 +33,7 @@ Positive = Annotated[float, Gt(0), "X"]
 NotNegative = Annotated[float, Ge(0), "X"]
 Share = Annotated[float, Ge(0), Le(1), "X"]
 BelowOne = Annotated[float, Ge(0), Lt(1), "X"]
+AtMost = Le  # where annotated_types is not to be imported
 
 
 class UserError(ValueError):

@@ -429,7 +429,7 @@ def test_bad_input_to_predict_and_eval(
     (cut / "model.safetensors").write_bytes(b"x" * 40)
     assert "damaged" in failing(capsys, "predict", cut, image)
     (cut / "config.json").write_text("{")
-    assert "is not JSON" in failing(capsys, "predict", cut, image)
+    assert "config.json:1: broken JSON" in failing(capsys, "predict", cut, image)
     labels = tmp_path / "data"
     labels.mkdir()
     (labels / "labels.csv").write_text("image,labels\nmissing.jpg,dog\n")

@@ -212,6 +212,25 @@ CASES = [
     ("prove --only cuda-embeds", "did you mean 'cuda-embed'"), ("prove --only", "--only"),
     ("prove --out note", "holds no proof"), ("prove --out captions.txt", "captions.txt"),
     ("prove --rehearse --out /proc/o", "/proc/o"),
+    *((f"{verb.format(name)}", said) for name, said in BAD_MODELS for verb in (
+        "calibrate {} --data photos", "calibrate {} --undo", "add-class {} fox", "suggest {}",
+        "export {} --out o.onnx", "push {} ORG/NAME")),
+    *((f"{verb} good --data {name}", said) for name, said in BAD_DATA[:8]
+      for verb in ("calibrate", "suggest")),
+    ("calibrate good", "either --data"), ("calibrate good --undo --data photos", "either --data"),
+    ("calibrate photo --undo", "--out is missing"), ("add-class photo fox", "--out is missing"),
+    ("add-class good dog --out o", "dog"),
+    ("add-class good fox --images missing --out o", "missing"),
+    ("add-class good fox owl --synonyms vixen --out o", "--synonyms and --images are of one"),
+    ("suggest good --most 0", "--most"), ("export good --out o.txt", "does not end in .onnx"),
+    ("export good --out o.onnx --images missing", "missing"),
+    ("push good", "REPOSITORY"), ("data fetch voc2007", "--out"), ("data fetch voc2017", "voc2007"),
+    ("data fetch nuswide", "by hand"), ("data look voc2007", "fetch"),
+    ("data check missing", "missing"), ("data check nothing", "holds neither"),
+    ("studio missing", "missing"), ("studio good --runs captions.txt", "is a file"),
+    ("studio --port 70000", "--port"), ("studio --host 203.0.113.1", "cannot be listened on"),
+    ("undo-keywords missing", "missing"), ("undo-keywords nothing", "nothing"),
+    ("completion tcsh", "bash"),
     ("doctor --config missing.yaml", "missing.yaml"),
     ("doctor --classes twice.yaml --captions captions.txt", "twice.yaml:3"),
 ]  # fmt: skip
@@ -227,3 +246,9 @@ def test_a_mistake_is_one_sentence(
     assert "Traceback" not in error and error.startswith("t2ipal: ")
     assert "\n" not in sentence and len(sentence) < 500
     assert re.search(said, sentence), sentence
+
+
+def test_every_verb_is_tried() -> None:
+    from t2ipal.cli import _VERBS
+
+    assert {command.split()[0] for command, _ in CASES} == set(_VERBS)

@@ -48,7 +48,7 @@ class Running:
 
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    pytest.importorskip("gradio", reason="the studio needs the extra: pip install 't2ipal[studio]'")
+    pytest.importorskip("gradio", reason="the studio needs the extra: pip install '.[studio]'")
     home = tmp_path_factory.mktemp("studio")
     process = subprocess.Popen(
         [sys.executable, "-m", "t2ipal", "studio", "--max-upload", "1"],
@@ -324,7 +324,7 @@ def test_without_gradio_there_is_a_sentence(
 ) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main(["studio"]) == 2
-    assert "pip install 't2ipal[studio]'" in capsys.readouterr().err
+    assert "pip install '.[studio]'" in capsys.readouterr().err
 
 
 def test_an_address_that_cannot_be_listened_on_is_refused(

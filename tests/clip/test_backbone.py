@@ -233,5 +233,5 @@ def test_a_local_grid_averages_positions_and_keeps_its_features_apart(
     assert coarse.image_space != tiny_vit.image_space and coarse.digest == tiny_vit.digest
     same = Backbone.load(ClipSettings(clip=str(tiny_vit_folder), local_grid=height))
     assert torch.equal(same.encode_image(pixels).local, fine.local)
-    with pytest.raises(UserError, match="local_grid must be a whole number of at least 1"):
+    with pytest.raises(UserError, match="local_grid must be a whole number from 1 to 256"):
         Backbone.load(ClipSettings(clip=str(tiny_vit_folder), local_grid=0))

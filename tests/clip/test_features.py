@@ -23,7 +23,7 @@ from t2ipal.clip import features, shards
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.clip.dense import ImageFeatures
-from t2ipal.clip.features import FeatureCache
+from t2ipal.clip.features import FeatureCache, image_items
 from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_file
@@ -125,6 +125,27 @@ def test_broken_images_are_left_out_and_change_no_other(
     assert again.embed_images(kept.files, crops=2) == 0
     with pytest.raises(UserError, match="none of its images"):
         cache.readable(images.take([0, 4]))
+
+
+def test_a_file_is_hashed_once_however_often_it_is_asked_for(
+    tiny_vit: Backbone, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[Path] = []
+
+    def counted(path: Path) -> str:
+        hashed.append(path)
+        return sha256_file(path)
+
+    monkeypatch.setattr(features, "sha256_file", counted)
+    cache = FeatureCache(tmp_path / "cache", tiny_vit, broken=Broken(skip=True))
+    labelled = LabelledImages("test", tuple(files), np.zeros((len(files), 1), np.int8))
+    kept = cache.readable(cache.readable(labelled, crops=2, progress=False), progress=False)
+    image_items(cache, kept.files, kept.targets, crops=2, progress=False)
+    assert sorted(hashed) == sorted(files)
+    changed = shutil.copy(files[0], tmp_path / "changed.png")
+    first = cache.hash_images([changed])
+    shutil.copy(files[1], changed)
+    assert cache.hash_images([changed]) == [sha256_file(files[1])] != first
 
 
 def test_the_hash_is_the_image(

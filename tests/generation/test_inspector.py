@@ -12,6 +12,7 @@ from conftest import TinyRun
 from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.cli import main
 from t2ipal.clip.clip_settings import ClipSettings
+from t2ipal.files import write_jsonl
 from t2ipal.generation.inspector import ClipInspector
 from t2ipal.generation.store import read_manifest
 from t2ipal.method.head_config import TrainConfig
@@ -114,9 +115,14 @@ def test_generate_inspects_on_the_command_line(
     assert (tmp_path / "out" / "inspected.png").exists()
 
 
-def test_a_set_without_doubts_has_no_sheet(tiny_run: TinyRun) -> None:
-    assert write_inspected(tiny_run.folder) is None
-    assert not (tiny_run.folder / "inspected.png").exists()
+def test_a_set_without_doubts_has_no_sheet(tiny_run: TinyRun, tmp_path: Path) -> None:
+    sure = [
+        replace(row, missing=(), added=(), rejected=(), fingerprint="")
+        for row in read_manifest(tiny_run.folder)
+    ]
+    write_jsonl(tmp_path / "images.jsonl", sure)
+    assert write_inspected(tmp_path) is None
+    assert not (tmp_path / "inspected.png").exists()
 
 
 def test_findings_are_of_numbers_of_the_right_shape() -> None:

@@ -126,6 +126,7 @@ def test_classes_without_a_caption_and_one_class_alone_are_said(
     line = texts(config, tmp_path)["captions"][0]
     assert "'bus', 'car', 'boat': 4 are composed for each" in line and "MISSING" not in line
     assert "MISSING" in texts(replace(config, complete=0), tmp_path)["captions"][0]
+    assert "too few captions" in texts(replace(config, complete=0), tmp_path)["captions"][1]
     captions.write_text("nothing here\n")
     assert "MISSING" in texts(config, tmp_path)["captions"][0]
     (tmp_path / "one.yaml").write_text("- dog\n")

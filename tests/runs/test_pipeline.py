@@ -6,21 +6,24 @@ import errno
 import json
 import os
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
+from hypothesis import strategies as st
 from PIL import Image
 
 from conftest import TinyRun
-from t2ipal.captions.labelled import read_labelled
+from t2ipal.captions.labelled import LabelledCaption, label_captions, read_labelled
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.features import FeatureCache, image_items
 from t2ipal.errors import UserError
-from t2ipal.files import LOCK
+from t2ipal.files import LOCK, write_jsonl
 from t2ipal.generation.store import read_manifest
 from t2ipal.method.checkpoint import tuned_state
 from t2ipal.method.methods import MethodConfig, method_config
@@ -29,7 +32,7 @@ from t2ipal.runs.fitting import methods_of, train
 from t2ipal.runs.folder import logged
 from t2ipal.runs.measure import _read_journal
 from t2ipal.runs.pipeline import run
-from t2ipal.runs.workbench import Workbench, _hold_out
+from t2ipal.runs.workbench import Workbench, hold_out
 from t2ipal.tagger.scoring import evaluate
 from t2ipal.tagger.tagger import Tagger
 from t2ipal.vocabulary import Vocabulary
@@ -107,7 +110,7 @@ def test_the_captions_side_is_the_same_with_and_without_a_run(
     )
     saved = Tagger.from_pretrained(captions_run.folder / "model")
     assert tagger.about["method"] == "t2i-pal/captions"
-    stored = tuned_state(saved.head)
+    stored = tuned_state(saved.clip.head)
     assert stored and all(
         torch.equal(v, stored[k]) for k, v in tuned_state(tagger.clip.head).items()
     )
@@ -374,7 +377,7 @@ def test_crops_are_seen_alike_by_tagger_workbench_and_evaluation(tiny_run: TinyR
     found = np.stack([tagged.probabilities for tagged in tagger.stream(files)])
     assert found == pytest.approx(expected, abs=2e-3)  # local features are kept in half precision
     assert whole.model.crops == 0 and tagger.model.crops == 2
-    unseen = whole.head.score_items(items.whole()).numpy()
+    unseen = whole.clip.head.score_items(items.whole()).numpy()
     assert np.abs(scores - unseen).max() > 1e-3
     same, closer = (
         evaluate(model, "miniature:24", cache=tiny_run.folder / "scenes", crops=n, progress=False)
@@ -396,7 +399,7 @@ def test_a_run_with_crops_keeps_them_in_its_model(tiny_run: TinyRun, tmp_path: P
     assert tagger.model.crops == Tagger.from_pretrained(tmp_path / "model").model.crops == 2
     plain = Tagger.from_pretrained(tiny_run.folder / "model")
     # Training does not see the crops, the thresholds do.
-    for name, tensor in tuned_state(plain.head).items():
+    for name, tensor in tuned_state(plain.clip.head).items():
         assert torch.equal(tensor, tuned_state(tagger.clip.head)[name])
     assert tagger.thresholds != plain.thresholds
 
@@ -482,11 +485,75 @@ def test_the_settings_of_the_run_reach_t2i_pal_and_the_budget_reaches_all(
 
 def test_held_out_captions_leave_every_class_something(tiny_run: TinyRun) -> None:
     captions = read_labelled(tiny_run.folder / "captions.jsonl")
-    held = _hold_out(captions)
+    vocabulary = Vocabulary.load(tiny_run.folder / "vocabulary.yaml")
+    held = hold_out(captions, vocabulary)
     assert 0 < len(held) <= round(0.2 * len(captions))
     kept = {name for row in captions if row.id not in held for name in row.labels}
     assert kept == {name for row in captions for name in row.labels}
-    assert _hold_out(captions[::-1]) == held
+    assert hold_out(captions[::-1], vocabulary) == held
+
+
+TOO_FEW = [
+    (["a dog"], r"\(1 with a class\): 2 of different text are needed of 'dog', 'cat', one"),
+    (["a dog", "a dog", "a cat"], r"\(3 with a class\): 2 .* of 'dog', 'cat', one"),
+    (["a dog and a cat"] * 9, r"\(9 with a class\): 2 .* of 'dog', 'cat', one"),
+    (["a dog and a cat", "a cat and a dog", "a dog"], "must leave a class out, .* 1 does; add"),
+]
+
+
+@pytest.mark.parametrize(("texts", "message"), TOO_FEW)
+def test_too_few_captions_are_refused_before_anything_is_generated(
+    tiny_run: TinyRun, tmp_path: Path, texts: list[str], message: str
+) -> None:
+    (tmp_path / "captions.txt").write_text("".join(f"{text}\n" for text in texts))
+    (tmp_path / "classes.yaml").write_text("- dog\n- cat\n")
+    config = replace(
+        tiny_run.config,
+        classes=str(tmp_path / "classes.yaml"),
+        captions=str(tmp_path / "captions.txt"),
+        compose=None,
+        complete=0,
+    )
+    with pytest.raises(UserError, match=message):
+        run(config, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "images").exists()
+    rows = label_captions(texts, Vocabulary.of(["dog", "cat"]))
+    write_jsonl(tmp_path / "captions.jsonl", rows)
+    with pytest.raises(UserError, match=message):
+        train(config.classes, tmp_path / "captions.jsonl", None, tmp_path / "m", config=config)
+
+
+@hypothesis.given(st.lists(st.sets(st.sampled_from("abc"), min_size=1), min_size=1, max_size=12))
+def test_what_is_held_out_can_be_trained_without_and_thresholds_fitted_on_it(
+    named: list[set[str]],
+) -> None:
+    texts = Counter[str]()
+    rows = []
+    for number, names in enumerate(named):
+        text = f"{'-'.join(sorted(names))} {number % 3}"
+        texts.update(names if all(row.caption != text for row in rows) else ())
+        rows.append(LabelledCaption(str(number), text, tuple(sorted(names)), (), {}))
+    partial = {row.caption for row in rows if len(row.labels) < 3}
+    vocabulary = Vocabulary.of(["a", "b", "c"])
+    try:
+        held = hold_out(rows, vocabulary)
+    except UserError:
+        assert len(partial) < 2 or min(texts[name] for name in "abc") < 2
+        return
+    out, kept = ([row for row in rows if (row.id in held) is one] for one in (True, False))
+    assert any(len(row.labels) < 3 for row in out)
+    assert {name for row in kept for name in row.labels} == {*texts}
+    assert not {row.caption for row in out} & {row.caption for row in kept}
+
+
+def test_a_class_without_caption_stops_the_run_before_anything_is_generated(
+    tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    (tmp_path / "captions.txt").write_text("".join(f"a dog {n}\na cat {n}\n" for n in range(5)))
+    captions = {"captions": str(tmp_path / "captions.txt"), "compose": None, "complete": 0}
+    with pytest.raises(UserError, match="no caption names 'person', 'bus', 'car', 'boat', and"):
+        run(replace(tiny_run.config, **captions), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "images").exists()
 
 
 def test_no_held_out_image_shares_its_caption_with_a_training_one(tiny_run: TinyRun) -> None:

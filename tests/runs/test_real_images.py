@@ -194,7 +194,7 @@ def test_train_takes_shots_with_some_labels_known(
     ]
     assert main([str(a) for a in arguments]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines.pop(0) == f"read 120 images from {KNOWN}"
+    assert lines.pop(0) == "read 120 images from 120 miniature scenes, known style"
     found = re.fullmatch(
         r"real images: (\d+) of 120 taken; 2 to \d+ per class for 2 shots \(seed 0\); "
         r"(\d+) of their (\d+) labels kept \(mask seed 1\)",
@@ -244,7 +244,7 @@ def test_a_run_trains_and_compares_with_them(
     said: list[str] = []
     run(few, out, say=said.append, progress=False)
     assert [line for line in said if line.startswith("real images: ")]
-    assert "read 120 images from miniature:known:120" in said
+    assert "read 120 images from 120 miniature scenes, known style" in said
     table = json.loads((out / "compare.json").read_text())
     assert {row["name"] for row in table["methods"]} == set(
         _method_names(ablations=False, real=True, images=True)

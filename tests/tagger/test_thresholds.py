@@ -176,7 +176,7 @@ def test_nothing_but_a_fit_loads_scikit_learn():
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(UserError, match="hold out more"):
+    with pytest.raises(UserError, match="add captions"):
         fit_thresholds(np.zeros((4, 3)), np.zeros((4, 3), np.int8), NAMES)
     with pytest.raises(ValueError, match="3 names"):
         fit_thresholds(np.zeros((4, 2)), np.zeros((4, 2), np.int8), NAMES)

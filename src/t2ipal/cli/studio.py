@@ -114,7 +114,9 @@ class Served:
         try:
             import gradio as gr
         except ImportError:
-            raise UserError("the studio needs gradio: pip install 't2ipal[studio]'.") from None
+            raise UserError(
+                "the studio needs gradio; in a clone of t2ipal run: pip install '.[studio]'"
+            ) from None
         self._chosen = chosen
         self.runs = Runs(chosen.runs)
         self.taggers = Taggers(chosen, self.runs)

@@ -13,7 +13,6 @@ the last bits.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -75,6 +74,7 @@ class FeatureCache:
         self.folder = Path(folder)
         self.backbone = backbone
         self.broken = Broken() if broken is None else broken
+        self._hashes: dict[Path, tuple[tuple[int, int, int], str]] = {}
         self._images = ShardFolder(self.folder, f"images-{backbone.image_space}", verify)
         self._captions = ShardFolder(self.folder, f"captions-{backbone.text_space}", verify)
 
@@ -251,7 +251,7 @@ class FeatureCache:
             try:
                 if not path.is_file():
                     raise UserError(f"{path}: {why_unreadable([path])[0]}")
-                hashes.append(sha256_file(path))
+                hashes.append(self._hash(path))
             except OSError as error:
                 reason = f"{path}: cannot be read ({error.strerror}); check its permissions."
                 self.broken.add(path, UserError(reason))
@@ -260,6 +260,15 @@ class FeatureCache:
                 self.broken.add(path, error)
                 hashes.append("")
         return hashes
+
+    def _hash(self, path: Path) -> str:
+        """SHA-256 of a file, which is read once unless it changes meanwhile."""
+        found = path.stat()
+        state = (found.st_ino, found.st_size, found.st_mtime_ns)
+        known = self._hashes.get(path)
+        if known is None or known[0] != state:
+            known = self._hashes[path] = (state, sha256_file(path))
+        return known[1]
 
     def _embed_images(self, views: Sequence[View], batch_size: int, progress: bool) -> int:
         missing = self._missing(views)
@@ -301,8 +310,7 @@ class FeatureCache:
             image = load_image(file, max_megapixels=self.broken.max_megapixels)
         except UserError as error:
             return error
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        if digest != views[0].key.partition("@")[0]:
+        if self._hash(file) != views[0].key.partition("@")[0]:
             return UserError(
                 f"{file}: is not the image that its manifest names, but was changed or replaced; "
                 "run the command that made it again."

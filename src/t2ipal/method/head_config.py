@@ -8,9 +8,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Annotated, Literal
 
-from annotated_types import Le
-
-from t2ipal.errors import Count, NotNegative, Positive, Share, UserError, settings
+from t2ipal.errors import AtMost, Count, NotNegative, Positive, Share, UserError, settings
 from t2ipal.method.train_config import (
     ItemKind,
     LossConfig,
@@ -52,7 +50,7 @@ class PromptConfig:
     """learned: trained context vectors around the class name, one set for the global and one for
     the local branch; fixed: an ensemble of written prompts; dual: learned vectors for a positive
     and a negative prompt"""
-    context_tokens: Annotated[Count, Le(1000)] = 4
+    context_tokens: Annotated[Count, AtMost(1000)] = 4
     """M, the number of context vectors"""
     per_class: bool = False
     """learn context vectors per class instead of sharing them"""
@@ -95,7 +93,7 @@ class PrototypeConfig:
     enabled: bool = True
     """score images by their distance to learned prototypes too"""
     per_class: Annotated[
-        Count, Le(1000), "to leave prototypes out set prototypes.enabled to false"
+        Count, AtMost(1000), "to leave prototypes out set prototypes.enabled to false"
     ] = 1
     """K, the number of prototypes per class"""
     start: Literal["k-means", "mean", "text"] = "k-means"
@@ -125,7 +123,7 @@ class AdapterConfig:
     beta: Positive = 20.0
     """sharpness of similarity to the keys, for all but bottleneck"""
     per_class: Annotated[
-        Count, Le(100_000), "to leave the adapter out set adapter.kind to none"
+        Count, AtMost(100_000), "to leave the adapter out set adapter.kind to none"
     ] = 16
     """training images per class in the bank of cache or projection; keys for and keys against each
     class in class-cache"""

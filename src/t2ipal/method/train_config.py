@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Annotated, Literal
 
-from annotated_types import Le
-
 from t2ipal.errors import (
+    AtMost,
     Batch,
     BelowOne,
     Count,
@@ -84,7 +83,7 @@ class TrainConfig:
     """momentum of SGD"""
     weight_decay: NotNegative = 5e-4
     """weight decay of the optimiser"""
-    epochs: Annotated[Count, Le(100_000)] = 20
+    epochs: Annotated[Count, AtMost(100_000)] = 20
     """epochs to train"""
     batch_size: Batch = 64
     """items of each kind per training step"""

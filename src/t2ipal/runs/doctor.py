@@ -24,7 +24,8 @@ from t2ipal.files.tables import read_json
 from t2ipal.runs.config import RunConfig
 from t2ipal.runs.fitting import refuse_one_class, versions
 from t2ipal.runs.folder import changed_settings
-from t2ipal.runs.labelling import labelled_captions
+from t2ipal.runs.labelling import composed_for_missing, labelled_captions
+from t2ipal.runs.workbench import hold_out
 from t2ipal.vocabulary import Vocabulary
 
 _SPLITS = {
@@ -239,6 +240,12 @@ def _run(config: RunConfig, out: Path, measure: bool, usable: bool) -> Iterator[
         done = f"{config.complete} are composed for each" if config.complete else "training stops"
         text = f"no caption names {listed(missing, most=8)}: {done}"
         yield _Finding("captions", text, not config.complete)
+        captions += composed_for_missing(captions, vocabulary, config, say=lambda _: None)
+    if len(vocabulary) > 1:
+        try:
+            hold_out(captions, vocabulary)
+        except UserError as error:
+            yield _Finding("captions", str(error), True)
     try:
         if (out / "config.yaml").exists():
             changed = changed_settings(config, out)

@@ -22,7 +22,7 @@ from t2ipal.method.items import ItemSet
 from t2ipal.method.methods import MethodConfig, method_config
 from t2ipal.runs.config import RunConfig
 from t2ipal.runs.real_images import SCENES, RealImages, read_real_images
-from t2ipal.runs.workbench import Workbench
+from t2ipal.runs.workbench import Workbench, hold_out
 from t2ipal.tagger.clip_model import ClipModel
 from t2ipal.tagger.suggesting import held_out_figures
 from t2ipal.tagger.tagger import Tagger
@@ -225,12 +225,15 @@ def train(
         ).readable(broken)
     for line in (*(real.read if real else ()), *(test.lines() if test else ())):
         say(line)
+    labelled = read_labelled(captions)
+    if named := [row for row in labelled if row.labels]:
+        hold_out(named, vocabulary)  # refuses too few, before CLIP is loaded
     backbone = Backbone.load(config, pool_positions=chosen.pool_positions)
     bench = Workbench(
         vocabulary,
         backbone,
         features or folder / "features",
-        read_labelled(captions),
+        labelled,
         () if images is None else read_manifest(folder),
         folder,
         crops=config.crops,

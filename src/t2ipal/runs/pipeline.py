@@ -34,7 +34,7 @@ from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.clip.load import find
 from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.datasets.read import read_labelled_images
-from t2ipal.errors import UserError, settings_of
+from t2ipal.errors import UserError, listed, settings_of
 from t2ipal.files import sha256_file, sha256_text, write_jsonl, write_text
 from t2ipal.files.broken import Broken
 from t2ipal.files.lock import locking
@@ -60,7 +60,7 @@ from t2ipal.runs.labelling import composed_for_missing, labelled_captions
 from t2ipal.runs.measure import Experiment
 from t2ipal.runs.real_images import SCENES, read_real_images
 from t2ipal.runs.run_report import write_report
-from t2ipal.runs.workbench import Workbench
+from t2ipal.runs.workbench import Workbench, hold_out
 from t2ipal.tagger import CONFIG
 from t2ipal.tagger.card import weak_classes
 from t2ipal.tagger.tagger import Tagger
@@ -176,7 +176,11 @@ def run(
 def label_stage(
     config: RunConfig, vocabulary: Vocabulary, out: Path, say: Say
 ) -> list[LabelledCaption]:
-    """Captions file or composed captions -> captions.jsonl, with the labels of each."""
+    """Captions file or composed captions -> captions.jsonl, with the labels of each.
+
+    Raises:
+        UserError: no caption names a class, or too few do.
+    """
     path = out / "captions.jsonl"
     given = asdict(settings_of(CaptionSettings, config)) | {"complete": config.complete}
     given["classes"] = vocabulary.digest
@@ -199,6 +203,7 @@ def label_stage(
             f"{len(vocabulary)} classes; check --classes, or add synonyms to its YAML file."
         )
     rows += composed_for_missing(rows, vocabulary, config, say)
+    hold_out([row for row in rows if row.labels], vocabulary)  # refuses too few
     write_jsonl(path, rows)
     note_made(out, path.name, digest)
     return rows
@@ -213,7 +218,18 @@ def generate_stage(
     progress: bool,
     overwrite: bool = False,
 ) -> GenerateSummary:
-    """captions.jsonl -> images/ and images.jsonl, a row per generated image."""
+    """captions.jsonl -> images/ and images.jsonl, a row per generated image.
+
+    Raises:
+        UserError: no caption names some class, so that no image would show it.
+    """
+    named = {name for row in captions for name in row.labels}
+    missing = [name for name in vocabulary.names if name not in named]
+    if missing and config.head.needs_images and config.real_images is None:
+        raise UserError(
+            f"no caption names {listed(missing)}, and training needs images of every class: add "
+            "captions, have some composed with --complete N, or take the class out."
+        )
     started = time.monotonic()
     inspector = None
     if config.inspect:

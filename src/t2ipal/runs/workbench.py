@@ -28,7 +28,7 @@ from t2ipal.clip.class_prompts import (
 )
 from t2ipal.clip.features import FeatureCache, image_items
 from t2ipal.datasets.labelled_images import LabelledImages
-from t2ipal.errors import UserError
+from t2ipal.errors import UserError, listed
 from t2ipal.files import sha256_text
 from t2ipal.files.broken import Broken
 from t2ipal.generation.store import ImageRow
@@ -97,7 +97,7 @@ class Workbench:
                 "check the classes, add synonyms, or use other captions."
             )
         self._tokens_of: dict[ClassNames, ClassTokens] = {}
-        held = _hold_out(named)
+        held = hold_out(named, vocabulary)
         bank = self.cache.captions([row.caption for row in named], progress=progress)
         targets = np.stack([vocabulary.targets(row.labels, row.unknown) for row in named])
         items = ItemSet(bank.global_, bank.local, bank.mask, torch.from_numpy(targets), "caption")
@@ -124,10 +124,12 @@ class Workbench:
                     [rows[i].sha256 for i in valid.tolist()],
                     crops,
                 )
-        if not len(self.valid):
+        known = self.valid.targets[self.valid.targets >= 0]
+        if not ((known == 1).any() and (known == 0).any()):
             raise UserError(
-                "there are too few captions to hold some out for choosing the best epoch: "
-                "every class needs at least two."
+                f"too few images of held-out captions are left: {len(self.valid)}, of which none "
+                "is known to show a class, or none to lack one; add captions, or generate more "
+                "images of each with --images-per-caption."
             )
 
     @property
@@ -302,27 +304,53 @@ class Workbench:
         return ItemSet(bank.global_, bank.local, bank.mask, targets, "caption")
 
 
-def _hold_out(captions: Sequence[LabelledCaption], share: float = HELD_OUT) -> set[str]:
-    """Ids of the captions to hold out, about ``share`` of them, the same on every machine.
+def hold_out(captions: Sequence[LabelledCaption], vocabulary: Vocabulary) -> set[str]:
+    """Ids of the captions to hold out, about a fifth of them, the same on every machine.
 
     Captions of equal text are held out together, with all their images, so that no held-out image
     shares its caption with a training image. They are kept for training if a class would be left
-    without a caption.
+    without a caption. At least one of the held-out captions leaves a class out, without which no
+    threshold can be fitted.
+
+    Args:
+        captions: those that name a class.
+
+    Raises:
+        UserError: there are too few captions.
     """
-    left = Counter(name for row in captions for name in row.labels)
-    wanted = round(share * len(captions))
     equal: dict[str, list[LabelledCaption]] = {}
     for row in captions:
         equal.setdefault(row.caption, []).append(row)
-    held: set[str] = set()
-    for text in sorted(equal, key=lambda text: sha256_text("held-out", text)):
-        if len(held) >= wanted:
-            break
-        there = Counter(name for row in equal[text] for name in row.labels)
-        if all(left[name] > count for name, count in there.items()):
-            held.update(row.id for row in equal[text])
-            left -= there
-    return held
+    order = sorted(equal, key=lambda text: sha256_text("held-out", text))
+    partial = [text for text in order if _leaves_out(equal[text][0], vocabulary)]
+    wanted = max(1, round(HELD_OUT * len(captions)))
+    for candidates, most in ((order, wanted), (partial, 1)):
+        held, left = set[str](), Counter(name for row in captions for name in row.labels)
+        for text in candidates if len(partial) > 1 else ():
+            if len(held) >= most:
+                break
+            there = Counter(name for row in equal[text] for name in row.labels)
+            if all(left[name] > count for name, count in there.items()):
+                held.update(row.id for row in equal[text])
+                left -= there
+        if any(row.id in held and _leaves_out(row, vocabulary) for row in captions):
+            return held
+    texts = Counter(name for rows in equal.values() for name in rows[0].labels)
+    if few := [name for name in vocabulary.names if texts[name] < 2]:
+        raise UserError(
+            f"too few captions ({len(captions)} with a class): 2 of different text are needed of "
+            f"{listed(few)}, one to train on and one to hold out; add some, or have more composed "
+            "with --compose."
+        )
+    raise UserError(
+        f"too few captions ({len(captions)} with a class): 2 of different text must leave a class "
+        f"out, one to train on and one for the thresholds, and {len(partial)} does; add such ones."
+    )
+
+
+def _leaves_out(row: LabelledCaption, vocabulary: Vocabulary) -> bool:
+    """Whether there is a class that the caption does not name."""
+    return len({*row.labels, *row.unknown}) < len(vocabulary)
 
 
 def _with_labels(

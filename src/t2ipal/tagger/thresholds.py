@@ -198,7 +198,7 @@ def fit_thresholds(
     if pooled_truth.all() or not pooled_truth.any():
         raise UserError(
             "thresholds need held-out images that show a class and others that do not; "
-            "hold out more images."
+            "add captions that name some of the classes alone."
         )
     pooled_slope, pooled_intercept = _platt(pooled_scores, pooled_truth)
     if pooled_slope < 0:
