@@ -212,6 +212,7 @@ def test_a_tagger_is_made_and_used(
     upload(page, PHOTOS / "cat.jpg")
     page.get_by_text("1 photo, ").wait_for()
     page.locator("input[type=radio]").nth(2).wait_for(state="detached")  # its two classes alone
+    page.get_by_text("This tagger knows").wait_for()  # that it does not know photos
 
     # Classes that are there already come back with the page.
     page.reload()

@@ -44,6 +44,7 @@ class _Album:
     further: tuple[str, ...] = ()
     photos: tuple[_Photo, ...] = ()
     unread: tuple[tuple[str, str], ...] = ()  # file, and why
+    warning: str | None = None  # of photos that the tagger does not know
     chosen: int = 0
 
 
@@ -185,10 +186,12 @@ def _tag(
     smalls = {str(photo.tags.image): photo.small for photo in old.photos}
     unread = {path: why for path, why in old.unread if path in paths}
     names = _distinct([Path(path).name for path in paths])
+    warning = old.warning if same else None
     missing = [path for path in paths if path not in there and path not in unread]
     if missing:
         progress((0, len(missing)), desc="Tagging", unit="photos")
-        stream = taggers(name, further).stream(
+        chosen_tagger = taggers(name, further)
+        stream = chosen_tagger.stream(
             map(Path, missing), heatmaps=True, batch_size=4, max_megapixels=max_megapixels
         )
         for done, tags in enumerate(stream, 1):
@@ -200,9 +203,10 @@ def _tag(
                 small = smalls.get(path) or _small_copy(tags, get_upload_folder())
                 there[path] = _Photo(label, replace(tags, picture=None), small)
             progress((done, len(missing)), desc="Tagging", unit="photos")
+        warning = chosen_tagger.unlike(photo.tags.size for photo in there.values())
     photos = tuple(there[path] for path in paths if path in there)
     chosen = old.chosen if old.chosen < len(photos) else 0
-    return _Album(name, further, photos, tuple(unread.items()), chosen)
+    return _Album(name, further, photos, tuple(unread.items()), warning, chosen)
 
 
 def _small_copy(tags: Tags, folder: str) -> str:
@@ -246,7 +250,10 @@ def _results(album: _Album, auto: bool, limit: float) -> list[Any]:
         said = "No photo could be read."
     else:
         said += ". Choose a photo to see where each class was found." if count > 1 else "."
-    said += "".join(f"\n\n⚠️ {_plain(why)}" for _, why in album.unread)
+    doubts = [why for _, why in album.unread]
+    if album.warning is not None:
+        doubts.append(album.warning[:1].upper() + album.warning[1:])
+    said += "".join(f"\n\n⚠️ {_plain(why)}" for why in doubts)
     files: list[Any] = [gr.DownloadButton(value=None, interactive=False)] * 2
     if album.photos:
         files = [

@@ -58,7 +58,8 @@ def labelled_scores(
     labelled = features.readable(labelled, crops=tagger.model.crops, progress=progress)
     for line in (*labelled.lines(), *broken.write(Path(cache))):
         say(line)
-    tagger.warn_of_other_images(map(picture_size, labelled.files))
+    if (warning := tagger.unlike(map(picture_size, labelled.files))) is not None:
+        log.warning(warning)
     items = image_items(
         features, labelled.files, labelled.targets, crops=tagger.model.crops, progress=progress
     )

@@ -356,26 +356,22 @@ class Tagger:
         left, top = (width - side) // 2, (height - side) // 2
         return left, top, left + side, top + side
 
-    def warn_of_other_images(self, sizes: Iterable[tuple[int, int]]) -> bool:
-        """Say in the log that the model does not know images of such sizes, if one is among them.
+    def unlike(self, sizes: Iterable[tuple[int, int]]) -> str | None:
+        """Which of these sizes the model does not know, in a sentence; None if it knows them all.
 
-        Only a model that was made for images of one size says so. Returns whether it was said.
+        Only a model that was made for images of one size has one to say.
         """
         made_for = self.about.get("made_for")
         if made_for is None:
-            return False
+            return None
         other = next((size for size in sizes if list(size) != made_for["size"]), None)
         if other is None:
-            return False
+            return None
         own, found = (" x ".join(map(str, size)) for size in (made_for["size"], other))
-        log.warning(
-            "this tagger knows %s, and images of %s pixels alone: what it says of one of %s means "
-            "nothing",
-            made_for["images"],
-            own,
-            found,
+        return (
+            f"this tagger knows {made_for['images']}, and images of {own} pixels alone: what it "
+            f"says of one of {found} means nothing"
         )
-        return True
 
     def stream(
         self,
@@ -451,13 +447,14 @@ class Tagger:
             except UserError as error:
                 return image, error, np.zeros(0)
 
-        nothing, said = np.zeros(0), False
+        nothing, warning = np.zeros(0), None
         prepared = map_ahead(prepare, images, 2 * batch_size)
         while batch := list(islice(prepared, batch_size)):
             read = [pixels for _, _, pixels in batch if pixels.size]
             scores, maps = self.model.scores(np.stack(read), heatmaps) if read else ((), ())
             sizes = (opened.size for _, opened, _ in batch if isinstance(opened, Image.Image))
-            said = said or self.warn_of_other_images(sizes)
+            if warning is None and (warning := self.unlike(sizes)) is not None:
+                log.warning(warning)
             row = 0
             for image, opened, pixels in batch:
                 if not pixels.size:
