@@ -8,9 +8,12 @@ import re
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 import t2ipal.miniature
@@ -129,6 +132,21 @@ def put_json(path: Path, content: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
+
+
+@given(st.lists(st.sampled_from([str, int, float]), min_size=8, max_size=8))
+def test_ids_of_coco_are_numbers_or_text(tmp_path_factory, kinds):
+    kind = iter(kinds)
+    content: Any = coco()
+    for row in (*content["images"], *content["categories"]):
+        row["id"] = next(kind)(row["id"])
+    for row in content["annotations"]:
+        row["image_id"] = next(kind)(row["image_id"])
+    folder = tmp_path_factory.mktemp("ids")
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (8, 8)).save(folder / name)
+    found = read_labelled_images(put_json(folder / "instances.json", content), PETS)
+    assert found.targets.tolist() == [[0, 0, -1, -1], [0, 1, -1, -1]]
 
 
 def test_coco_json_beside_near_and_apart_from_its_images(folder):

@@ -70,6 +70,19 @@ def test_grey_of_any_depth(level: int, scale: str) -> None:
     assert shown[0, 0].tolist() == [level] * 3
 
 
+@pytest.mark.parametrize("subsampling", [(1, 1), (2, 2)])
+def test_an_uncompressed_tiff_of_ycbcr(subsampling: tuple[int, int], tmp_path: Path) -> None:
+    """Pillow takes it for RGB in four bytes, and its end for missing."""
+    path = tmp_path / "a.tif"
+    tags = {262: 6, 530: subsampling}
+    scene().convert("YCbCr").save(path, tiffinfo=tags)
+    if subsampling == (1, 1):
+        assert difference(load_image(path), scene()) <= 3
+    else:
+        with pytest.raises(UserError, match="uncompressed YCbCr of reduced colour"):
+            load_image(path)
+
+
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_files_of_16_bits(suffix: str, tmp_path: Path) -> None:
     grey = np.asarray(scene().convert("L"))

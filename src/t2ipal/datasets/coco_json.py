@@ -69,6 +69,7 @@ def read_coco_json(
             if not isinstance(absent, list):
                 raise UserError(f"{path}: {_NEGATIVE!r} of image {image['id']} must be a list.")
             for category in absent:
+                category = str(category)
                 if category not in column_of:
                     raise UserError(f"{path}: image {image['id']} has unknown category {category}.")
                 if (column := column_of[category]) is not None:
@@ -154,23 +155,27 @@ def _with_file(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "file_name": "/".join(url.split("/")[-2:])}
 
 
-def _by_id(path: Path, rows: list[dict[str, Any]], kind: str, key: str) -> dict[Any, str]:
+def _by_id(path: Path, rows: list[dict[str, Any]], kind: str, key: str) -> dict[str, str]:
     """Id -> name of images or categories."""
     found: dict[Any, str] = {}
     for number, row in enumerate(rows, start=1):
         identity = _get(path, row, "id", f"{kind} {number}")
         if identity in found:
             raise UserError(f"{path}: {kind} id {identity} is listed twice; keep one.")
-        found[identity] = str(_get(path, row, key, f"{kind} {number}"))
+        found[identity] = _get(path, row, key, f"{kind} {number}")
     return found
 
 
-def _get(path: Path, row: dict[str, Any], key: str, what: str) -> Any:
+def _get(path: Path, row: dict[str, Any], key: str, what: str) -> str:
+    """A name or an id, as text: some tools write ids as numbers here and as text there."""
     if key not in row:
         raise UserError(f"{path}: {what} has no {key!r}.")
-    if not isinstance(row[key], int | str):
+    value = row[key]
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int | str):
         raise UserError(f"{path}: {key!r} of {what} must be a number or text.")
-    return row[key]
+    return str(value)
 
 
 def _image_folder(path: Path, names: list[str], given: Path | None) -> tuple[Path, str]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from t2ipal.errors import UserError
 from t2ipal.files.broken import MAX_MEGAPIXELS
@@ -253,9 +253,24 @@ def _open(source: str | Path | IO[bytes]) -> Image.Image:
     with _opening:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(source, formats=_formats())
+            return _with_its_colours(Image.open(source, formats=_formats()))
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+_PHOTOMETRIC, _SUBSAMPLING, _YCBCR = 262, 530, 6  # TIFF 6.0, sections 8 and 21
+
+
+def _with_its_colours(image: Image.Image) -> Image.Image:
+    """A TIFF of YCbCr that no codec decodes, which Pillow takes for RGB in four bytes (12.3)."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile) or image.mode != "RGB":
+        return image
+    if image.tag_v2.get(_PHOTOMETRIC) == _YCBCR and image.tile and image.tile[0][0] == "raw":
+        if tuple(image.tag_v2.get(_SUBSAMPLING, (2, 2))) != (1, 1):
+            raise ValueError("uncompressed YCbCr of reduced colour, which nothing here can decode")
+        image._mode = "YCbCr"
+        image.tile = [tile._replace(args=("YCbCr", 0, 1)) for tile in image.tile]
+    return image
 
 
 def _reduced(image: Image.Image) -> Image.Image:
