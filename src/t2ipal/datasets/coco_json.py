@@ -76,14 +76,14 @@ def read_coco_json(
                     labels[row, column] = 0
     for number, annotation in enumerate(content["annotations"], start=1):
         what = f"annotation {annotation.get('id', number)}"
-        image = _get(path, annotation, "image_id", what)
-        category = _get(path, annotation, "category_id", what)
-        if image not in row_of:
-            raise UserError(f"{path}: {what} is of unknown image id {image}.")
-        if category not in column_of:
-            raise UserError(f"{path}: {what} is of unknown category id {category}.")
-        if (column := column_of[category]) is not None:
-            labels[row_of[image], column] = 1
+        image_id = _get(path, annotation, "image_id", what)
+        category_id = _get(path, annotation, "category_id", what)
+        if image_id not in row_of:
+            raise UserError(f"{path}: {what} is of unknown image id {image_id}.")
+        if category_id not in column_of:
+            raise UserError(f"{path}: {what} is of unknown category id {category_id}.")
+        if (column := column_of[category_id]) is not None:
+            labels[row_of[image_id], column] = 1
     names = [portable_path(name).as_posix() for name in files.values()]
     if twice := next((name for name, n in Counter(names).items() if n > 1), None):
         raise UserError(f"{path}: image {twice!r} is listed twice; keep one.")
