@@ -107,10 +107,11 @@ def test_an_option_means_the_same_in_every_verb() -> None:
         for option in options_of(verb):
             if option.key not in verb.positional:
                 helps.setdefault(option.key, set()).add(option.help)
-    # What is written, and a default that comes from a model or a published setting, differ.
+    # What is written or rehearsed, and a default of a model or a published setting, differ.
     differ = {key for key, texts in helps.items() if len(texts) > 1}
     assert differ == {"out", "crops", "data", "captions", "batch_size", "device", "features",
-                      "images", "labelled_captions", "classes", "overwrite"}  # fmt: skip
+                      "images", "labelled_captions", "classes", "overwrite",
+                      "rehearse"}  # fmt: skip
 
 
 def test_help_shows_what_people_need_and_says_where_the_rest_is(

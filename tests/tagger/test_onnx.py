@@ -131,6 +131,24 @@ def test_its_graph_alone_gives_probabilities_and_tags(exported: Path) -> None:
     np.testing.assert_allclose(found["heatmaps"].sum(axis=(1, 2)), 1, atol=1e-5)
 
 
+def test_openvino_runs_it_too(exported: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    tagger = Tagger.from_pretrained(exported)
+    pixels = np.stack([tagger.views(image) for image in pictures(3)])
+    model = openvino.Core().compile_model(exported, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found = model(pixels)
+    expected = tagger.predict(pictures(3), heatmaps=True)
+    for name, values in (
+        ("probabilities", [tags.probabilities for tags in expected]),
+        ("heatmaps", [tags.heatmaps for tags in expected]),
+    ):
+        np.testing.assert_allclose(found[name], np.stack(values), atol=TOLERANCE)
+    names = np.array(tagger.names)
+    assert [names[row].tolist() for row in found["tags"]] == [
+        [name for name in tagger.names if name in tags.tags] for tags in expected
+    ]
+
+
 def test_the_file_describes_itself_and_no_machine(exported: Path, tiny_run: TinyRun) -> None:
     metadata = onnx_metadata(exported)
     assert metadata == {one.key: one.value for one in onnx.load(exported).metadata_props}
