@@ -50,15 +50,15 @@ def compare(tagger: str, photos: Path, rounds: int) -> None:
                 used[side].append(run("predict", model, files[0]))
         print(f"one photo, {rounds} rounds: median (range)")
         for side, found in used.items():
-            wall, cpu, peak = zip(*found, strict=True)
+            seconds, busy, peaks = zip(*found, strict=True)
             print(
-                f"  {side:6} {spread(wall)} s, CPU {spread(cpu)} s, {max(peak) / 1e6:.0f} MB",
+                f"  {side:6} {spread(seconds)} s, CPU {spread(busy)} s, {max(peaks) / 1e6:.0f} MB",
                 flush=True,
             )
         tags: dict[str, list[list[str]]] = {}
         for side, model in sides.items():
             out = Path(folder) / f"{side}.jsonl"
-            wall, cpu, size = run("predict", model, *files, "--out", out)
+            wall, _, size = run("predict", model, *files, "--out", out)
             rows = map(json.loads, out.read_text(encoding="utf-8").splitlines())
             tags[side] = [row["tags"] for row in rows if "tags" in row]
             print(
