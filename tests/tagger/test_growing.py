@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +106,11 @@ def test_by_command(
     assert "7 classes" in capsys.readouterr().out
     assert main(["add-class", out, "marquees"]) == 2
     assert "'marquees' names the class 'tent' already" in capsys.readouterr().err
-    assert main(["add-class", out, "horse", "--images", str(files[0].parent)]) == 0
+    shutil.copytree(files[0].parent, images := tmp_path / "images")
+    (images / "notes.pdf").write_text("no picture")
+    capsys.readouterr()
+    assert main(["add-class", out, "horse", "--images", str(images)]) == 0
+    assert "left out: 1" in capsys.readouterr().out
     grown = Tagger.from_pretrained(out, device="cpu")
     assert grown.names[6:] == ("tent", "horse") and grown.clip.head.started
     assert main(["add-class", out, "kite", "--images", str(tiny_run.folder)]) == 2

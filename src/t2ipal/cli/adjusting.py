@@ -216,12 +216,16 @@ def destination(model: str, out: Path | None) -> Path:
 
 def _shown(folder: Path, wanted: ClassName) -> list[Path]:
     """The images of a folder; of a generated set those whose caption names the class."""
-    from t2ipal.files.folders import find_images
+    from t2ipal.files.folders import LeftOut, find_images
     from t2ipal.files.names import name_key
     from t2ipal.generation.store import read_manifest
 
     if not (folder / "images.jsonl").is_file():
-        return list(find_images([folder]))
+        left_out = LeftOut()
+        files = list(find_images([folder], left_out))
+        if str(left_out):
+            say(str(left_out))
+        return files
     keys = {*map(name_key, (wanted.name, wanted.readable, *wanted.synonyms))}
     rows = [row for row in read_manifest(folder) if keys & {*map(name_key, row.labels)}]
     if not rows:

@@ -67,6 +67,8 @@ class Export(ModelSettings, Verb):
             files = list(find_images(self.images, left_out))
             if not files:
                 raise UserError(f"no image among {', '.join(self.images)}; check the paths.")
+            if str(left_out):
+                say(str(left_out))
             found, source = [Path(file) for file in files], "the images given"
         elif folder is not None and (folder.parent / "images.jsonl").is_file():
             from t2ipal.generation.store import read_manifest

@@ -166,6 +166,8 @@ def benchmark(
             with timings.stage("embed"):
                 asked = point.run(config, seed, folder)
                 photos = read_real_images(asked, vocabulary, out / SCENES, broken)
+                for line in photos.read if photos is not None and not found else ():
+                    say(line)
                 real = RealItems.of(bench, photos, experiment.test, say)
             model = out / "models" / f"{point.slug}-seed{seed}"
             one = experiment.measure(method, seed, point=point.name, real=real, model=model)
