@@ -45,7 +45,7 @@ def scatter(path: Path, sets: Mapping[str, np.ndarray]) -> None:
     """Points [N, 2] of each set, with its centroid."""
     with _axes(path, "second component", "first principal component") as axes:
         for (name, points), colour in zip(sets.items(), COLOURS, strict=False):
-            axes.plot(*points.T, ".", color=colour, alpha=0.5, markersize=3, label=name, mew=0)
+            axes.plot(*points.T, ".", color=colour, alpha=0.6, markersize=6, label=name, mew=0)
             axes.plot(*points.mean(axis=0), "P", color=colour, markersize=9, mec="white")
 
 
