@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import unicodedata
 
@@ -160,12 +161,12 @@ def test_notes_name_what_cannot_be_found_and_what_is_shared() -> None:
 def test_the_time_grows_with_the_length_of_a_caption(piece: str) -> None:
     """A square law would take 64 times as long for eight times as many words."""
     nouns = NounFilter("coco2014")
-    times = []
-    for count in (500, 500, 4000):
+    best = {500: math.inf, 4000: math.inf}  # of three: what else runs only adds
+    for count in (*best, *best, *best):
         started = time.process_time()
         nouns.label(piece * count)
-        times.append(time.process_time() - started)
-    assert times[2] < 24 * max(times[1], 0.002)
+        best[count] = min(best[count], time.process_time() - started)
+    assert best[4000] < 24 * max(best[500], 0.002)
 
 
 def test_a_long_caption_is_read_to_its_end() -> None:
