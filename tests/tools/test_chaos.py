@@ -80,6 +80,6 @@ def test_a_few_kills_refusals_and_pairs(tmp_path: Path) -> None:
     assert len(rows) == 12 and {row["part"] for row in rows} == {"kills", "refusals", "pairs"}
     assert sum(row["hits"] for row in rows if row["part"] == "kills") >= 3
     assert "| kills | **all** | 4 |" in ended.stdout
-    shutil.rmtree(tmp_path / "given")  # a second start finds everything done
+    shutil.rmtree(tmp_path / "given")  # the same command finds everything done
     again = subprocess.run([*command, "--table"], capture_output=True, text=True, check=False)
     assert again.stdout.splitlines()[-1] == ended.stdout.splitlines()[-1]

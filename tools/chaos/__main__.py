@@ -15,7 +15,7 @@ pairs     two processes on one folder: the same command, another job, or two sha
 ray       kills of a run on a Ray cluster and of its workers (needs ``ray[data]``)
 inputs    damaged files, through every reader
 
-What was counted is kept in OUT/attempts.jsonl, a row per attempt: a second start resumes.
+What was counted is kept in OUT/attempts.jsonl, a row per attempt: the same command resumes.
 Chance is seeded by the number of the attempt.
 """
 
