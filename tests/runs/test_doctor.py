@@ -66,7 +66,22 @@ def test_what_is_missing_is_said_with_the_command_that_helps(
     assert "hf download timm/resnet50_clip.openai" in missing[0]
     assert "hf download stabilityai/sd-turbo" in missing[1]
     assert main(["doctor"]) == 0
-    assert "name --classes" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "name --classes" in said
+    assert "miniature is here (small, packaged, knows icon scenes and no photos)" in said
+    assert main(["doctor", "--clip", "photo"]) == 0
+    assert "photo is here (small, packaged, knows photos)" in capsys.readouterr().out
+
+
+def test_captions_that_are_not_given_or_not_there_are_findings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for given, said in (([], "give --captions FILE"), (["--captions", "no.txt"], "no.txt")):
+        out = ["--out", str(tmp_path / "out")]
+        assert main(["doctor", "--classes", "voc2007", *given, *out]) == 1
+        output = capsys.readouterr()
+        missing = [line for line in output.out.splitlines() if line.startswith("MISSING captions")]
+        assert len(missing) == 1 and said in missing[0] and not output.err
 
 
 def test_a_disk_that_is_too_small_is_missing_something(

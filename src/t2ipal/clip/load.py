@@ -29,7 +29,11 @@ from t2ipal.clip.spared import complete_timm
 from t2ipal.errors import UserError, nearest
 from t2ipal.files.hub import download_command, fetch, first_line, hub_failures
 
-_PACKAGED = ("photo", "miniature")
+PACKAGED = {
+    "photo": "small, packaged, knows photos",
+    "miniature": "small, packaged, knows icon scenes and no photos",
+}
+"""The CLIPs of this package, and what each stands for."""
 _TRANSFORMERS = "transformers:"
 _TRANSFORMERS_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _EXAMPLES = (
@@ -178,7 +182,7 @@ def why_not_here(spec: str) -> str | None:
             command = download_command(repo, revision)
             found = [try_to_load_from_cache(repo, n, revision=revision or None) for n in names]
             here = any(isinstance(file, str) for file in found)
-        elif transformers or spec in _PACKAGED or prefix == "local-dir" or Path(spec).is_dir():
+        elif transformers or spec in PACKAGED or prefix == "local-dir" or Path(spec).is_dir():
             find(spec)
             return None
         else:

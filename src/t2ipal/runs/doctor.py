@@ -64,7 +64,7 @@ def examine(config: RunConfig, out: Path, *, measure: bool = False) -> Iterator[
         measure: generate and embed a few images to tell how long the run would take.
 
     Raises:
-        UserError: the classes or captions of the configuration cannot be read.
+        UserError: the classes of the configuration cannot be read.
     """
     config = config.with_preset()
     yield from _machine(out)
@@ -157,10 +157,12 @@ def _cache() -> Iterator[_Finding]:
 
 
 def _clip(config: RunConfig) -> _Finding:
-    from t2ipal.clip.load import why_not_here
+    from t2ipal.clip.load import PACKAGED, why_not_here
 
-    reason = why_not_here(config.clip)
-    return _Finding("clip", reason or f"{config.clip} is here", reason is not None)
+    if reason := why_not_here(config.clip):
+        return _Finding("clip", reason, True)
+    kind = PACKAGED.get(config.clip)
+    return _Finding("clip", f"{config.clip} is here" + (f" ({kind})" if kind else ""))
 
 
 def _generator(config: RunConfig) -> _Finding:
@@ -180,7 +182,8 @@ def _generator(config: RunConfig) -> _Finding:
     if source.revision is None:
         fetch = f"hf download {config.generator}"
         return _Finding("generator", f"{config.generator} is not in the cache; run: {fetch}", True)
-    return _Finding("generator", f"{config.generator} is here, {source.revision}")
+    drawn = " (icon scenes, no photos)" if config.generator == "miniature" else ""
+    return _Finding("generator", f"{config.generator} is here{drawn}, {source.revision}")
 
 
 def _data(
@@ -224,14 +227,18 @@ def _run(config: RunConfig, out: Path, measure: bool, usable: bool) -> Iterator[
     if not config.classes:
         yield _Finding("run", "name --classes and --captions (or --compose) to hear what it costs")
         return
-    config.require()
     vocabulary = Vocabulary.load(config.classes)
     try:
         refuse_one_class(vocabulary)
     except UserError as error:
         yield _Finding("classes", str(error), True)
     composed = replace(config, writer=None)  # as many, without loading a language model
-    captions = [row for row in labelled_captions(composed, vocabulary) if row.labels]
+    try:
+        config.require()
+        captions = [row for row in labelled_captions(composed, vocabulary) if row.labels]
+    except UserError as error:
+        yield _Finding("captions", str(error), True)
+        return
     if not captions:
         yield _Finding("captions", "no caption names a class: add synonyms, or others", True)
         return

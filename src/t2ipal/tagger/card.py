@@ -83,7 +83,7 @@ def model_card(tagger: Tagger) -> str:
     """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-    from t2ipal.clip.load import hub_repository
+    from t2ipal.clip.load import PACKAGED, hub_repository
 
     about = tagger.about
     scores: dict[str, Any] = about.get("scores") or {}
@@ -140,6 +140,7 @@ def model_card(tagger: Tagger) -> str:
         photos=photos_used(about),
         plain=_plain,
         code=_code,
+        stands_for=PACKAGED.get(spec),
         weak=weak_classes(about),
         calibrated_on_captions=CALIBRATED_ON_CAPTIONS,
     )

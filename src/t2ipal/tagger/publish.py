@@ -12,8 +12,6 @@ from t2ipal.files.hub import hub_failures
 if TYPE_CHECKING:
     from t2ipal.tagger.tagger import Tagger
 
-_PACKAGED_CLIPS = ("photo", "miniature")
-
 
 def push(
     tagger: Tagger,
@@ -27,6 +25,7 @@ def push(
     """As :meth:`t2ipal.Tagger.push_to_hub`."""
     from huggingface_hub import HfApi
 
+    from t2ipal.clip.load import PACKAGED
     from t2ipal.tagger.clip_model import ClipModel
     from t2ipal.tagger.tagger import Tagger
 
@@ -34,7 +33,7 @@ def push(
         raise UserError(f"{repo_id}: push the model folder that this tagger was made from.")
     spec = tagger.clip.backbone.spec
     places = [place for place in (spec, spec.partition(":")[2]) if place]
-    if spec not in _PACKAGED_CLIPS and any(Path(place).exists() for place in places):
+    if spec not in PACKAGED and any(Path(place).exists() for place in places):
         raise UserError(
             f"{repo_id}: the tagger stands on the CLIP in {spec}, which nobody else has; put that "
             "on the hub first, and train with --clip hf-hub:ORG/NAME."
