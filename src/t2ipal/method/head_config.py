@@ -118,7 +118,7 @@ class AdapterConfig:
     """class-cache (Tip-Adapter on class features, for and against each class), cache (Tip-Adapter
     on global features), bottleneck (CLIP-Adapter), projection onto the bank (DeCap, CoMC), or
     none"""
-    alpha: NotNegative = 1.0
+    alpha: NotNegative = 0.2
     """weight of the score of class-cache or cache"""
     beta: Positive = 20.0
     """sharpness of similarity to the keys, for all but bottleneck"""
