@@ -14,14 +14,13 @@ from typing import Any
 import torch
 from open_clip.modified_resnet import Bottleneck, ModifiedResNet
 from open_clip.timm_model import TimmModel
-from open_clip.transformer import QuickGELU, ResidualAttentionBlock
+from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from t2ipal.clip import onednn
 
 _TRUNKS = ("EfficientNet",)  # of timm, by name, as timm is slow to import
-_QUICK = 1.702
 
 
 @torch.no_grad()
@@ -35,32 +34,21 @@ def fold(visual: nn.Module) -> torch.memory_format:
     for module in visual.modules():
         if type(module) is ResidualAttentionBlock:
             onednn.fuse(module.attn)
-            _fold_mlp(module.mlp)
+            first, activation, _ = module.mlp
+            if onednn.fuse(first, activation):
+                module.mlp[1] = nn.Identity()
     for module in visual.modules():
         if type(module) is nn.Linear:
             onednn.fuse(module)
     trunk = getattr(visual, "trunk", None)
     of_timm = isinstance(visual, TimmModel) and type(trunk).__name__ in _TRUNKS
-    if not (of_timm or isinstance(visual, ModifiedResNet)):
-        return torch.contiguous_format
-    for module in visual.modules():
-        _fold_convolutions(module)
-    visual.to(memory_format=torch.channels_last)
-    return torch.channels_last
-
-
-def _fold_mlp(mlp: Any) -> None:
-    """The first layer does the activation; QuickGELU becomes the SiLU that oneDNN knows.
-
-    x sigmoid(1.702 x) = SiLU(1.702 x) / 1.702, and the layers around it can do the two factors.
-    """
-    first, activation, last = mlp
-    if isinstance(activation, QuickGELU):
-        first.weight.mul_(_QUICK)
-        first.bias.mul_(_QUICK)
-        last.weight.div_(_QUICK)
-        activation = nn.SiLU()
-    mlp[1] = nn.Identity() if onednn.fuse(first, activation) else activation
+    memory_format = torch.contiguous_format
+    if of_timm or isinstance(visual, ModifiedResNet):
+        memory_format = torch.channels_last
+        for module in visual.modules():
+            _fold_convolutions(module)
+    visual.eval().to(memory_format=memory_format)
+    return memory_format
 
 
 def _fold_convolutions(module: nn.Module) -> None:
