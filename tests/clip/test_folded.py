@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from t2ipal.clip import photo_clip
+from t2ipal.clip import onednn, photo_clip
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.clip.dense import image_encoder
@@ -26,6 +26,8 @@ def test_features_are_the_same(kind: str, tiny_resnet_folder: Path, tiny_vit_fol
     channels_last = fold(folded) is torch.channels_last
     assert channels_last == (kind != "vit")
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in folded.modules())
+    ours = [one for one in folded.modules() if isinstance(one, onednn.Linear | onednn.Convolution)]
+    assert any(not isinstance(one.activation, nn.Identity) for one in ours)
     side = 224 if kind == "photo" else 64
     pixels = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
     before, after = image_encoder(visual)(pixels), image_encoder(folded)(pixels)

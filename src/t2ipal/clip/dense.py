@@ -32,6 +32,7 @@ from open_clip.transformer import (
 )
 from torch import Tensor, nn
 
+from t2ipal.clip.onednn import linear
 from t2ipal.errors import UserError
 
 
@@ -102,28 +103,36 @@ def _positions(feature_map: Tensor) -> tuple[Tensor, tuple[int, int]]:
 
 
 def _modified_resnet(visual: ModifiedResNet, with_positions: bool, pixels: Tensor) -> ImageFeatures:
-    output = visual.forward_intermediates(
-        pixels, indices=[4], intermediates_only=not with_positions
-    )
-    x, grid = _positions(output["image_intermediates"][0])  # layer4, [B, P, 32 * width]
+    output = visual.forward_intermediates(pixels, indices=[4], intermediates_only=True)
+    x, grid = _positions(output["image_intermediates"][0])  # layer4, [B, P, W]
     pool = visual.attnpool
-    pooled = output["image_features"] if with_positions else _pool_without_positions(pool, x)
-    return ImageFeatures(pooled, pool.c_proj(pool.v_proj(x)), grid)
+    value = pool.v_proj(x)
+    pooled = _attention_pool(pool, x, value, with_positions)
+    return ImageFeatures(pooled, pool.c_proj(value), grid)
 
 
-def _pool_without_positions(pool: AttentionPool2d, x: Tensor) -> Tensor:
-    """CLIP's attention pool over positions [B, P, W] without positional embedding, [B, D].
+def _attention_pool(
+    pool: AttentionPool2d, x: Tensor, value: Tensor, with_positions: bool
+) -> Tensor:
+    """CLIP's attention pool over positions [B, P, W] whose value is known, [B, D].
 
-    The mean position asks, the mean and all positions answer.
+    The mean position asks, the mean and all positions answer. open_clip's own lets all positions
+    ask, and drops all answers but one. As the value is linear, what positional embedding adds to it
+    is the same for all images.
     """
     batch, _, width = x.shape
     x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1)  # [B, 1 + P, W]
+    value = torch.cat([value.mean(dim=1, keepdim=True), value], dim=1)
+    if with_positions:
+        positions = pool.positional_embedding  # [1 + P, W]
+        x = x + positions.to(x.dtype)
+        value = value + linear(positions, pool.v_proj.weight, None)
 
     def heads(t: Tensor) -> Tensor:  # [B, n, W] -> [B, heads, n, W / heads]
         return t.reshape(*t.shape[:2], pool.num_heads, -1).transpose(1, 2)
 
     attended = F.scaled_dot_product_attention(
-        heads(pool.q_proj(x[:, :1])), heads(pool.k_proj(x)), heads(pool.v_proj(x))
+        heads(pool.q_proj(x[:, :1])), heads(pool.k_proj(x)), heads(value)
     )
     result: Tensor = pool.c_proj(attended.transpose(1, 2).reshape(batch, width))
     return result
@@ -172,10 +181,10 @@ def _value_path(block: ResidualAttentionBlock | CustomResidualAttentionBlock, x:
     if isinstance(block.attn, nn.MultiheadAttention):
         # query, key and value projections lie stacked in one matrix [3W, W]
         query_and_key = 2 * x.shape[-1]
-        value = F.linear(
+        value = linear(
             x, block.attn.in_proj_weight[query_and_key:], block.attn.in_proj_bias[query_and_key:]
         )
-        value = block.attn.out_proj(value)
+        value = linear(value, block.attn.out_proj.weight, block.attn.out_proj.bias)
     else:
         value = block.ln_attn(_alone(block.attn, x))
     result: Tensor = block.ls_1(value)

@@ -1,0 +1,122 @@
+"""Layers of a frozen tower by oneDNN's own operators, which PyTorch keeps for compiled models.
+
+On a CPU PyTorch leaves products of float32 matrices to MKL, which on AMD's processors takes twice
+as long as oneDNN; and it reads and writes the result of a layer once more for the activation, and
+once more for a sum, which oneDNN does while the numbers are in the cache. Compiling the model would
+give the same, but needs a C++ compiler and a minute. Features change in their last bits only.
+
+The operators know float32 on the CPU, and no gradients. Anywhere else (on another device, in
+autocast, where gradients are recorded, where a graph is traced for export) the layers compute as
+those of ``torch.nn`` do, so a tower can be moved, copied and exported as before.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_AVAILABLE = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+_NOTHING = nn.Identity()
+_Kind = tuple[str, list[float], str]  # an activation as the operators want it
+_KINDS: dict[type[nn.Module], _Kind] = {
+    nn.Identity: ("none", [], ""),
+    nn.ReLU: ("relu", [], ""),
+    nn.ReLU6: ("hardtanh", [0.0, 6.0], ""),
+    nn.SiLU: ("swish", [], ""),
+}
+
+
+def _kind(activation: nn.Module) -> _Kind:
+    if isinstance(activation, nn.GELU):
+        return "gelu", [], activation.approximate
+    return _KINDS[type(activation)]
+
+
+def _usable(x: Tensor) -> bool:
+    return (
+        _AVAILABLE
+        and x.dtype == torch.float32
+        and x.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()  # or exporting
+    )
+
+
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, activation: nn.Module = _NOTHING
+) -> Tensor:
+    """``torch.nn.functional.linear``, [..., in] -> [..., out], then an activation."""
+    result: Tensor
+    if _usable(x):
+        result = torch.ops.mkldnn._linear_pointwise(x, weight, bias, *_kind(activation))
+    else:
+        result = activation(F.linear(x, weight, bias))
+    return result
+
+
+class Linear(nn.Linear):
+    """A linear layer, then its activation."""
+
+    activation: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias, self.activation)
+
+
+class Convolution(nn.Conv2d):
+    """A convolution, a sum with ``added`` if there is such, then its activation."""
+
+    activation: nn.Module
+
+    def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
+        result: Tensor
+        if not _usable(x):
+            result = super().forward(x)
+            result = self.activation(result if added is None else result + added)
+            return result
+        how = (self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups)
+        kind, operator = _kind(self.activation), torch.ops.mkldnn._convolution_pointwise
+        if added is None:
+            result = operator(x, *how, *kind)
+        else:
+            result = operator.binary(x, added, *how, "add", None, *kind)
+        return result
+
+
+class SelfAttention(nn.MultiheadAttention):
+    """The attention of a sequence [B, N, W] to itself, as open_clip's vision blocks call it."""
+
+    def forward(self, query: Tensor, *others: Any, **options: Any) -> Any:
+        if options.get("attn_mask") is not None or not _usable(query):
+            return super().forward(query, *others, **options)
+        stacked = linear(query, self.in_proj_weight, self.in_proj_bias)  # [B, N, 3W]
+        parts = stacked.reshape(*query.shape[:2], 3, self.num_heads, -1)
+        # [3, B, heads, N, W / heads]
+        mixed = F.scaled_dot_product_attention(*parts.permute(2, 0, 3, 1, 4))
+        mixed = mixed.transpose(1, 2).flatten(2)
+        return linear(mixed, self.out_proj.weight, self.out_proj.bias), None
+
+
+_CLASSES: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Linear: Linear,
+    nn.Conv2d: Convolution,
+    nn.MultiheadAttention: SelfAttention,
+}
+
+
+def fuse(layer: nn.Module, activation: nn.Module = _NOTHING) -> bool:
+    """Make a layer of PyTorch one of these, in place, and the activation behind it a part of it.
+
+    False if that cannot be, as for a subclass or an activation that is unknown here; then nothing
+    is changed.
+    """
+    ours = _CLASSES.get(type(layer))
+    if ours is None or type(activation) not in (*_KINDS, nn.GELU):
+        return False
+    layer.__class__ = ours
+    layer.add_module("activation", activation)
+    return True
