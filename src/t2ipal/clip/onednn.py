@@ -18,7 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_AVAILABLE = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+_AVAILABLE = (
+    torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # PyTorch promises no private operator
+    and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+)
 _NOTHING = nn.Identity()
 _Kind = tuple[str, list[float], str]  # an activation as the operators want it
 _KINDS: dict[type[nn.Module], _Kind] = {
