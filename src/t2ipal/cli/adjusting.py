@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @settings
-class Adjusted:
+class _Adjusted:
     """Where an adjusted model goes."""
 
     out: Annotated[Path, "DIR"] | None = None
@@ -27,7 +27,7 @@ class Adjusted:
 
 
 @settings
-class AddClass(Adjusted, Verb):
+class AddClass(_Adjusted, Verb):
     """Add classes to a model, in a second and without training."""
 
     positional = ("model", "names")
@@ -53,7 +53,7 @@ class AddClass(Adjusted, Verb):
                 "--synonyms and --images are of one class; add the classes one by one, or leave "
                 "them out."
             )
-        out = destination(self.model, self.out)
+        out = _destination(self.model, self.out)
         if self.out is None and (out.parent / MADE_FROM).exists():
             raise UserError(
                 f"--out is missing: {out} belongs to a run, whose figures are about its own "
@@ -80,7 +80,7 @@ class AddClass(Adjusted, Verb):
 
 
 @settings
-class Calibrate(Adjusted, EvaluationSettings, Verb):
+class Calibrate(_Adjusted, EvaluationSettings, Verb):
     """Fit a model's thresholds and probabilities anew on some labelled photos."""
 
     positional = ("model",)
@@ -105,7 +105,7 @@ class Calibrate(Adjusted, EvaluationSettings, Verb):
     def run(self) -> int:
         if self.undo == (self.data is not None):
             raise UserError("calibrate takes either --data LABELLED or --undo; give one of them.")
-        out = destination(self.model, self.out)
+        out = _destination(self.model, self.out)
         require_data(self.data)
         require_paths(self.data_folder)
         from t2ipal.files import write_text
@@ -199,7 +199,7 @@ class Suggest(EvaluationSettings, Verb):
         return {name: row for name, row in figures.items() if row["shown"]}
 
 
-def destination(model: str, out: Path | None) -> Path:
+def _destination(model: str, out: Path | None) -> Path:
     """The folder to write an adjusted model to.
 
     Raises:

@@ -116,34 +116,12 @@ def checked(
         tuple(columns.notes),
     )  # fmt: skip
     where = f"{list_file}:{seen[missing[0]]}" if missing else list_file
-    return without_missing(
-        found,
+    return found.without(
         missing,
         f"{where}: {len(missing)} of {len(files)} images are not on disk, "
         f"{missing[0] if missing else ''} is the first; unpack all archives of the benchmark.",
         broken,
     )
-
-
-def without_missing(
-    images: LabelledImages, missing: Sequence[Path], message: str, broken: Broken | None
-) -> LabelledImages:
-    """The images without those that are not on disk.
-
-    Raises:
-        UserError: all are missing, or some that are not to be skipped; it says ``message``.
-    """
-    if not missing:
-        return images
-    broken = Broken() if broken is None else broken
-    if len(missing) == len(images):
-        raise UserError(message)
-    if not broken.skip:
-        broken.add("", UserError(message))
-    for file in missing:
-        broken.add(file, UserError(f"{file}: image not found; add it."))
-    gone = set(missing)
-    return images.only([row for row, file in enumerate(images.files) if file not in gone])
 
 
 def wanted_file(path: Path, hint: str) -> Path:

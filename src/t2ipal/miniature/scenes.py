@@ -63,6 +63,11 @@ class Scene:
     image: Image.Image
     seen: np.ndarray
 
+    def visible(self) -> list[str]:
+        """The classes of which something can be seen, in the world's order."""
+        indices = np.unique(self.seen[self.seen != EMPTY])
+        return [THINGS[i].name for i in indices]
+
 
 def plan_scene(rng: random.Random, *, most: int = 4, unmentioned: float = 0.12) -> Plan:
     """Draw classes that go together, a place, and a caption that may keep one of them quiet."""
@@ -311,12 +316,6 @@ def scene_rng(split: str, seed: int, number: int) -> random.Random:
     return random.Random(f"{split}:{seed}:{number}")
 
 
-def visible(scene: Scene) -> list[str]:
-    """The classes of a scene of which something can be seen, in the world's order."""
-    indices = np.unique(scene.seen[scene.seen != EMPTY])
-    return [THINGS[i].name for i in indices]
-
-
 def write_test_set(
     folder: str | Path, n: int, *, seed: int = 0, split: str = "test", names: Sequence[str] = ()
 ) -> Path:
@@ -345,7 +344,7 @@ def write_test_set(
         if not set(plan.names) & set(wanted):
             continue
         scene = random_scene(rng, split=split, plan=plan)
-        labels = [name for name in visible(scene) if name in wanted]
+        labels = [name for name in scene.visible() if name in wanted]
         file = f"{len(rows):05d}.png"
         with atomic_path(folder / file) as path:
             scene.image.save(path)

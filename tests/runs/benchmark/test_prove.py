@@ -243,7 +243,7 @@ def test_archives_and_published_figures_from_servers_on_the_loopback_address(
     for name, part, archive in (("voc2007", "test", voc), ("coco2014", "annotations", coco)):
         path, content = f"{part}.{'tar' if part == 'test' else 'zip'}", archive.getvalue()
         hub.blobs[path] = content
-        known = fetch.Archive(part, path, hashlib.sha256(content).hexdigest())
+        known = fetch._Archive(part, path, hashlib.sha256(content).hexdigest())
         monkeypatch.setitem(fetch.SERVERS, name, (hub.store_url, (known,)))
     monkeypatch.setitem(voc2007.OFFICIAL, "test", 20)
     captions = len(json.loads(file.read_text())["annotations"])

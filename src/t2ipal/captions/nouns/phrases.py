@@ -17,7 +17,7 @@ from t2ipal.captions.nouns.lexicon import (
     verb_forms,
     word_lists,
 )
-from t2ipal.captions.nouns.living import TOYS, is_animate
+from t2ipal.captions.nouns.living import TOYS, head_of, living_kind
 from t2ipal.captions.nouns.match import Form, Objection
 from t2ipal.captions.nouns.rules import rules_for
 from t2ipal.captions.nouns.sentence import tokenize
@@ -147,7 +147,7 @@ class _PhraseTable:
                 phrase=key,
                 singular=meaning.singular,
                 plural=meaning.plural,
-                animate=is_animate(key),
+                animate=TOYS.isdisjoint(words) and living_kind(head_of(key)) != "",
                 activity=meaning.activity,
                 toy=not TOYS.isdisjoint(words),
             )

@@ -31,8 +31,7 @@ from t2ipal.files import read_jsonl, write_jsonl, write_text
 from t2ipal.files.hub import NotFetched, first_line
 from t2ipal.files.lock import locking
 from t2ipal.report.page import rendered
-from t2ipal.runs.benchmark.run import hardware
-from t2ipal.runs.fitting import Say, versions
+from t2ipal.runs.fitting import Say, hardware, versions
 from t2ipal.runs.folder import refuse_foreign
 
 log = logging.getLogger(__name__)
