@@ -26,7 +26,7 @@ from tools.rounds import spread
 _MAKE = """
 import sys
 from pathlib import Path
-from t2ipal.runs.benchmark.gpu_checks import made_pictures
+from t2ipal.runs.benchmark.checks import made_pictures
 made_pictures(Path(sys.argv[1]), int(sys.argv[2]), (48, 48))
 """
 
