@@ -20,9 +20,10 @@ import numpy as np
 import yaml
 
 from t2ipal.errors import UserError, nearest
-from t2ipal.files import NO_OTHER_KEYS, Keys, check, read_yaml_texts, sha256_text, yaml_line
+from t2ipal.files import NO_OTHER_KEYS, Keys, check, sha256_text
 from t2ipal.files.names import name_key
 from t2ipal.files.tables import read_table, text_lines
+from t2ipal.files.yaml_files import read_yaml_texts, yaml_line
 
 UNKNOWN = -1
 """Target value of a class of which nothing is known: left out of every loss and metric."""

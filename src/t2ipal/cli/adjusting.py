@@ -12,7 +12,7 @@ from t2ipal.cli.speech import say
 from t2ipal.errors import Count, UserError, listed, settings
 from t2ipal.runs.config import EvaluationSettings
 from t2ipal.runs.folder import MADE_FROM
-from t2ipal.tagger import PACKAGED, model_folder
+from t2ipal.tagger import PACKAGED, from_hub, model_folder, read_config, saved_vocabulary
 
 if TYPE_CHECKING:
     from t2ipal.vocabulary import ClassName
@@ -61,7 +61,6 @@ class AddClass(_Adjusted, Verb):
             )
         require_paths(self.images)
         from t2ipal.tagger.new_names import with_new
-        from t2ipal.tagger.tagger import saved_vocabulary
         from t2ipal.vocabulary import ClassName
 
         classes = [ClassName(name, synonyms=self.synonyms) for name in self.names]
@@ -170,9 +169,6 @@ class Suggest(EvaluationSettings, Verb):
     def _figures(self, folder: Path | None) -> dict[str, dict[str, Any]]:
         """By class: those of labelled images, or those that training left in the model."""
         if self.data is None:
-            from t2ipal.tagger import from_hub
-            from t2ipal.tagger.tagger import read_config
-
             config, _ = read_config(folder or from_hub(self.model))
             if not (figures := config.get("about", {}).get("classes")):
                 raise UserError(

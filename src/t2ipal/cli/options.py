@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, NoReturn, Self
 
 from t2ipal.errors import Option, UserError, nearest, options_of, read_settings, settings
-from t2ipal.files import read_yaml
+from t2ipal.files.yaml_files import read_yaml
 
 # What an option takes the place of in a file; it is ignored there.
 _REPLACES = {

@@ -79,7 +79,7 @@ class _Preparation:
 
 
 class OnnxModel:
-    """What scores images for a tagger that is an ONNX file; see :class:`t2ipal.tagger.Model`.
+    """What scores images for a :class:`t2ipal.tagger.tagger.Tagger` that is an ONNX file.
 
     Attributes:
         path: the file.

@@ -28,10 +28,10 @@ from annotated_types import Gt, Le
 
 from t2ipal.datasets.read import parse_layout
 from t2ipal.errors import Count, UserError, Whole, nearest, read_settings, settings
-from t2ipal.files import read_yaml
+from t2ipal.files.yaml_files import read_yaml, yaml_key
 from t2ipal.method.methods import MethodConfig, method_config
 from t2ipal.runs.benchmark.published import NUSWIDE, Figure, Protocol, Row, Test, published
-from t2ipal.runs.config import RunConfig, yaml_key
+from t2ipal.runs.config import RunConfig
 from t2ipal.vocabulary import Vocabulary
 
 ALL_SHOTS = (1, 2, 4, 8, 16)
