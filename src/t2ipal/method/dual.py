@@ -23,7 +23,7 @@ from t2ipal.method.items import check_features
 from t2ipal.method.prompts import ClassEmbeddings
 
 
-class DualHead(T2IPALHead):
+class DualCoOpHead(T2IPALHead):
     """DualCoOp on cached features; local features alone count.
 
     Its pair of prompts is T2I-PAL's pair in another role: ``local`` is the positive prompt T+,
@@ -63,6 +63,6 @@ class DualHead(T2IPALHead):
 HEADS: dict[PromptKind, type[T2IPALHead]] = {
     "learned": T2IPALHead,
     "fixed": T2IPALHead,
-    "dual": DualHead,
+    "dual": DualCoOpHead,
 }
 """The head for each kind of prompts."""

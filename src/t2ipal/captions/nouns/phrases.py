@@ -22,8 +22,9 @@ from t2ipal.captions.nouns.match import Form, Objection
 from t2ipal.captions.nouns.rules import rules_for
 from t2ipal.captions.nouns.sentence import tokenize
 from t2ipal.errors import listed
+from t2ipal.files.class_words import is_id
 from t2ipal.files.names import fold, without_accents
-from t2ipal.vocabulary import Vocabulary, is_id
+from t2ipal.vocabulary import Vocabulary
 
 # Thai to Burmese, Khmer, kana, Han, Hangul: no blanks between words, or particles joined to them.
 _UNSPACED = re.compile(
