@@ -69,7 +69,7 @@ class Scene:
         return [THINGS[i].name for i in indices]
 
 
-def plan_scene(rng: random.Random, *, most: int = 4, unmentioned: float = 0.12) -> Plan:
+def plan_scene(rng: random.Random, *, most: int = 4) -> Plan:
     """Draw classes that go together, a place, and a caption that may keep one of them quiet."""
     circle, places = CIRCLES[rng.randrange(len(CIRCLES))]
     if rng.random() < 0.35:  # anything with anything, so that rare classes are met too
@@ -82,7 +82,7 @@ def plan_scene(rng: random.Random, *, most: int = 4, unmentioned: float = 0.12) 
         names.append(rng.choice(kinds))
     place = rng.choice(places)
     told = names
-    if len(kinds) > 1 and rng.random() < unmentioned:
+    if len(kinds) > 1 and rng.random() < 0.12:
         quiet = rng.choice(kinds)
         told = [name for name in names if name != quiet]
     return Plan(tuple(names), place, captions.describe(told, place, rng))
@@ -243,13 +243,13 @@ def _cells(count: int, rng: random.Random) -> list[tuple[float, float, float]]:
 
 
 def _scatter(
-    sizes: Sequence[float], rng: random.Random, *, overhang: int, tries: int = 6
+    sizes: Sequence[float], rng: random.Random, *, overhang: int
 ) -> list[tuple[float, float, float]]:
     """Put each icon anywhere, at the least crowded of a few places."""
     placed: list[tuple[float, float, float]] = []
     for size in sizes:
         spots = []
-        for _ in range(tries):
+        for _ in range(6):
             x, y = (rng.uniform(-overhang, SIZE - size + overhang) for _ in range(2))
             spots.append((x + size / 2, y + size / 2))
         best = max(
