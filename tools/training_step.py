@@ -35,9 +35,9 @@ from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.class_prompts import class_tokens
 from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.method.build import build_head
-from t2ipal.method.head_config import TrainConfig
 from t2ipal.method.items import ItemSet
 from t2ipal.method.methods import method_config
+from t2ipal.method.train_config import TrainConfig
 from t2ipal.method.training import fit
 from t2ipal.vocabulary import Vocabulary
 

@@ -13,11 +13,12 @@ from torch.nn import functional as F
 from t2ipal.errors import UserError
 from t2ipal.method.checkpoint import _load_tuned, restore_head, tuned_state
 from t2ipal.method.dual import DualCoOpHead
-from t2ipal.method.head_config import AdapterConfig, HeadConfig, PromptConfig, TrainConfig
+from t2ipal.method.head_config import AdapterConfig, HeadConfig, PromptConfig
 from t2ipal.method.items import ItemSet
 from t2ipal.method.losses import _asymmetric
 from t2ipal.method.methods import method_config
 from t2ipal.method.prompts import _PromptLayout
+from t2ipal.method.train_config import TrainConfig
 from t2ipal.method.training import fit
 from t2ipal.metrics.ranking import average_precision
 from tiny_head import CLASSES, NAMES, make_world

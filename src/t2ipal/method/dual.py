@@ -18,9 +18,10 @@ from torch import Tensor
 
 from t2ipal.method.equations import local_score, similarity
 from t2ipal.method.head import Scores, T2IPALHead
-from t2ipal.method.head_config import ItemKind, PromptKind
+from t2ipal.method.head_config import PromptKind
 from t2ipal.method.items import check_features
 from t2ipal.method.prompts import ClassEmbeddings
+from t2ipal.method.train_config import ItemKind
 
 
 class DualCoOpHead(T2IPALHead):

@@ -12,7 +12,8 @@ import pytest
 
 from t2ipal.cli import main
 from t2ipal.errors import UserError
-from t2ipal.method.head_config import HeadConfig, PromptConfig, TrainConfig
+from t2ipal.method.head_config import HeadConfig, PromptConfig
+from t2ipal.method.train_config import TrainConfig
 from t2ipal.miniature import official_layouts as rehearsal
 from t2ipal.runs.benchmark.published import published
 from t2ipal.runs.benchmark.run import RECORD, TABLE, benchmark
