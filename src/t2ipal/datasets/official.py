@@ -1,14 +1,14 @@
-"""What readers of data sets share: where their classes stand, and the checks of their files."""
+"""What readers of data sets share: options, where their classes stand, checks of their files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from t2ipal.datasets.labelled_images import ClassNames, LabelledImages, Labels
-from t2ipal.errors import UserError, listed
+from t2ipal.errors import UserError, listed, nearest
 from t2ipal.files.broken import Broken
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
@@ -133,3 +133,22 @@ def wanted_file(path: Path, hint: str) -> Path:
     if not path.is_file():
         raise UserError(f"{path}: there is no such file; {hint}.")
     return path
+
+
+def split_options(
+    spec: str, rest: str, known: Collection[str], owner: str
+) -> tuple[str, dict[str, str]]:
+    """The name and the options of ``NAME?key=value&key=value``, the part ``rest`` of ``spec``.
+
+    Raises:
+        UserError: an option that is not ``known`` to the ``owner``.
+    """
+    name, _, text = rest.partition("?")
+    options = dict(part.partition("=")[::2] for part in filter(None, text.split("&")))
+    for key in options:
+        if key not in known:
+            raise UserError(
+                f"{spec}: unknown option {key!r}{nearest(key, known)}; {owner} has "
+                f"{', '.join(known)}."
+            )
+    return name, options

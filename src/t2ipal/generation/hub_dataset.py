@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from t2ipal.datasets.spec_options import split_options
+from t2ipal.datasets.official import split_options
 from t2ipal.errors import UserError, nearest
 from t2ipal.files.broken import Broken
 from t2ipal.files.folders import LeftOut
