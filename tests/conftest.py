@@ -60,7 +60,8 @@ CLASSES = """\
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
-    from t2ipal.method.head_config import HeadConfig, PromptConfig, TrainConfig
+    from t2ipal.method.head_config import HeadConfig, PromptConfig
+    from t2ipal.method.train_config import TrainConfig
     from t2ipal.runs.config import RunConfig
     from t2ipal.runs.pipeline import run
     from tiny_diffusion import build

@@ -141,10 +141,12 @@ def test_commands_have_the_verbs_and_options_that_pages_name(
 @every_page
 def test_options_of_scripts_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-    for script, rest in re.findall(r"python (tools/\w+\.py)([^`#&\n]*)", text):
-        source = (ROOT / script).read_text(encoding="utf-8")
+    for command, rest in re.findall(r"python (tools/\w+\.py|-m tools[.\w]+)([^`#&\n]*)", text):
+        script = command.removeprefix("-m ").replace(".", "/").removesuffix("/py")
+        place = ROOT / script / "__main__.py"
+        source = (place if place.exists() else ROOT / f"{script}.py").read_text(encoding="utf-8")
         for option in _OPTION.findall(rest):
-            assert f'"{option}"' in source, f"{_name(page)}: {script} has no {option}"
+            assert f'"{option}"' in source, f"{_name(page)}: {command} has no {option}"
 
 
 @every_page

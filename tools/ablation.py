@@ -33,8 +33,9 @@ from scipy.stats import t as student
 from t2ipal.clip.backbone import Backbone
 from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError, read_settings
-from t2ipal.method.head_config import HeadConfig, TrainConfig
+from t2ipal.method.head_config import HeadConfig
 from t2ipal.method.methods import MethodConfig
+from t2ipal.method.train_config import TrainConfig
 from t2ipal.runs.config import RunConfig
 from t2ipal.runs.fitting import methods_of
 from t2ipal.runs.measure import Experiment

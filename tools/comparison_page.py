@@ -1,6 +1,6 @@
 """docs/benchmarks.md from the published figures and the configurations.
 
-    python tools/comparison_page.py [--check]
+    python -m tools.comparison_page [--check]
 
 With what `src/t2ipal/runs/benchmark/published.yaml` and `configs/` say, it writes the page and the
 first three lines of every configuration anew; `--check` only tells what would change.
@@ -26,7 +26,7 @@ TITLES = {"voc2007": "VOC2007", "coco2014": "MS-COCO 2014", "nuswide": "NUS-WIDE
 INTRODUCTION = """\
 # Published figures, and this project's beside them
 
-Written by `python tools/comparison_page.py` from `src/t2ipal/runs/benchmark/published.yaml` and `configs/`;
+Written by `python -m tools.comparison_page` from `src/t2ipal/runs/benchmark/published.yaml` and `configs/`;
 change those. All figures are mAP in per cent, the mean over classes of non-interpolated average precision unless the
 source says otherwise. Test images: VOC2007 test (4,952), MS-COCO val2014 (40,504), NUS-WIDE in one of several lists.
 

@@ -1,7 +1,7 @@
 """Images per second into the feature cache, against a bare open_clip loop over the same files.
 
-    python tools/embed_speed.py [--models RN50 ViT-B-32 photo] [--images 128] [--rounds 5]
-    python tools/embed_speed.py --memory 10000
+    python -m tools.embed_speed [--models RN50 ViT-B-32 photo] [--images 128] [--rounds 5]
+    python -m tools.embed_speed --memory 10000
 
 Both sides read the same JPEG files of 640 x 480 pixels, prepare them with the model's own
 transform and send them through the same model at random weights, 32 at a time, without gradients:
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,11 +31,12 @@ from typing import Any
 import open_clip
 import torch
 from PIL import Image
+from tools.rounds import spread
 
 from t2ipal.clip import photo_clip
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.clip_settings import ClipSettings
-from t2ipal.runs.benchmark.gpu_checks import made_pictures
+from t2ipal.runs.benchmark.checks import made_pictures
 from t2ipal.runs.benchmark.speed_checks import bare_embedding, cached_embedding
 
 BATCH = 32
@@ -82,11 +82,6 @@ def compare(name: str, files: list[Path], rounds: int) -> None:
     )
 
 
-def spread(values: list[float], form: str) -> str:
-    """Median and range."""
-    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
-
-
 def memory(count: int) -> None:
     """Print how much more memory many files need than few."""
     with tempfile.TemporaryDirectory() as folder:
@@ -99,7 +94,7 @@ def memory(count: int) -> None:
 
 
 def _alone(folder: Path, count: int) -> int:
-    command = [sys.executable, __file__, "--alone", str(folder), str(count)]
+    command = [sys.executable, "-m", "tools.embed_speed", "--alone", str(folder), str(count)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return int(done.stdout.splitlines()[-1])
 

@@ -1,7 +1,7 @@
 """Seconds and memory of ``t2ipal predict``: a tagger's folder against its ONNX file.
 
-    python tools/predict_speed.py [--photos examples/photos] [--tagger photo] [--rounds 5]
-    python tools/predict_speed.py --memory 10000
+    python -m tools.predict_speed [--photos examples/photos] [--tagger photo] [--rounds 5]
+    python -m tools.predict_speed --memory 10000
 
 Each start is a process of its own, as a user starts it, imports included. One photo is tagged in
 alternating rounds; then all photos once on each side, of which it is said whether the tags are
@@ -14,18 +14,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from tools.rounds import spread
+
 # This process stays small: the peak that Linux counts for a child begins with its parent's.
 _MAKE = """
 import sys
 from pathlib import Path
-from t2ipal.runs.benchmark.gpu_checks import made_pictures
+from t2ipal.runs.benchmark.checks import made_pictures
 made_pictures(Path(sys.argv[1]), int(sys.argv[2]), (48, 48))
 """
 
@@ -58,7 +59,8 @@ def compare(tagger: str, photos: Path, rounds: int) -> None:
         for side, found in used.items():
             seconds, busy, peaks = zip(*found, strict=True)
             print(
-                f"  {side:6} {spread(seconds)} s, CPU {spread(busy)} s, {max(peaks) / 1e6:.0f} MB",
+                f"  {side:6} {spread(seconds, '.2f')} s, CPU {spread(busy, '.2f')} s, "
+                f"{max(peaks) / 1e6:.0f} MB",
                 flush=True,
             )
         tags: dict[str, list[list[str]]] = {}
@@ -74,11 +76,6 @@ def compare(tagger: str, photos: Path, rounds: int) -> None:
             )
         equal = sum(a == b for a, b in zip(tags["folder"], tags["ONNX"], strict=True))
         print(f"  tags are equal on {equal} of {len(tags['folder'])} photos")
-
-
-def spread(values: tuple[float, ...]) -> str:
-    """Median and range."""
-    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def memory(tagger: str, count: int) -> None:

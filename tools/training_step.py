@@ -1,6 +1,6 @@
 """How long is a training step, and how much memory does training take? Against a plain one.
 
-    python tools/training_step.py [--classes 20] [--batch 16] [--rounds 5] [--quick]
+    python -m tools.training_step [--classes 20] [--batch 16] [--rounds 5] [--quick]
 
 Both sides tune two shared contexts of 16 vectors by the ranking loss of captions, through the text
 tower of CLIP's RN50 at random weights:
@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import statistics
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ from typing import Any
 
 import open_clip
 import torch
+from tools.rounds import spread
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,9 +35,9 @@ from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.class_prompts import class_tokens
 from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.method.build import build_head
-from t2ipal.method.head_config import TrainConfig
 from t2ipal.method.items import ItemSet
 from t2ipal.method.methods import method_config
+from t2ipal.method.train_config import TrainConfig
 from t2ipal.method.training import fit
 from t2ipal.vocabulary import Vocabulary
 
@@ -173,15 +173,10 @@ def compare(clip: Backbone, classes: int, batch: int, rounds: int) -> dict[str, 
     return {**times, "ratio": ratios}
 
 
-def spread(values: list[float], form: str) -> str:
-    """Median and range."""
-    low, middle, high = min(values), statistics.median(values), max(values)
-    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
-
-
 def alone(classes: int, batch: int, bank: int) -> dict[str, float]:
     """Seconds a step and peak memory in GB of a process that does nothing else."""
-    command = [sys.executable, __file__, "--alone", str(classes), str(batch), str(bank)]
+    command = [sys.executable, "-m", "tools.training_step", "--alone"]
+    command += [str(classes), str(batch), str(bank)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 

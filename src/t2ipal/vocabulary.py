@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,25 +20,15 @@ import numpy as np
 import yaml
 
 from t2ipal.errors import UserError, nearest
-from t2ipal.files import NO_OTHER_KEYS, Keys, check, read_yaml_texts, sha256_text, yaml_line
+from t2ipal.files import NO_OTHER_KEYS, Keys, check, sha256_text
+from t2ipal.files.class_words import named_lines, plain, readable_class, shorter_names, uncamel
 from t2ipal.files.names import name_key
-from t2ipal.files.tables import read_table, text_lines
+from t2ipal.files.yaml_files import read_yaml_texts, yaml_line
 
 UNKNOWN = -1
 """Target value of a class of which nothing is known: left out of every loss and metric."""
 
 _NAME_LISTS = (".txt", ".names", ".lst", ".csv", ".tsv")
-_NAME_HEADERS = (
-    "class",
-    "classes",
-    "class name",
-    "label",
-    "labels",
-    "name",
-    "names",
-    "displayname",
-)
-
 BUILT_IN = ("voc2007", "coco2014", "nuswide")
 
 
@@ -72,12 +62,12 @@ class ClassName:
 
     def __post_init__(self) -> None:
         if not self.readable:
-            object.__setattr__(self, "readable", _readable(self.name))
+            object.__setattr__(self, "readable", readable_class(self.name))
         words = (self.name, self.readable, *self.synonyms, *self.excluding, *self.verbs)
         context = (word for words in self.ambiguous.values() for word in words)
         for word in (*words, *self.ambiguous, *context):
             named = f"class {_short(self.name)}: the name {_short(word)}"
-            if not _is_word(word):
+            if not any(map(str.isalnum, word)):
                 raise UserError(f"{named} has no letter; give it one.")
             if len(word) > _LONGEST:
                 raise UserError(f"{named} has {len(word)} characters; is this a list of classes?")
@@ -94,14 +84,14 @@ class ClassName:
     @property
     def phrases(self) -> tuple[str, ...]:
         """The words that surely name the class: its names and synonyms less the ambiguous."""
-        names = (*self._given, plain(self.name), _uncamel(self.name))
+        names = (*self._given, plain(self.name), uncamel(self.name))
         words = dict.fromkeys((*names, *self.synonyms))
         return tuple(word for word in words if word not in self.ambiguous)
 
     @property
     def _given(self) -> tuple[str, ...]:
         """The readable name, if it is not made from the key."""
-        return (self.readable,) if self.readable != _readable(self.name) else ()
+        return (self.readable,) if self.readable != readable_class(self.name) else ()
 
     @cached_property
     def parts(self) -> dict[str, str]:
@@ -114,7 +104,7 @@ class ClassName:
         """
         found: dict[str, str] = {}
         for name in (plain(self.name), *self._given):
-            for word, kind in _parts(name):
+            for word, kind in shorter_names(name):
                 if word not in (*self.phrases, *self.ambiguous):
                     found.setdefault(word, kind)
         return found
@@ -122,7 +112,7 @@ class ClassName:
     def as_dict(self) -> dict[str, Any]:
         """The mapping that the YAML form holds; defaults are left out."""
         row = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
-        if self.readable == _readable(self.name):
+        if self.readable == readable_class(self.name):
             del row["readable"]
         return {key: value for key, value in row.items() if value}
 
@@ -328,82 +318,12 @@ class Vocabulary:
         return sha256_text(json.dumps(rows, ensure_ascii=False))[:16]
 
 
-def plain(name: str) -> str:
-    """A key as words: underscores become spaces."""
-    return " ".join(name.replace("_", " ").split()) if "_" in name else name
-
-
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _LONGEST = 300
-_ID = re.compile(r"/[a-z]/\w+|n\d{8}|Q\d+")  # of Freebase (Open Images), WordNet and Wikidata
-_CAMEL = re.compile(r"[A-Z]?[a-z]+(?:[A-Z][a-z]+)+")
-_OUTSIDE = r"(?![^(\[]*[)\]])"  # what follows does not stand in brackets
-_LIST_MARK = re.compile(rf"\s*[,;](?!\d)\s*{_OUTSIDE}")
-_SLASH = re.compile(rf"\s*/\s*{_OUTSIDE}")
-_BRACKETS = re.compile(r"\s*(?:\([^()]*\)|\[[^\[\]]*\])\s*")
-_PLURAL_MARK = re.compile(r"\((?:s|es|ies)\)")  # box(es)
 
 
 def _short(name: str) -> str:
     return repr(name if len(name) <= 60 else name[:57] + "...")
-
-
-def is_id(name: str) -> bool:
-    """Whether a name is an identifier that no caption holds, such as ``/m/0abc``."""
-    return _ID.fullmatch(name) is not None
-
-
-def _uncamel(name: str) -> str:
-    """``TrafficLight`` as words; another name as :func:`plain` writes it."""
-    if not _CAMEL.fullmatch(name) or name[1:2].isupper():  # iPhone
-        return plain(name)
-    return re.sub("(?<=[a-z])(?=[A-Z])", " ", name).lower()
-
-
-def _readable(name: str) -> str:
-    if is_id(name):
-        return name
-    first = next(filter(_is_word, _LIST_MARK.split(_PLURAL_MARK.sub("", plain(name)))), name)
-    if not any(_beside_slashes(first)):
-        return _uncamel(name) if first == name else first
-    short, *others = _SLASH.split(first)
-    different = [word for word in others if word not in (short + "s", short + "es")]
-    return " or ".join([short, *different])
-
-
-def _is_word(text: str) -> bool:
-    return any(character.isalnum() for character in text)
-
-
-def _parts(name: str) -> Iterator[tuple[str, str]]:
-    """The shorter words in a name, each with its kind; see :attr:`ClassName.parts`."""
-    if is_id(name):
-        return
-    single = _PLURAL_MARK.sub("", name)
-    listed = [part.strip() for part in _LIST_MARK.split(single) if _is_word(part)]
-    if listed != [name]:
-        yield from ((word, "alternative") for word in listed)
-    for part in listed:
-        beside = list(_beside_slashes(part))
-        yield from beside
-        for word in [word for word, _ in beside] or [part]:
-            bare = " ".join(_BRACKETS.sub(" ", word).split())
-            if bare != word and _is_word(bare):
-                yield bare, "bare"
-
-
-def _beside_slashes(name: str) -> Iterator[tuple[str, str]]:
-    """``cutting/chopping board``: "cutting board" and "chopping board"; "cutting" is a fragment."""
-    words = [part.strip() for part in _SLASH.split(name)]
-    letters = [sum(character.isalpha() for character in word) for word in words]
-    if len(words) < 2 or min(letters) < 2:
-        return
-    *_, last = words
-    for word in words:
-        fewer = len(word.split()) < len(last.split())
-        if fewer:
-            yield " ".join([word, *last.split()[len(word.split()) :]]), "alternative"
-        yield word, "fragment" if fewer else "alternative"
 
 
 @dataclass(frozen=True)
@@ -442,7 +362,7 @@ def _listed_names(path: Path) -> tuple[ClassName, ...]:
     """The names of a text with one per line, or of a table."""
     lines: dict[str, int] = {}
     found: list[ClassName] = []
-    for number, name in _named_lines(path):
+    for number, name in named_lines(path):
         key = name_key(name)
         if key in lines:
             raise UserError(
@@ -456,29 +376,3 @@ def _listed_names(path: Path) -> tuple[ClassName, ...]:
     if not found:
         raise UserError(f"{path}: the file is empty; write one class name per line.")
     return tuple(found)
-
-
-def _named_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(line number, name); of a table its column of names, or the cells of its only row."""
-    if path.suffix.lower() not in (".csv", ".tsv"):
-        lines = ((number, line.strip()) for number, line in text_lines(path))
-        for number, name in lines:
-            if name[:2] in ("{", '{"', "[", '["', "[{"):
-                raise UserError(f"{path}:{number}: is JSON, it seems; call the file .json.")
-            if name and name[0] != "#":
-                yield number, name
-        return
-    rows = read_table(path, header=False).rows
-    keys = [name_key(cell) for cell in rows[0][1]] if rows else []
-    column = next((keys.index(key) for key in _NAME_HEADERS if key in keys), None)
-    if column is None and len(rows) == 1:
-        yield from ((rows[0][0], cell.strip()) for cell in rows[0][1] if cell.strip())
-        return
-    if column is None and len(keys) > 1:
-        raise UserError(
-            f"{path}:{rows[0][0]}: several columns and none called 'name' or 'class'; write a "
-            "header that says which holds the class names."
-        )
-    for number, cells in rows if column is None else rows[1:]:
-        if name := cells[column or 0].strip():
-            yield number, name

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from t2ipal.captions.compose import compose
-from t2ipal.captions.scenery import Scenery, _file, scenery_of, wordings
+from t2ipal.captions.scenery import Scenery, _file, wordings
 from t2ipal.vocabulary import Vocabulary
 
 
@@ -40,18 +40,18 @@ def test_the_file_is_whole() -> None:
     ],
 )
 def test_nouns_find_their_kind(phrase: str, like: str) -> None:
-    assert scenery_of(phrase) == scenery_of(like) != Scenery()
+    assert Scenery.of(phrase) == Scenery.of(like) != Scenery()
 
 
 def test_synonyms_take_after_their_class() -> None:
-    assert scenery_of("pooch") == Scenery()
-    assert scenery_of("pooch", "dog") == scenery_of("dog")
+    assert Scenery.of("pooch") == Scenery()
+    assert Scenery.of("pooch", "dog") == Scenery.of("dog")
 
 
 def test_most_classes_of_the_benchmarks_have_a_kind() -> None:
     for name, share in (("voc2007", 1.0), ("coco2014", 1.0), ("nuswide", 0.7)):
         names = Vocabulary.load(name).readable
-        known = sum(scenery_of(one) != Scenery() for one in names)
+        known = sum(Scenery.of(one) != Scenery() for one in names)
         assert known >= share * len(names), name
 
 

@@ -57,7 +57,7 @@ def voc(hub: Hub, layouts: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
                     tar.add(root / inside, f"VOCdevkit/VOC2007/{inside}")
         hub.blobs[archive.path] = content.getvalue()
         digest = hashlib.sha256(content.getvalue()).hexdigest()
-        known.append(fetch.Archive(archive.part, archive.path, digest))
+        known.append(fetch._Archive(archive.part, archive.path, digest))
     monkeypatch.setitem(fetch.SERVERS, "voc2007", (server, tuple(known)))
     for split in voc2007.OFFICIAL:
         monkeypatch.setitem(voc2007.OFFICIAL, split, _lines(lists / f"{split}.txt"))
@@ -212,7 +212,7 @@ def test_archives_that_reach_outside_are_refused(
 ) -> None:
     server, (first, *_) = fetch.SERVERS[benchmark]
     hub.blobs[first.path] = content
-    known = fetch.Archive(first.part, first.path, hashlib.sha256(content).hexdigest())
+    known = fetch._Archive(first.part, first.path, hashlib.sha256(content).hexdigest())
     monkeypatch.setitem(fetch.SERVERS, benchmark, (server, (known,)))
     assert _fetch(hub, tmp_path / "out", name=benchmark) == 2
     said = capsys.readouterr().err
@@ -238,7 +238,7 @@ def test_coco2014_is_fetched_and_complete(
                 packed.write(path, f"{inside}/{path.name}")
         hub.blobs[archive.path] = content.getvalue()
         digest = hashlib.sha256(content.getvalue()).hexdigest()
-        known.append(fetch.Archive(archive.part, archive.path, digest))
+        known.append(fetch._Archive(archive.part, archive.path, digest))
     monkeypatch.setitem(fetch.SERVERS, "coco2014", (server, tuple(known)))
     for split in coco_json.COCO2014_IMAGES:
         count = len(list((root / f"{split}2014").iterdir()))

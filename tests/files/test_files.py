@@ -16,15 +16,13 @@ from t2ipal.files import (
     check,
     read_jsonl,
     read_rows,
-    read_yaml,
-    read_yaml_texts,
     sha256_text,
     write_jsonl,
     write_text,
     written_jsonl,
-    yaml_line,
 )
 from t2ipal.files.tables import text_lines
+from t2ipal.files.yaml_files import read_yaml, read_yaml_texts, yaml_line
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from PIL import Image
 
 from t2ipal.errors import UserError
 from t2ipal.files import pictures
-from t2ipal.files.pictures import is_picture, load_image, to_rgb, why_left_out
+from t2ipal.files.pictures import is_picture, load_image, why_left_out
+from t2ipal.files.rgb import BACKGROUND, to_rgb
 
 
 def scene(width: int = 64, height: int = 48) -> Image.Image:
@@ -96,10 +97,10 @@ def test_files_of_16_bits(suffix: str, tmp_path: Path) -> None:
 def test_transparency_shows_the_background() -> None:
     image = scene().convert("RGBA")
     image.putalpha(0)
-    assert to_rgb(image).getcolors() == [(64 * 48, pictures.BACKGROUND)]
+    assert to_rgb(image).getcolors() == [(64 * 48, BACKGROUND)]
     palette = scene().convert("P")
     data = encoded(palette, format="PNG", transparency=bytes(256))  # every colour of the palette
-    assert load_image("palette", data).getcolors() == [(64 * 48, pictures.BACKGROUND)]
+    assert load_image("palette", data).getcolors() == [(64 * 48, BACKGROUND)]
     half = Image.new("RGBA", (4, 4), (0, 0, 0, 128))
     assert to_rgb(half).getpixel((1, 1)) == (127, 127, 127)
 

@@ -13,7 +13,9 @@ import pytest
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_file
 from t2ipal.generation import generate as module
-from t2ipal.generation.generate import Settings, TextToImage, generate
+from t2ipal.generation.diffusion.settings import Settings
+from t2ipal.generation.diffusion.text_to_image import TextToImage
+from t2ipal.generation.generate import generate
 from t2ipal.generation.job import Identity
 from t2ipal.generation.store import read_manifest
 

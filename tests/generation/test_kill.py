@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from t2ipal.captions.labelled import LabelledCaption
-from t2ipal.generation.generate import Settings, TextToImage, generate
+from t2ipal.generation.diffusion.settings import Settings
+from t2ipal.generation.diffusion.text_to_image import TextToImage
+from t2ipal.generation.generate import generate
 
 Tree = Callable[[Path], dict[str, bytes]]
 
@@ -22,7 +24,9 @@ import sys, time
 import numpy as np
 from PIL import Image
 from t2ipal.captions.labelled import LabelledCaption
-from t2ipal.generation.generate import GeneratedImage, Settings, generate
+from t2ipal.generation.diffusion.settings import Settings
+from t2ipal.generation.diffusion.text_to_image import GeneratedImage
+from t2ipal.generation.generate import generate
 
 class Noise:
     spec, revision, settings = "noise", "1", Settings()
@@ -44,7 +48,9 @@ generate(captions, Noise(), sys.argv[1], batch_size=3, progress=False)
 TINY = """
 import sys, time
 from t2ipal.captions.labelled import LabelledCaption
-from t2ipal.generation.generate import Settings, TextToImage, generate
+from t2ipal.generation.diffusion.settings import Settings
+from t2ipal.generation.diffusion.text_to_image import TextToImage
+from t2ipal.generation.generate import generate
 
 class Slow(TextToImage):
     def generate(self, prompts, seeds):

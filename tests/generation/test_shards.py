@@ -102,7 +102,9 @@ import numpy as np
 from PIL import Image
 from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.parallel.sharding import Shard
-from t2ipal.generation.generate import GeneratedImage, Settings, generate
+from t2ipal.generation.diffusion.settings import Settings
+from t2ipal.generation.diffusion.text_to_image import GeneratedImage
+from t2ipal.generation.generate import generate
 
 class Noise:
     spec, revision, settings = "noise", "1", Settings()

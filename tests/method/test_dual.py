@@ -12,12 +12,13 @@ from torch.nn import functional as F
 
 from t2ipal.errors import UserError
 from t2ipal.method.checkpoint import _load_tuned, restore_head, tuned_state
-from t2ipal.method.dual import DualHead
-from t2ipal.method.head_config import AdapterConfig, HeadConfig, PromptConfig, TrainConfig
+from t2ipal.method.dual import DualCoOpHead
+from t2ipal.method.head_config import AdapterConfig, HeadConfig, PromptConfig
 from t2ipal.method.items import ItemSet
 from t2ipal.method.losses import _asymmetric
 from t2ipal.method.methods import method_config
 from t2ipal.method.prompts import _PromptLayout
+from t2ipal.method.train_config import TrainConfig
 from t2ipal.method.training import fit
 from t2ipal.metrics.ranking import average_precision
 from tiny_head import CLASSES, NAMES, make_world
@@ -30,10 +31,10 @@ assert DUAL.train is not None
 TRAIN: TrainConfig = DUAL.train
 
 
-def apart(deviation: float = 1.0) -> DualHead:
+def apart(deviation: float = 1.0) -> DualCoOpHead:
     """A head whose two contexts are far apart, so that every part of the score matters."""
     head = WORLD.head(DUAL.head)
-    assert isinstance(head, DualHead)
+    assert isinstance(head, DualCoOpHead)
     with torch.no_grad():
         for seed, context in enumerate((head.prompts.global_context, head.prompts.local_context)):
             context.normal_(std=deviation, generator=torch.Generator().manual_seed(seed))
@@ -126,7 +127,7 @@ def test_saved_and_loaded_it_scores_the_same_under_its_own_names() -> None:
         for part in ("positive", "negative")
     }
     restored = restore_head(DUAL.head, NAMES, state)
-    assert isinstance(restored, DualHead)
+    assert isinstance(restored, DualCoOpHead)
     assert torch.equal(restored.score_items(TEST), head.score_items(TEST))
     again = _load_tuned(WORLD.head(DUAL.head), state).thaw()
     assert torch.allclose(again.score_items(TEST), head.score_items(TEST), atol=1e-4)

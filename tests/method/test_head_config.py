@@ -12,12 +12,11 @@ from t2ipal.method.head_config import (
     FusionConfig,
     HeadConfig,
     HeatmapConfig,
-    LossConfig,
     PromptConfig,
     PrototypeConfig,
-    TrainConfig,
 )
 from t2ipal.method.methods import METHOD_NAMES, method_config
+from t2ipal.method.train_config import LossConfig, TrainConfig
 
 
 @pytest.mark.parametrize("name", METHOD_NAMES)

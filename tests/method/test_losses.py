@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from t2ipal.method.head_config import LossConfig
 from t2ipal.method.losses import Loss, loss_function
+from t2ipal.method.train_config import LossConfig
 
 KINDS = ("hinge", "pair-hinge", "log-sum-exp", "asymmetric", "bce")
 CONFIGS = [

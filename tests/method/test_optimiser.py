@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from t2ipal.method.head_config import AdapterConfig, HeadConfig, PromptConfig, TrainConfig
+from t2ipal.method.head_config import AdapterConfig, HeadConfig, PromptConfig
 from t2ipal.method.optimiser import Optimiser, _learning_rate
+from t2ipal.method.train_config import TrainConfig
 from tiny_head import make_world
 
 WORLD = make_world()

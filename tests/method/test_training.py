@@ -9,16 +9,10 @@ import torch
 from t2ipal.errors import UserError
 from t2ipal.method.checkpoint import _load_tuned, restore_head, tuned_state
 from t2ipal.method.head import T2IPALHead
-from t2ipal.method.head_config import (
-    AdapterConfig,
-    HeadConfig,
-    LossConfig,
-    PromptConfig,
-    PrototypeConfig,
-    TrainConfig,
-)
+from t2ipal.method.head_config import AdapterConfig, HeadConfig, PromptConfig, PrototypeConfig
 from t2ipal.method.items import ItemSet
 from t2ipal.method.methods import method_config
+from t2ipal.method.train_config import LossConfig, TrainConfig
 from t2ipal.method.training import FitResult, fit
 from t2ipal.metrics.ranking import average_precision
 from tiny_head import CLASSES, NAMES, make_world

@@ -10,15 +10,10 @@ import torch
 from t2ipal.method.adapter import _cache_values, _choose_bank, _label_counts
 from t2ipal.method.checkpoint import tuned_state
 from t2ipal.method.head import T2IPALHead
-from t2ipal.method.head_config import (
-    AdapterConfig,
-    HeadConfig,
-    LossConfig,
-    PromptConfig,
-    TrainConfig,
-)
+from t2ipal.method.head_config import AdapterConfig, HeadConfig, PromptConfig
 from t2ipal.method.items import ItemSet
 from t2ipal.method.methods import method_config
+from t2ipal.method.train_config import LossConfig, TrainConfig
 from t2ipal.method.training import fit
 from tiny_head import CLASSES, make_world
 

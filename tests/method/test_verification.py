@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from t2ipal.errors import UserError
 from t2ipal.method.checkpoint import tuned_state
-from t2ipal.method.head_config import HeadConfig, TrainConfig, VerifyConfig
+from t2ipal.method.head_config import HeadConfig
 from t2ipal.method.items import ItemSet
+from t2ipal.method.train_config import TrainConfig, VerifyConfig
 from t2ipal.method.training import fit
 from t2ipal.method.verification import doubtful, evidence, verified
 from tiny_head import make_world, unit

@@ -21,7 +21,6 @@ from t2ipal.miniature.scenes import (
     _plan_cluttered_scene,
     random_scene,
     scene_rng,
-    visible,
     write_test_set,
 )
 from t2ipal.miniature.world import CIRCLES, INDEX, PLACES, THINGS, VOC
@@ -94,7 +93,7 @@ def test_a_plain_scene_is_larger_and_its_map_says_where_its_six_things_are() -> 
     scene = random_scene(scene_rng("plain", 0, 0), split="plain", plan=Plan(names, "sky", ""))
     assert scene.image.size == (96, 96)
     assert scene.seen.shape == (24, 24)
-    assert set(visible(scene)) == set(names)
+    assert set(scene.visible()) == set(names)
     for name in names:  # within one cell each
         rows, columns = np.nonzero(scene.seen == INDEX[name])
         assert len(set(rows // 8)) == len(set(columns // 8)) == 1
@@ -153,4 +152,4 @@ def test_a_written_set_is_reproducible_and_labels_what_is_visible(
 def test_a_thing_wholly_behind_another_is_not_labelled() -> None:
     scene = _draw_scene(Plan(("dog",), "field", ""), scene_rng("v", 0, 0), style="noto")
     scene.seen[scene.seen == INDEX["dog"]] = INDEX["cat"]
-    assert visible(scene) == ["cat"]
+    assert scene.visible() == ["cat"]

@@ -18,6 +18,7 @@ from PIL import Image
 from ray_workers import Counting, Noise, load_clip
 from small_disk import small_disk
 from t2ipal.captions.labelled import LabelledCaption
+from t2ipal.cli.stages import Embed
 from t2ipal.clip import features
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.clip_settings import ClipSettings
@@ -41,14 +42,14 @@ def tree(folder: Path) -> dict[str, bytes]:
 def test_options_are_checked_before_anything_starts() -> None:
     assert choose_engine("local", None) is None
     assert choose_engine("ray", 3) == Cluster(3)
-    for engine, workers, shard, message in (
-        ("rya", None, None, "unknown engine 'rya'.*ray"),
-        ("local", 2, None, "--workers is for --engine ray"),
-        ("ray", 0, None, "at least 1"),
-        ("ray", None, "0/2", "exclude each other"),
+    for words, message in (
+        ("--engine rya", "--engine must be one of local, ray, not 'rya' .*'ray'"),
+        ("--engine ray --workers 0", "--workers must be a whole number of at least 1, not 0"),
+        ("--workers 2", "--workers is for --engine ray"),
+        ("--engine ray --shard 0/2", "exclude each other"),
     ):
         with pytest.raises(UserError, match=message):
-            choose_engine(engine, workers, shard)
+            Embed.parse(["--images", "none", "--clip", "miniature", *words.split()]).run()
 
 
 def test_without_ray_one_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

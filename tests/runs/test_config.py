@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from t2ipal.errors import UserError, options_of, read_settings
-from t2ipal.method.head_config import AdapterConfig, HeadConfig, TrainConfig
+from t2ipal.method.head_config import AdapterConfig, HeadConfig
+from t2ipal.method.train_config import TrainConfig
 from t2ipal.runs.config import RunConfig
 
 

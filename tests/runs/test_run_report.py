@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from conftest import TinyRun
-from t2ipal.method.head_config import PromptConfig, TrainConfig
+from t2ipal.method.head_config import PromptConfig
+from t2ipal.method.train_config import TrainConfig
 from t2ipal.runs.config import RunConfig
 from t2ipal.runs.run_report import _changed, _more_captions, _worst
 from t2ipal.tagger.tagger import Tagger

@@ -29,12 +29,12 @@ from t2ipal.method.head_config import (
     PromptConfig,
     PrototypeConfig,
 )
-from t2ipal.tagger import model_digest
+from t2ipal.tagger import model_digest, saved_vocabulary
 from t2ipal.tagger.clip_model import ClipModel
 from t2ipal.tagger.export import TOLERANCE, export_onnx
-from t2ipal.tagger.onnx_model import INPUT, OUTPUTS, OnnxModel, Preparation, onnx_metadata
+from t2ipal.tagger.onnx_model import INPUT, OUTPUTS, OnnxModel, _Preparation, onnx_metadata
 from t2ipal.tagger.scoring import evaluate
-from t2ipal.tagger.tagger import Tagger, saved_vocabulary
+from t2ipal.tagger.tagger import Tagger
 from t2ipal.tagger.thresholds import Thresholds
 from t2ipal.vocabulary import Vocabulary
 from tiny_clip import WIDTH, build_tiny_clip
@@ -185,7 +185,7 @@ def test_images_are_prepared_as_for_pytorch_bit_for_bit(
     assert theirs.described is not None
     values = theirs.described | {"size": 33}
     del values["mode"]
-    ours = Preparation(**values)
+    ours = _Preparation(**values)
     chance = random.Random(1)
     sizes = [(33, 33), (33, 34), (1, 90), (90, 1), (32, 66)]
     sizes += [(chance.randint(1, 150), chance.randint(1, 150)) for _ in range(40)]

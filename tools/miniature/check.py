@@ -26,7 +26,8 @@ from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.class_prompts import class_ensemble
 from t2ipal.clip.features import FeatureCache
 from t2ipal.datasets.read import read_labelled_images
-from t2ipal.generation.generate import Settings, TextToImage
+from t2ipal.generation.diffusion.settings import Settings
+from t2ipal.generation.diffusion.text_to_image import TextToImage
 from t2ipal.method.equations import heatmap, local_score, similarity
 from t2ipal.metrics.ranking import average_precision
 from t2ipal.miniature.scene_captions import describe

@@ -16,7 +16,7 @@ from functools import cached_property
 from t2ipal.captions.nouns.lexicon import GERUND, NOUN, noun_forms, readings, verb_forms, word_lists
 from t2ipal.captions.nouns.living import head_of
 from t2ipal.captions.nouns.noun_filter import NounFilter
-from t2ipal.captions.scenery import Scenery, scenery_of, wordings
+from t2ipal.captions.scenery import Scenery, wordings
 from t2ipal.captions.sources import Caption
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_text
@@ -106,49 +106,10 @@ def _compose_with_classes(vocabulary: Vocabulary, n: int, *, seed: int = 0) -> l
         raise UserError(f"the number of captions to compose must be at least 1, not {n}.")
     writer, rng = Writer(vocabulary), random.Random(f"write {seed}")
     out = []
-    copies: Counter[str] = Counter()
-    for classes in deal(vocabulary, n, seed):
+    for classes in writer.deal(n, seed):
         text, named = writer.write(classes, rng)
-        out.append(_Composed(caption_of(text, copies), named))
+        out.append(_Composed(writer.caption(text), named))
     return out
-
-
-def caption_of(text: str, copies: Counter[str]) -> Caption:
-    """A caption whose id comes from its text, and from how often it came before."""
-    copies[text] += 1
-    copy = "" if copies[text] == 1 else f"-{copies[text]}"
-    return Caption(sha256_text("caption", text)[:12] + copy, text)
-
-
-def deal(vocabulary: Vocabulary, n: int, seed: int) -> list[list[int]]:
-    """Class positions for each of ``n`` captions, from a shuffled deck dealt again and again.
-
-    No class is dealt a second time before all have been dealt once, and so on: their numbers
-    differ by one at most, apart from the one or two that a caption cannot hold twice. In most
-    captions, classes stand together that are found in the same places.
-    """
-    rng = random.Random(f"deal {seed}")
-    classes = len(vocabulary)
-    places = [set(scenery_of(name).places) - _EVERYWHERE for name in vocabulary.readable]
-    sizes = [size for size in SIZES if size <= classes]
-    weights = SIZE_WEIGHTS[: len(sizes)]
-    deck: list[int] = []
-    hands = []
-    for _ in range(n):
-        hand: list[int] = []
-        for _ in range(rng.choices(sizes, weights)[0]):
-            if all(card in hand for card in deck):
-                fresh = list(range(classes))
-                rng.shuffle(fresh)
-                deck.extend(fresh)
-            left = [card for card in deck if card not in hand]
-            shared = set.intersection(*(places[card] for card in hand)) if hand else set()
-            fitting = [card for card in left if places[card] & shared]
-            choice = fitting if fitting and rng.random() < _TOGETHER else left
-            deck.remove(choice[0])
-            hand.append(choice[0])
-        hands.append(hand)
-    return hands
 
 
 @dataclass(frozen=True)
@@ -185,6 +146,7 @@ class Writer:
         self.vocabulary = vocabulary
         self.filter = NounFilter(vocabulary)
         self._silence: dict[str, bool] = {}
+        self._copies: Counter[str] = Counter()
 
     @cached_property
     def nouns(self) -> list[list[_Noun]]:
@@ -208,6 +170,42 @@ class Writer:
             f"no caption can be composed for {names}: their words change each other's meaning; "
             "give captions of your own, or other readable names."
         )
+
+    def deal(self, n: int, seed: int) -> list[list[int]]:
+        """Class positions for each of ``n`` captions, from a shuffled deck dealt again and again.
+
+        No class is dealt a second time before all have been dealt once, and so on: their numbers
+        differ by one at most, apart from the one or two that a caption cannot hold twice. In most
+        captions, classes stand together that are found in the same places.
+        """
+        rng = random.Random(f"deal {seed}")
+        classes = len(self.vocabulary)
+        places = [set(Scenery.of(name).places) - _EVERYWHERE for name in self.vocabulary.readable]
+        sizes = [size for size in SIZES if size <= classes]
+        weights = SIZE_WEIGHTS[: len(sizes)]
+        deck: list[int] = []
+        hands = []
+        for _ in range(n):
+            hand: list[int] = []
+            for _ in range(rng.choices(sizes, weights)[0]):
+                if all(card in hand for card in deck):
+                    fresh = list(range(classes))
+                    rng.shuffle(fresh)
+                    deck.extend(fresh)
+                left = [card for card in deck if card not in hand]
+                shared = set.intersection(*(places[card] for card in hand)) if hand else set()
+                fitting = [card for card in left if places[card] & shared]
+                choice = fitting if fitting and rng.random() < _TOGETHER else left
+                deck.remove(choice[0])
+                hand.append(choice[0])
+            hands.append(hand)
+        return hands
+
+    def caption(self, text: str) -> Caption:
+        """A caption whose id comes from its text, and from how often this writer had it before."""
+        self._copies[text] += 1
+        copy = "" if self._copies[text] == 1 else f"-{self._copies[text]}"
+        return Caption(sha256_text("caption", text)[:12] + copy, text)
 
     def implied(self, classes: Sequence[int]) -> set[str]:
         """These classes, and those that their names say too: who says dog says animal."""
@@ -253,7 +251,7 @@ class Writer:
         nouns = self.nouns[position]
         if not nouns or (item.verbs and rng.random() < 0.5):
             deed = self._deed(position, rng, nouns)
-            return _Phrase(deed, deed.startswith("people "), scenery_of(deed.split()[0]))
+            return _Phrase(deed, deed.startswith("people "), Scenery.of(deed.split()[0]))
         readable = [noun for noun in nouns if noun.readable]
         # The readable name as often as all synonyms together.
         noun = (
@@ -261,7 +259,7 @@ class Writer:
             if plain
             else rng.choice(readable if readable and rng.random() < 0.5 else nouns)
         )
-        scenery = scenery_of(noun.form, item.readable)
+        scenery = Scenery.of(noun.form, item.readable)
         adjectives = [word for word in scenery.adjectives if self._silent(word)]
         adjective = ""
         if not plain and adjectives and noun.kind in ("one", "many") and rng.random() < 0.35:

@@ -29,6 +29,17 @@ class Scenery:
     doing: tuple[str, ...] = ()
     places: tuple[str, ...] = ("neutral",)
 
+    @classmethod
+    def of(cls, *phrases: str) -> Scenery:
+        """What fits the first of these noun phrases that is known: "teddy bears" are toys."""
+        for phrase in phrases:
+            words = phrase.lower().split()
+            shorter = " ".join(words[-2:]), words[-1], head_of(phrase.lower())
+            for known in (" ".join(words), *shorter):
+                if known in _kinds():
+                    return _kinds()[known]
+        return cls()
+
 
 @cache
 def _file() -> dict[str, Any]:
@@ -63,13 +74,3 @@ def _kinds() -> dict[str, Scenery]:
             for form in (noun, *(form for form, _, _ in noun_forms(noun))):
                 found.setdefault(form, scenery)
     return found
-
-
-def scenery_of(*phrases: str) -> Scenery:
-    """What fits the first of these noun phrases that is known: "teddy bears" are toys."""
-    for phrase in phrases:
-        words = phrase.lower().split()
-        for known in (" ".join(words), " ".join(words[-2:]), words[-1], head_of(phrase.lower())):
-            if known in _kinds():
-                return _kinds()[known]
-    return Scenery()

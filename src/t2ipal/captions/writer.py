@@ -13,17 +13,17 @@ import logging
 import os
 import random
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from t2ipal.captions.compose import Writer, caption_of, deal
+from t2ipal.captions.compose import Writer
 from t2ipal.captions.sources import Caption
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_text
+from t2ipal.files.hub import first_line
 from t2ipal.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ _EXAMPLES = (
 _LONGEST = 300  # characters
 
 
-class LanguageModel(Protocol):
+class _LanguageModel(Protocol):
     """Anything that answers.
 
     Attributes:
@@ -66,7 +66,7 @@ class LanguageModel(Protocol):
 def write_captions(
     vocabulary: Vocabulary,
     n: int,
-    model: str | LanguageModel,
+    model: str | _LanguageModel,
     *,
     seed: int = 0,
     cache: Path | None = None,
@@ -88,9 +88,8 @@ def write_captions(
     loaded = _load(model) if isinstance(model, str) else model
     templates = Writer(vocabulary)
     known = _Accepted(cache or Path("~/.cache/t2ipal/captions").expanduser(), loaded.name)
-    copies: Counter[str] = Counter()
     captions, composed = [], 0
-    for number, classes in enumerate(tqdm(deal(vocabulary, n, seed), "captions", disable=None)):
+    for number, classes in enumerate(tqdm(templates.deal(n, seed), "captions", disable=None)):
         key = sha256_text(str(seed), str(number), *(vocabulary.readable[c] for c in classes))
         if key not in known.texts:
             known.add(key, _written(loaded, templates, classes, int(key[:12], 16)))
@@ -98,14 +97,14 @@ def write_captions(
         if not _names_exactly(templates, text, classes):  # another vocabulary's, or none
             composed += 1
             text, _ = templates.write(classes, random.Random(f"instead {key}"))
-        captions.append(caption_of(text, copies))
+        captions.append(templates.caption(text))
     told = (loaded.name, n - composed, n, composed)
     level = logging.WARNING if composed else logging.INFO
     log.log(level, "%s wrote %d of %d captions; %d are composed from templates instead", *told)
     return captions
 
 
-def _written(model: LanguageModel, filter_: Writer, classes: Sequence[int], seed: int) -> str:
+def _written(model: _LanguageModel, filter_: Writer, classes: Sequence[int], seed: int) -> str:
     """The first of a few answers that names exactly these classes, or an empty text."""
     names = [filter_.vocabulary.readable[position] for position in classes]
     things = ", ".join(names)
@@ -170,7 +169,7 @@ class _Accepted:
 # --- models --------------------------------------------------------------------------------------
 
 
-def _load(model: str) -> LanguageModel:
+def _load(model: str) -> _LanguageModel:
     if model.startswith(("http://", "https://")):
         return _Endpoint(model)
     return _Transformers(model)
@@ -192,11 +191,10 @@ class _Transformers:
                 name, use_safetensors=True, dtype="auto", **options
             )
         except Exception as error:  # whatever transformers and the hub make of it
-            first = str(error).strip().split("\n")[0][:200]
             raise UserError(
-                f"--writer {name}: no language model that can be loaded ({first}); give a causal "
-                "language model of transformers with safetensors, by its hub id or folder, or the "
-                "URL of an OpenAI-compatible endpoint."
+                f"--writer {name}: no language model that can be loaded ({first_line(error)}); "
+                "give a causal language model of transformers with safetensors, by its hub id or "
+                "folder, or the URL of an OpenAI-compatible endpoint."
             ) from None
         self._model.to(self._device).eval()
 
@@ -252,9 +250,8 @@ class _Endpoint:
             )
             return str(found.choices[0].message.content or "")
         except Exception as error:  # whatever httpx and the server make of it
-            first = str(error).strip().split("\n")[0][:200]
             raise UserError(
-                f"--writer {self.name}: the endpoint does not answer as it should ({first}); check "
-                "that it is running, its address (http://HOST:PORT/v1#MODEL) and OPENAI_API_KEY. "
-                "What was written is kept."
+                f"--writer {self.name}: the endpoint does not answer as it should "
+                f"({first_line(error)}); check that it is running, its address "
+                "(http://HOST:PORT/v1#MODEL) and OPENAI_API_KEY. What was written is kept."
             ) from None

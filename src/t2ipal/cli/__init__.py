@@ -22,7 +22,11 @@ _VERBS = {
     "suggest": ("adjusting", "Suggest", "which classes of a tagger are weak, and what would help"),
     "compare": ("whole", "Compare", "table of methods and ablations on labelled images"),
     "benchmark": ("benchmarking", "Benchmark", "a published setting on its data, or a rehearsal"),
-    "prove": ("proving", "Prove", "check what needs a GPU, published weights or real archives"),
+    "prove": (
+        "benchmarking",
+        "Prove",
+        "check what needs a GPU, published weights or real archives",
+    ),
     "add-class": ("adjusting", "AddClass", "add classes to a tagger, without training"),
     "calibrate": ("adjusting", "Calibrate", "fit a tagger's thresholds to some labelled photos"),
     "export": ("exporting", "Export", "a tagger -> one ONNX file that needs no PyTorch"),

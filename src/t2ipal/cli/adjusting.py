@@ -12,14 +12,14 @@ from t2ipal.cli.speech import say
 from t2ipal.errors import Count, UserError, listed, settings
 from t2ipal.runs.config import EvaluationSettings
 from t2ipal.runs.folder import MADE_FROM
-from t2ipal.tagger import PACKAGED, model_folder
+from t2ipal.tagger import PACKAGED, from_hub, model_folder, read_config, saved_vocabulary
 
 if TYPE_CHECKING:
     from t2ipal.vocabulary import ClassName
 
 
 @settings
-class Adjusted:
+class _Adjusted:
     """Where an adjusted model goes."""
 
     out: Annotated[Path, "DIR"] | None = None
@@ -27,7 +27,7 @@ class Adjusted:
 
 
 @settings
-class AddClass(Adjusted, Verb):
+class AddClass(_Adjusted, Verb):
     """Add classes to a model, in a second and without training."""
 
     positional = ("model", "names")
@@ -53,7 +53,7 @@ class AddClass(Adjusted, Verb):
                 "--synonyms and --images are of one class; add the classes one by one, or leave "
                 "them out."
             )
-        out = destination(self.model, self.out)
+        out = _destination(self.model, self.out)
         if self.out is None and (out.parent / MADE_FROM).exists():
             raise UserError(
                 f"--out is missing: {out} belongs to a run, whose figures are about its own "
@@ -61,7 +61,6 @@ class AddClass(Adjusted, Verb):
             )
         require_paths(self.images)
         from t2ipal.tagger.new_names import with_new
-        from t2ipal.tagger.tagger import saved_vocabulary
         from t2ipal.vocabulary import ClassName
 
         classes = [ClassName(name, synonyms=self.synonyms) for name in self.names]
@@ -80,7 +79,7 @@ class AddClass(Adjusted, Verb):
 
 
 @settings
-class Calibrate(Adjusted, EvaluationSettings, Verb):
+class Calibrate(_Adjusted, EvaluationSettings, Verb):
     """Fit a model's thresholds and probabilities anew on some labelled photos."""
 
     positional = ("model",)
@@ -105,7 +104,7 @@ class Calibrate(Adjusted, EvaluationSettings, Verb):
     def run(self) -> int:
         if self.undo == (self.data is not None):
             raise UserError("calibrate takes either --data LABELLED or --undo; give one of them.")
-        out = destination(self.model, self.out)
+        out = _destination(self.model, self.out)
         require_data(self.data)
         require_paths(self.data_folder)
         from t2ipal.files import write_text
@@ -170,9 +169,6 @@ class Suggest(EvaluationSettings, Verb):
     def _figures(self, folder: Path | None) -> dict[str, dict[str, Any]]:
         """By class: those of labelled images, or those that training left in the model."""
         if self.data is None:
-            from t2ipal.tagger import from_hub
-            from t2ipal.tagger.tagger import read_config
-
             config, _ = read_config(folder or from_hub(self.model))
             if not (figures := config.get("about", {}).get("classes")):
                 raise UserError(
@@ -199,7 +195,7 @@ class Suggest(EvaluationSettings, Verb):
         return {name: row for name, row in figures.items() if row["shown"]}
 
 
-def destination(model: str, out: Path | None) -> Path:
+def _destination(model: str, out: Path | None) -> Path:
     """The folder to write an adjusted model to.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The verb that runs a published setting."""
+"""Verbs that run a published setting, and check what this project's own machines could not."""
 
 from __future__ import annotations
 
@@ -43,7 +43,6 @@ class Benchmark(ReadingSettings, Verb):
     def run(self) -> int:
         from t2ipal.files.lock import one_job
         from t2ipal.miniature import official_layouts as rehearsal
-        from t2ipal.runs.benchmark.rehearsal import find_configuration, rehearsed
         from t2ipal.runs.benchmark.run import IDENTITY, REHEARSED_DATA, benchmark
         from t2ipal.runs.benchmark.setting import BenchmarkConfig
         from t2ipal.runs.folder import refuse_foreign
@@ -51,7 +50,7 @@ class Benchmark(ReadingSettings, Verb):
         if self.setting is None and self.rehearse is None:
             raise UserError("name a setting, such as voc2007/rn50-t2i-pal, or what to --rehearse.")
         name = self.setting or f"{self.rehearse}/rn50-t2i-pal"
-        config = BenchmarkConfig.read(find_configuration(name))
+        config = BenchmarkConfig.find(name)
         given: dict[str, Any] = {"batch_size": self.batch_size, "device": self.device}
         given = {key: value for key, value in given.items() if value is not None}
         given |= dataclasses.asdict(settings_of(ReadingSettings, self))
@@ -76,5 +75,35 @@ class Benchmark(ReadingSettings, Verb):
         with one_job(out):
             refuse_foreign(out, IDENTITY, "benchmark", None, beside={REHEARSED_DATA})
             data = rehearsal.build(self.rehearse, out / REHEARSED_DATA)
-            benchmark(rehearsed(config), data, out, rehearsal=True, say=say)
+            benchmark(config.rehearsed(), data, out, rehearsal=True, say=say)
         return 0
+
+
+@settings
+class Prove(Verb):
+    """Check on this machine what needs a GPU, published weights or real archives: one record and
+    one page to send back. Started again, it resumes.
+    """
+
+    examples = """
+        t2ipal prove --rehearse
+        t2ipal prove --out runs/proof
+        t2ipal prove --only cuda-embed preset-fast
+    """
+    _: KW_ONLY
+    out: Annotated[Path, "DIR"] | None = None
+    """folder of the record, the page and all that is fetched of data; runs/proof if omitted"""
+    only: Annotated[tuple[str, ...], "CHECK"] = ()
+    """make these checks alone; the others are listed as not run"""
+    rehearse: bool = False
+    """make the checks with the miniature models on the processor, to see whether they work"""
+
+    def run(self) -> int:
+        from t2ipal.runs.benchmark.gpu_checks import GPU_CHECKS
+        from t2ipal.runs.benchmark.proof import prove
+        from t2ipal.runs.benchmark.speed_checks import SPEED_CHECKS
+        from t2ipal.runs.benchmark.voc_checks import VOC_CHECKS
+
+        out = self.out or Path("runs") / ("proof-rehearsal" if self.rehearse else "proof")
+        checks = (*GPU_CHECKS, *VOC_CHECKS, *SPEED_CHECKS)
+        return 0 if prove(out, checks, only=self.only, rehearsal=self.rehearse, say=say) else 1

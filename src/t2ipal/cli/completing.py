@@ -7,7 +7,7 @@ import importlib
 from dataclasses import KW_ONLY
 from typing import Literal
 
-from t2ipal.cli.options import Verb, parser_of
+from t2ipal.cli.options import Verb
 from t2ipal.cli.speech import say
 from t2ipal.errors import options_of, settings
 
@@ -36,7 +36,7 @@ class Completion(Verb):
         for name, (module, verb, text) in _VERBS.items():
             made: type[Verb] = getattr(importlib.import_module(f"t2ipal.cli.{module}"), verb)
             options = {option.key: option for option in options_of(made)}
-            parser = parser_of(made, options.values())
+            parser = made.parser(options.values())
             for action in parser._actions:
                 option = options[action.dest]
                 if option.choices:

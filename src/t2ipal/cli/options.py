@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, NoReturn, Self
 
 from t2ipal.errors import Option, UserError, nearest, options_of, read_settings, settings
-from t2ipal.files import read_yaml
+from t2ipal.files.yaml_files import read_yaml
 
 # What an option takes the place of in a file; it is ignored there.
 _REPLACES = {
@@ -85,11 +85,51 @@ class Verb:
         return read_settings(cls, values, lambda key: _named(cls, key))
 
     @classmethod
+    def parser(cls, options: Iterable[Option]) -> argparse.ArgumentParser:
+        """The parser of the verb with these of its options."""
+        width = min(100, shutil.get_terminal_size().columns)
+        words = [_prog(cls)]
+        for option in sorted(options_of(cls), key=lambda option: option.key not in cls.positional):
+            if option.key in cls.positional:
+                words.append(option.key.upper() + " ..." * option.several)
+            elif _required(cls, option):
+                words.append(f"{_named(cls, option.key)} {option.placeholder}")
+        parser = _Parser(
+            prog=_prog(cls),
+            usage=" ".join([*words, "[OPTIONS]"]),
+            description=textwrap.fill(" ".join(str(cls.__doc__).split()), width),
+            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+                prog, max_help_position=30, width=width
+            ),
+            add_help=False,
+            allow_abbrev=False,
+            argument_default=argparse.SUPPRESS,
+        )
+        sections = {"options": parser.add_argument_group("options")}
+        for option in options:
+            how: dict[str, Any] = {"help": _help(cls, option)}
+            if option.key in cls.positional:
+                nargs = "*" if option.several else "?"
+                parser.add_argument(option.key, metavar=option.key.upper(), nargs=nargs, **how)
+                continue
+            if option.type is bool:
+                how["action"] = argparse.BooleanOptionalAction
+            else:
+                choices = ",".join(option.choices)
+                how["metavar"] = f"{{{choices}}}" if choices else option.placeholder
+                how["nargs"] = "+" if option.several else None
+            title = _title(cls, option)
+            if title not in sections:
+                sections[title] = parser.add_argument_group(title)
+            sections[title].add_argument(_named(cls, option.key), dest=option.key, **how)
+        return parser
+
+    @classmethod
     def help(cls, everything: bool) -> str:
         """What ``--help`` prints, or ``--help-all``."""
         options = {option.key: option for option in options_of(cls)}
         shown = list(options) if everything or not cls.common else cls.common.split()
-        text = parser_of(cls, [options[key] for key in shown]).format_help()
+        text = cls.parser([options[key] for key in shown]).format_help()
         if left := len(options) - len(shown):
             text += f"\n'{_prog(cls)} --help-all' shows {left} more options.\n"
         return f"{text}\nexamples:\n{textwrap.indent(textwrap.dedent(cls.examples).strip(), '  ')}"
@@ -132,7 +172,7 @@ def _given(verb: type[Verb], options: dict[str, Option], arguments: list[str]) -
     """Key to value of what the command line gives, numbers as numbers where they are any."""
     # --per_class is --per-class, so that keys of files may be given as they stand there
     dashed = [re.sub("^--[^=]*", lambda m: m[0].replace("_", "-"), word) for word in arguments]
-    found, odd = parser_of(verb, options.values()).parse_known_args(dashed)
+    found, odd = verb.parser(options.values()).parse_known_args(dashed)
     if odd:
         word = odd[0].partition("=")[0]
         what = "there is no option" if word.startswith("-") else "unexpected argument"
@@ -173,46 +213,6 @@ def _required(verb: type[Verb], option: Option) -> bool:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message.removeprefix('argument ')}; see '{self.prog} --help'.")
-
-
-def parser_of(verb: type[Verb], options: Iterable[Option]) -> argparse.ArgumentParser:
-    """The parser of a verb with these of its options."""
-    width = min(100, shutil.get_terminal_size().columns)
-    words = [_prog(verb)]
-    for option in sorted(options_of(verb), key=lambda option: option.key not in verb.positional):
-        if option.key in verb.positional:
-            words.append(option.key.upper() + " ..." * option.several)
-        elif _required(verb, option):
-            words.append(f"{_named(verb, option.key)} {option.placeholder}")
-    parser = _Parser(
-        prog=_prog(verb),
-        usage=" ".join([*words, "[OPTIONS]"]),
-        description=textwrap.fill(" ".join(str(verb.__doc__).split()), width),
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
-            prog, max_help_position=30, width=width
-        ),
-        add_help=False,
-        allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,
-    )
-    sections = {"options": parser.add_argument_group("options")}
-    for option in options:
-        how: dict[str, Any] = {"help": _help(verb, option)}
-        if option.key in verb.positional:
-            nargs = "*" if option.several else "?"
-            parser.add_argument(option.key, metavar=option.key.upper(), nargs=nargs, **how)
-            continue
-        if option.type is bool:
-            how["action"] = argparse.BooleanOptionalAction
-        else:
-            choices = ",".join(option.choices)
-            how["metavar"] = f"{{{choices}}}" if choices else option.placeholder
-            how["nargs"] = "+" if option.several else None
-        title = _title(verb, option)
-        if title not in sections:
-            sections[title] = parser.add_argument_group(title)
-        sections[title].add_argument(_named(verb, option.key), dest=option.key, **how)
-    return parser
 
 
 def _title(verb: type[Verb], option: Option) -> str:

@@ -100,7 +100,7 @@ class Predict(ModelSettings, DeviceSettings, PictureSettings, Verb):
             raise UserError(f"no image among {', '.join(self.images)}{why}; check the paths.")
         files = itertools.chain([first], found)
         model_folder(self.model, typed=True)
-        from t2ipal.tagger.tagger import saved_vocabulary
+        from t2ipal.tagger import saved_vocabulary
 
         vocabulary = saved_vocabulary(self.model)  # before PyTorch is imported, which takes seconds
         meant = dict.fromkeys(map(vocabulary.meant, self.classes))
@@ -321,7 +321,7 @@ class Predict(ModelSettings, DeviceSettings, PictureSettings, Verb):
 
 def _read_limits(path: str) -> dict[str, float]:
     """Thresholds by class from a YAML or JSON file."""
-    from t2ipal.files import read_yaml
+    from t2ipal.files.yaml_files import read_yaml
 
     if not Path(path).is_file():
         raise UserError(f"--threshold {path}: is neither auto, nor a number, nor a file.")

@@ -90,7 +90,7 @@ class Studio(ModelSettings, DeviceSettings, PictureSettings, Verb):
                 f"{self.host}: cannot be listened on ({error.strerror}); choose another --host or "
                 "--port."
             ) from None
-        with Served(self) as studio:
+        with _Served(self) as studio:
             say(f"studio  {studio.url}  (Ctrl-C closes it)")
             try:
                 threading.Event().wait()
@@ -99,7 +99,7 @@ class Studio(ModelSettings, DeviceSettings, PictureSettings, Verb):
         return 0
 
 
-class Served:
+class _Served:
     """A studio that answers at ``url`` while its block runs; uploads go when it ends.
 
     Raises:
@@ -139,7 +139,7 @@ class Served:
         )
         self.url = ""
 
-    def __enter__(self) -> Served:
+    def __enter__(self) -> _Served:
         chosen = self._chosen
         try:
             _, self.url, _ = self._pages.queue(max_size=_WAITING).launch(
@@ -233,7 +233,7 @@ def told(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return telling
 
 
-def _pages(studio: Served) -> gr.Blocks:
+def _pages(studio: _Served) -> gr.Blocks:
     """The three pages."""
     import gradio as gr
 
@@ -271,7 +271,7 @@ def _pages(studio: Served) -> gr.Blocks:
     return pages
 
 
-def _report_page(studio: Served) -> Any:
+def _report_page(studio: _Served) -> Any:
     """Lay out the page; the choice of the run."""
     import gradio as gr
     from gradio.processing_utils import save_file_to_cache

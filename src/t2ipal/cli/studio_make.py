@@ -21,7 +21,7 @@ from t2ipal.captions.compose import compose
 from t2ipal.captions.labelled import label_captions, read_labelled
 from t2ipal.captions.sources import Caption
 from t2ipal.cli.studio import told
-from t2ipal.cli.studio_runs import Runs, command_of
+from t2ipal.cli.studio_runs import Runs
 from t2ipal.errors import UserError
 from t2ipal.files import read_jsonl, read_rows, write_text
 from t2ipal.files.pictures import load_image
@@ -270,7 +270,7 @@ def _view(runs: Runs, name: str, before: str) -> list[Any]:
     made = runs.model(name) and not running and not error
     table = pd.DataFrame([{**row, "mAP": 100 * (row["valid_map"] or 0)} for row in figures])
     return [
-        _status(folder, running, made, error, len(rows), figures[-1]["epoch"] if figures else None),
+        _status(runs, name, made, len(rows), figures[-1]["epoch"] if figures else None),
         gr.Gallery(value=list(_pictures(folder, rows)), visible=bool(rows)),
         gr.Row(visible=bool(figures)),
         table if figures else None,
@@ -286,11 +286,10 @@ def _view(runs: Runs, name: str, before: str) -> list[Any]:
     ]
 
 
-def _status(
-    folder: Path, running: bool, made: bool, error: str, images: int, epoch: int | None
-) -> str:
+def _status(runs: Runs, name: str, made: bool, images: int, epoch: int | None) -> str:
     """How far a run is, as Markdown."""
-    if error:
+    folder, running = runs.folder(name), runs.running(name)
+    if error := runs.error(name):
         return f"### ⚠️ {folder.name} stopped\n\n{error}"
     if not (folder / "config.yaml").exists():
         return _HINT
@@ -305,7 +304,7 @@ def _status(
     said = f"### {folder.name} {state}\n\n{' · '.join(facts) or 'Reading captions'}"
     if running:
         return said
-    words = ["predict", str(folder / "model"), "photos/"] if made else command_of(folder)
+    words = ["predict", str(folder / "model"), "photos/"] if made else runs.command(name)
     how = "In a terminal" if made else "Press the button to resume it, or in a terminal"
     return f"{said}\n\n{how}: `t2ipal {shlex.join(words)}`"
 

@@ -19,11 +19,6 @@ _NAME = re.compile(r"\w[\w. -]*")
 _PATIENCE = 10  # seconds that a run that is stopped has to tidy up
 
 
-def command_of(folder: Path) -> list[str]:
-    """What resumes a run, behind ``t2ipal``."""
-    return ["run", "--config", str(folder / "config.yaml"), "--out", str(folder)]
-
-
 @dataclass
 class _Job:
     """A run's process, and what it says."""
@@ -78,6 +73,11 @@ class Runs:
             )
         return self.home / name
 
+    def command(self, name: str) -> list[str]:
+        """What resumes a run, behind ``t2ipal``."""
+        folder = self.folder(name)
+        return ["run", "--config", str(folder / "config.yaml"), "--out", str(folder)]
+
     def current(self) -> str | None:
         """The run that this studio is making now."""
         return next((name for name in self._jobs if self.running(name)), None)
@@ -97,12 +97,11 @@ class Runs:
         Raises:
             UserError: another one is being made.
         """
-        folder = self.folder(name)
         command = [
             sys.executable,
             "-m",
             "t2ipal",
-            *command_of(folder),
+            *self.command(name),
             *["--overwrite"] * overwrite,
         ]
         with self._lock:

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 from t2ipal.clip.backbone import Backbone
 from t2ipal.errors import listed
+from t2ipal.files.class_words import plain
 from t2ipal.method.head_config import ClassNames
 from t2ipal.method.prompts import ClassTokens
-from t2ipal.vocabulary import Vocabulary, plain
+from t2ipal.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 

@@ -74,7 +74,7 @@ class DeviceSettings:
 
 
 @settings
-class ViewSettings:
+class _ViewSettings:
     """At which size CLIP sees an image."""
 
     image_size: Annotated[Count, Le(4096), "PIXELS"] | None = None
@@ -85,7 +85,7 @@ class ViewSettings:
 
 
 @settings
-class ModelSettings(ViewSettings):
+class ModelSettings(_ViewSettings):
     """How a saved model looks at images."""
 
     crops: Crops | None = None
@@ -93,7 +93,7 @@ class ModelSettings(ViewSettings):
 
 
 @settings
-class ClipSettings(ViewSettings, DeviceSettings):
+class ClipSettings(_ViewSettings, DeviceSettings):
     """Which CLIP, and how it sees an image."""
 
     clip: str = "miniature"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from t2ipal.datasets.labelled_images import LabelledImages
-from t2ipal.datasets.official import Columns, wanted_file, without_missing
+from t2ipal.datasets.official import Columns, wanted_file
 from t2ipal.errors import UserError, listed
 from t2ipal.files.broken import Broken
 from t2ipal.files.names import portable_path
@@ -100,8 +100,7 @@ def read_coco_json(
         folder, tuple(notes),
     )  # fmt: skip
     missing = [file for file in found.files if not file.is_file()]
-    return without_missing(
-        found,
+    return found.without(
         missing,
         f"{path}: {len(missing)} of {len(found)} images are missing in {folder}, the first is "
         f"{missing[0].name if missing else ''!r}; add them or name their folder with --data-folder "

@@ -21,7 +21,7 @@ FETCHED = "fetched.jsonl"
 
 
 @dataclass(frozen=True)
-class Archive:
+class _Archive:
     """An archive of a benchmark; ``path`` is its address below the server's."""
 
     part: str
@@ -34,16 +34,16 @@ class Archive:
 
 
 # Checksums: those of torchvision's data sets of the same names (prototypes, version 0.15).
-SERVERS: dict[Benchmark, tuple[str, tuple[Archive, ...]]] = {
+SERVERS: dict[Benchmark, tuple[str, tuple[_Archive, ...]]] = {
     "voc2007": (
         "https://thor.robots.ox.ac.uk/pascal/VOC/voc2007",
         (
-            Archive(
+            _Archive(
                 "test",
                 "VOCtest_06-Nov-2007.tar",
                 "6836888e2e01dca84577a849d339fa4f73e1e4f135d312430c4856b5609b4892",
             ),
-            Archive(
+            _Archive(
                 "trainval",
                 "VOCtrainval_06-Nov-2007.tar",
                 "7d8cd951101b0957ddfd7a530bdc8a94f06121cfc1e511bb5937e973020c7508",
@@ -53,17 +53,17 @@ SERVERS: dict[Benchmark, tuple[str, tuple[Archive, ...]]] = {
     "coco2014": (
         "http://images.cocodataset.org",
         (
-            Archive(
+            _Archive(
                 "annotations",
                 "annotations/annotations_trainval2014.zip",
                 "031296bbc80c45a1d1f76bf9a90ead27e94e99ec629208449507a4917a3bf009",
             ),
-            Archive(
+            _Archive(
                 "val",
                 "zips/val2014.zip",
                 "fe9be816052049c34717e077d9e34aa60814a55679f804cd043e3cbee3b9fde0",
             ),
-            Archive(
+            _Archive(
                 "train",
                 "zips/train2014.zip",
                 "ede4087e640bddba550e090eae701092534b554b42b05ac33f0300b984b31775",
@@ -138,7 +138,7 @@ def _size(url: str) -> int:
 
 
 def _announce(
-    benchmark: str, sizes: dict[Archive, int], out: Path, say: Callable[[str], object]
+    benchmark: str, sizes: dict[_Archive, int], out: Path, say: Callable[[str], object]
 ) -> None:
     """Say what is fetched and how much disk it takes; refuse if there is less.
 
@@ -163,15 +163,15 @@ def _gigabytes(count: int) -> str:
     return f"{count / 1e9:.2f} GB"
 
 
-def _partial(archive: Archive, out: Path) -> Path:
+def _partial(archive: _Archive, out: Path) -> Path:
     return out / f"{archive.name}.part"
 
 
-def _begun(archive: Archive, out: Path) -> bool:
+def _begun(archive: _Archive, out: Path) -> bool:
     return _partial(archive, out).is_file()
 
 
-def _download(url: str, archive: Archive, size: int, out: Path) -> Path:
+def _download(url: str, archive: _Archive, size: int, out: Path) -> Path:
     """The whole archive, with the right checksum, under its name with ``.part``.
 
     Raises:
@@ -208,7 +208,7 @@ def _host(url: str) -> str:
     return urlsplit(url).netloc
 
 
-def _unpack(file: Path, archive: Archive, out: Path) -> None:
+def _unpack(file: Path, archive: _Archive, out: Path) -> None:
     """Unpack beside its place, then move each file to it.
 
     Raises:

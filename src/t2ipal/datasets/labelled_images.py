@@ -87,6 +87,26 @@ class LabelledImages:
         """
         return self.only((Broken() if broken is None else broken).check(self.files, self.source))
 
+    def without(
+        self, missing: Sequence[Path], message: str, broken: Broken | None
+    ) -> LabelledImages:
+        """Those but the ``missing``, which are not on disk.
+
+        Raises:
+            UserError: all are missing, or some that are not to be skipped; it says ``message``.
+        """
+        if not missing:
+            return self
+        broken = Broken() if broken is None else broken
+        if len(missing) == len(self):
+            raise UserError(message)
+        if not broken.skip:
+            broken.add("", UserError(message))
+        for file in missing:
+            broken.add(file, UserError(f"{file}: image not found; add it."))
+        gone = set(missing)
+        return self.only([row for row, file in enumerate(self.files) if file not in gone])
+
 
 class ClassNames:
     """Which classes of a vocabulary a name in a file means.

@@ -1,14 +1,14 @@
-"""What readers of data sets share: where their classes stand, and the checks of their files."""
+"""What readers of data sets share: options, where their classes stand, checks of their files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from t2ipal.datasets.labelled_images import ClassNames, LabelledImages, Labels
-from t2ipal.errors import UserError, listed
+from t2ipal.errors import UserError, listed, nearest
 from t2ipal.files.broken import Broken
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
@@ -116,34 +116,12 @@ def checked(
         tuple(columns.notes),
     )  # fmt: skip
     where = f"{list_file}:{seen[missing[0]]}" if missing else list_file
-    return without_missing(
-        found,
+    return found.without(
         missing,
         f"{where}: {len(missing)} of {len(files)} images are not on disk, "
         f"{missing[0] if missing else ''} is the first; unpack all archives of the benchmark.",
         broken,
     )
-
-
-def without_missing(
-    images: LabelledImages, missing: Sequence[Path], message: str, broken: Broken | None
-) -> LabelledImages:
-    """The images without those that are not on disk.
-
-    Raises:
-        UserError: all are missing, or some that are not to be skipped; it says ``message``.
-    """
-    if not missing:
-        return images
-    broken = Broken() if broken is None else broken
-    if len(missing) == len(images):
-        raise UserError(message)
-    if not broken.skip:
-        broken.add("", UserError(message))
-    for file in missing:
-        broken.add(file, UserError(f"{file}: image not found; add it."))
-    gone = set(missing)
-    return images.only([row for row, file in enumerate(images.files) if file not in gone])
 
 
 def wanted_file(path: Path, hint: str) -> Path:
@@ -155,3 +133,22 @@ def wanted_file(path: Path, hint: str) -> Path:
     if not path.is_file():
         raise UserError(f"{path}: there is no such file; {hint}.")
     return path
+
+
+def split_options(
+    spec: str, rest: str, known: Collection[str], owner: str
+) -> tuple[str, dict[str, str]]:
+    """The name and the options of ``NAME?key=value&key=value``, the part ``rest`` of ``spec``.
+
+    Raises:
+        UserError: an option that is not ``known`` to the ``owner``.
+    """
+    name, _, text = rest.partition("?")
+    options = dict(part.partition("=")[::2] for part in filter(None, text.split("&")))
+    for key in options:
+        if key not in known:
+            raise UserError(
+                f"{spec}: unknown option {key!r}{nearest(key, known)}; {owner} has "
+                f"{', '.join(known)}."
+            )
+    return name, options

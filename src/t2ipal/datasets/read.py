@@ -15,7 +15,7 @@ from t2ipal.datasets.coco_json import COCO2014_IMAGES, read_coco2014, read_coco_
 from t2ipal.datasets.image_folder import OTHERS, read_image_folder
 from t2ipal.datasets.labelled_images import ClassNames, LabelledImages
 from t2ipal.datasets.labels_csv import LABELS_FILE, read_labels_csv
-from t2ipal.datasets.spec_options import split_options
+from t2ipal.datasets.official import split_options
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_file, sha256_text, sweep, temporary_path
 from t2ipal.files.broken import Broken

@@ -1,9 +1,7 @@
-"""One reader of pictures: files, bytes and opened PIL images all become upright 8-bit RGB.
+"""One reader of pictures: files and bytes of any format become upright 8-bit RGB.
 
-What a picture shows decides, not how it is stored: a camera's orientation mark is applied, 16-bit
-and floating-point grey are scaled to what an 8-bit copy shows, transparent parts show the
-background (white), and of an animation the first frame is taken. Pixels that can be read are used
-even if metadata are broken or the end of the file is missing; a warning then names the file.
+Of an animation the first frame is taken. Pixels that can be read are used even if metadata are
+broken or the end of the file is missing; a warning then names the file.
 """
 
 from __future__ import annotations
@@ -21,16 +19,14 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from t2ipal.errors import UserError
 from t2ipal.files.broken import MAX_MEGAPIXELS
+from t2ipal.files.rgb import to_rgb
 from t2ipal.files.tables import refuse_special
 
 log = logging.getLogger(__name__)
-
-BACKGROUND = (255, 255, 255)
-"""What shows through transparent parts of a picture."""
 
 MAX_ASPECT = 100
 """A picture this many times as wide as high, or more, shows nothing at a CLIP's input size."""
@@ -105,15 +101,6 @@ def picture_size(path: str | Path) -> tuple[int, int]:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             width, height = image.size
     return (height, width) if turned else (width, height)
-
-
-def to_rgb(image: Image.Image, name: str = "an image") -> Image.Image:
-    """An opened PIL image as upright RGB, 8 bits a channel; the current frame of an animation.
-
-    Args:
-        name: what to call it in a warning.
-    """
-    return _eight_bit(_upright(image, name))
 
 
 def has_picture_suffix(name: str) -> bool:
@@ -323,56 +310,6 @@ class _Gate:
 
 
 _gate = _Gate()
-
-
-# --- what it shows ------------------------------------------------------------------------------
-
-
-def _upright(image: Image.Image, name: str) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception as error:  # broken EXIF raises almost anything
-        log.warning("%s: broken metadata ignored (%s)", name, error or type(error).__name__)
-        return image
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode in ("F", "I") or image.mode.startswith("I;16"):
-        return Image.fromarray(_grey(np.asarray(image), image.mode)).convert("RGB")
-    if image.mode == "LAB":
-        from PIL import ImageCms
-
-        lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB")
-        assert converted is not None, "it returns an image unless told to work in place"
-        return converted
-    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
-        if image.mode in ("RGBa", "La"):
-            image = image.convert(image.mode.upper())
-        layer = image.convert("RGBA")
-        ground = Image.new("RGBA", layer.size, (*BACKGROUND, 255))
-        return Image.alpha_composite(ground, layer).convert("RGB")
-    return image.convert("RGB")
-
-
-def _grey(values: np.ndarray, mode: str) -> np.ndarray:
-    """Grey levels of more than 8 bits as uint8: what an 8-bit copy of the picture shows.
-
-    16-bit levels are divided by 257. Of integers of 32 bits and of floating-point numbers the
-    range tells the scale: up to 1 (floating-point alone), 255, 65,535 or 2**32 - 1.
-    """
-    levels = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
-    highest = levels.max(initial=0.0)
-    scale = 257.0
-    if mode == "F" and highest <= 1:
-        scale = 1 / 255
-    elif mode in ("F", "I") and highest <= 255:
-        scale = 1.0
-    elif highest > 65535:
-        scale = (2**32 - 1) / 255
-    return np.clip(np.rint(levels / scale), 0, 255).astype(np.uint8)
 
 
 # --- which files --------------------------------------------------------------------------------

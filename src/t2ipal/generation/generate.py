@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from t2ipal.captions.labelled import LabelledCaption
     from t2ipal.parallel.cluster import Cluster
 
-__all__ = ["GeneratedImage", "Generator", "Settings", "TextToImage", "generate"]
-
 GIVE_UP = 32
 """A job without one usable image stops after this many failed ones: something is wrong with all."""
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from t2ipal.datasets.spec_options import split_options
+from t2ipal.datasets.official import split_options
 from t2ipal.errors import UserError, nearest
 from t2ipal.files.broken import Broken
 from t2ipal.files.folders import LeftOut
+from t2ipal.files.hub import first_line
 from t2ipal.generation.samples import CAPTION_KEYS, WITHOUT_CAPTION, Sample
 
 _OPTIONS = ("split", "image", "caption", "revision")
@@ -77,10 +78,9 @@ def _load(name: str, revision: str | None) -> Any:
             return datasets.load_dataset(str(folder), streaming=True)
         return datasets.load_dataset(name, revision=revision)
     except Exception as error:  # the library passes on what its readers and the hub raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise UserError(
-            f"hf:{name}: the data set cannot be loaded ({reason}); give a name on the hub, a "
-            "folder of parquet files, or one that save_to_disk made."
+            f"hf:{name}: the data set cannot be loaded ({first_line(error)}); give a name on the "
+            "hub, a folder of parquet files, or one that save_to_disk made."
         ) from error
 
 

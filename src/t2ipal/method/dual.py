@@ -18,12 +18,13 @@ from torch import Tensor
 
 from t2ipal.method.equations import local_score, similarity
 from t2ipal.method.head import Scores, T2IPALHead
-from t2ipal.method.head_config import ItemKind, PromptKind
+from t2ipal.method.head_config import PromptKind
 from t2ipal.method.items import check_features
 from t2ipal.method.prompts import ClassEmbeddings
+from t2ipal.method.train_config import ItemKind
 
 
-class DualHead(T2IPALHead):
+class DualCoOpHead(T2IPALHead):
     """DualCoOp on cached features; local features alone count.
 
     Its pair of prompts is T2I-PAL's pair in another role: ``local`` is the positive prompt T+,
@@ -63,6 +64,6 @@ class DualHead(T2IPALHead):
 HEADS: dict[PromptKind, type[T2IPALHead]] = {
     "learned": T2IPALHead,
     "fixed": T2IPALHead,
-    "dual": DualHead,
+    "dual": DualCoOpHead,
 }
 """The head for each kind of prompts."""

@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from t2ipal.method.equations import fuse, moments, standardise
 from t2ipal.method.head import Scores, T2IPALHead
-from t2ipal.method.head_config import AdapterConfig, FusionConfig, HeadConfig, ItemKind
+from t2ipal.method.head_config import AdapterConfig, FusionConfig, HeadConfig
 from t2ipal.method.prompts import ClassEmbeddings, LearnedPrompts
+from t2ipal.method.train_config import ItemKind
 
 
 def added_config(config: HeadConfig, *, images: bool) -> HeadConfig:

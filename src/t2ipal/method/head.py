@@ -26,10 +26,11 @@ from t2ipal.method.equations import (
     local_score,
     similarity,
 )
-from t2ipal.method.head_config import HeadConfig, ItemKind
+from t2ipal.method.head_config import HeadConfig
 from t2ipal.method.items import ItemSet, check_features
 from t2ipal.method.prompts import ClassEmbeddings, FixedPrompts, LearnedPrompts
 from t2ipal.method.prototypes import Prototypes
+from t2ipal.method.train_config import ItemKind
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,27 +9,7 @@ from dataclasses import field
 from typing import Annotated, Literal
 
 from t2ipal.errors import AtMost, Count, NotNegative, Positive, Share, UserError, settings
-from t2ipal.method.train_config import (
-    ItemKind,
-    LossConfig,
-    TrainConfig,
-    TrainOn,
-    VerifyConfig,
-)
-
-__all__ = [
-    "AdapterConfig",
-    "FusionConfig",
-    "HeadConfig",
-    "HeatmapConfig",
-    "ItemKind",
-    "LossConfig",
-    "PromptConfig",
-    "PrototypeConfig",
-    "TrainConfig",
-    "TrainOn",
-    "VerifyConfig",
-]
+from t2ipal.method.train_config import ItemKind
 
 PromptKind = Literal["learned", "fixed", "dual"]
 ClassPosition = Literal["end", "middle", "front"]

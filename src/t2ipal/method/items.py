@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from t2ipal.method.head_config import ItemKind
+from t2ipal.method.train_config import ItemKind
 
 
 @dataclass(frozen=True, eq=False)

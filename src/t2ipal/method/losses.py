@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from t2ipal.method.head_config import LossConfig
+from t2ipal.method.train_config import LossConfig
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits [B, C], targets [B, C]) -> scalar."""

@@ -48,12 +48,10 @@ from t2ipal.method.head_config import (
     FusionKind,
     HeadConfig,
     HeatmapConfig,
-    LossConfig,
     PromptConfig,
     PrototypeConfig,
-    TrainConfig,
-    TrainOn,
 )
+from t2ipal.method.train_config import LossConfig, TrainConfig, TrainOn
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from t2ipal.errors import UserError
 from t2ipal.method.head import T2IPALHead
-from t2ipal.method.head_config import TrainConfig
+from t2ipal.method.train_config import TrainConfig
 
 
 class Optimiser:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from t2ipal.method.equations import prototype_score
 from t2ipal.method.head_config import PrototypeConfig
 
+_ITERATIONS = 25  # of Lloyd's, at most
 _STEP = 0.1
 """Length of the random step that parts prototypes that would start equal, beside a unit vector."""
 
@@ -60,7 +61,7 @@ class Prototypes(nn.Module):
         return prototype_score(z, self.vectors, self.config)
 
 
-def spherical_kmeans(points: Tensor, count: int, iterations: int = 25) -> Tensor:
+def spherical_kmeans(points: Tensor, count: int) -> Tensor:
     """``count`` unit centres [count, D] of unit ``points`` [n, D] by cosine, without any chance.
 
     The first centre is the normalised mean's nearest point, each next one the point farthest from
@@ -74,7 +75,7 @@ def spherical_kmeans(points: Tensor, count: int, iterations: int = 25) -> Tensor
         chosen.append(int(nearest.argmin()))
         nearest = torch.maximum(nearest, points @ points[chosen[-1]])
     centres = points[chosen]
-    for _ in range(iterations):
+    for _ in range(_ITERATIONS):
         assigned = F.one_hot((points @ centres.T).argmax(dim=1), count).to(points.dtype)
         sums = assigned.T @ points  # [count, D]
         filled = assigned.sum(dim=0) > 0

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from t2ipal.errors import UserError, listed
 from t2ipal.method.head import Scores, T2IPALHead
-from t2ipal.method.head_config import ItemKind, TrainConfig
 from t2ipal.method.items import ItemSet
 from t2ipal.method.losses import Loss, loss_function
 from t2ipal.method.optimiser import Optimiser
+from t2ipal.method.train_config import ItemKind, TrainConfig
 from t2ipal.metrics.ranking import average_precision, mean_average_precision
 
 logger = logging.getLogger(__name__)

@@ -19,6 +19,10 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+_FOLDS = 5  # of the cross-validation
+_SHOWN = 150  # points of a set on the map
+_SEED = 0  # draws the items that the probe sees, and its folds
+
 
 @dataclass(frozen=True)
 class _PairGap:
@@ -50,17 +54,6 @@ class ModalityGap:
     pairs: tuple[_PairGap, ...]
     points: dict[str, np.ndarray] = field(default_factory=dict, compare=False)
 
-    def between(self, first: str, second: str) -> _PairGap:
-        """The gap of one pair, in either order.
-
-        Raises:
-            KeyError: no such pair.
-        """
-        for pair in self.pairs:
-            if {pair.first, pair.second} == {first, second}:
-                return pair
-        raise KeyError(f"no gap between {first!r} and {second!r}")
-
     def lines(self) -> list[str]:
         """A table for the terminal."""
         labels = [f"{pair.first} - {pair.second}" for pair in self.pairs]
@@ -73,21 +66,17 @@ class ModalityGap:
         return table
 
 
-def modality_gap(
-    features: Mapping[str, np.ndarray], *, seed: int = 0, folds: int = 5, limit: int = 1000
-) -> ModalityGap:
+def modality_gap(features: Mapping[str, np.ndarray], *, limit: int = 1000) -> ModalityGap:
     """Measure the gap of every pair of feature sets.
 
     Args:
         features: name of a set -> its global features [N, D]; normalised here.
-        seed: draws the items the probe sees and its folds.
-        folds: folds of the cross-validation.
         limit: most items of a set that the probe sees. Both sets of a pair give equally many, so
             chance is 0.5 whatever their sizes. Centroids use every item.
 
     Raises:
-        ValueError: fewer than two sets, sets of different width, a set of fewer than ``folds``
-            items, or a feature that is zero or not finite.
+        ValueError: fewer than two sets, sets of different width, a set of too few
+            items for the folds, or a feature that is zero or not finite.
     """
     if len(features) < 2:
         raise ValueError("a modality gap needs at least two feature sets")
@@ -99,27 +88,25 @@ def modality_gap(
     for first, second in combinations(unit, 2):
         a, b = unit[first], unit[second]  # [Na, D], [Nb, D]
         items = min(len(a), len(b), limit)
-        if items < folds:
-            raise ValueError(f"{first} - {second}: {items} items are too few for {folds} folds")
-        accuracy = _probe_accuracy(_sample(a, items, seed), _sample(b, items, seed), folds, seed)
+        if items < _FOLDS:
+            raise ValueError(f"{first} - {second}: {items} items are too few for {_FOLDS} folds")
+        accuracy = _probe_accuracy(_sample(a, items), _sample(b, items))
         distance = float(np.linalg.norm(a.mean(0) - b.mean(0)))
         pairs.append(_PairGap(first, second, distance, accuracy, items))
-    return ModalityGap(tuple(pairs), _map(unit, seed, limit))
+    return ModalityGap(tuple(pairs), _map(unit, limit))
 
 
-def _map(
-    unit: Mapping[str, np.ndarray], seed: int, limit: int, shown: int = 150
-) -> dict[str, np.ndarray]:
+def _map(unit: Mapping[str, np.ndarray], limit: int) -> dict[str, np.ndarray]:
     """Points [n, 2] of each set: principal components of equally many items of each."""
     items = min(limit, *map(len, unit.values()))
-    drawn = {name: _sample(array, items, seed) for name, array in unit.items()}
+    drawn = {name: _sample(array, items) for name, array in unit.items()}
     centre = np.mean([array.mean(axis=0) for array in drawn.values()], axis=0)  # [D]
     together = np.concatenate(list(drawn.values())) - centre
     plane = np.linalg.svd(together, full_matrices=False)[2][:2]  # [2, D]
     # The sign of a component is arbitrary: its largest entry is made positive.
     plane = plane * np.sign(plane[np.arange(len(plane)), np.abs(plane).argmax(axis=1)])[:, None]
     return {
-        name: (_sample(array, min(items, shown), seed) - centre) @ plane.T
+        name: (_sample(array, min(items, _SHOWN)) - centre) @ plane.T
         for name, array in drawn.items()
     }
 
@@ -133,16 +120,16 @@ def _normalise(name: str, array: np.ndarray) -> np.ndarray:
     return unit
 
 
-def _sample(array: np.ndarray, items: int, seed: int) -> np.ndarray:
-    chosen = np.random.default_rng(seed).choice(len(array), items, replace=False)
+def _sample(array: np.ndarray, items: int) -> np.ndarray:
+    chosen = np.random.default_rng(_SEED).choice(len(array), items, replace=False)
     return array[np.sort(chosen)]
 
 
-def _probe_accuracy(a: np.ndarray, b: np.ndarray, folds: int, seed: int) -> float:
+def _probe_accuracy(a: np.ndarray, b: np.ndarray) -> float:
     items = np.concatenate([a, b])  # [2n, D]
     origin = np.repeat([0, 1], [len(a), len(b)])  # [2n]
     # Unit vectors of a wide space differ by small numbers, which the penalty of an unscaled
     # logistic regression would hide: standardise each dimension inside every fold.
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    split = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    split = StratifiedKFold(_FOLDS, shuffle=True, random_state=_SEED)
     return float(cross_val_score(probe, items, origin, cv=split, scoring="accuracy").mean())

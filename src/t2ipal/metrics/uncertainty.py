@@ -28,10 +28,9 @@ def bootstrap_map(
     targets: np.ndarray,
     *,
     replicates: int = REPLICATES,
-    coverage: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Interval of mAP by the basic bootstrap over images.
+    """The 95 % interval of mAP by the basic bootstrap over images.
 
     Args:
         scores, targets: [N, C], targets 1, 0 or -1 (unknown).
@@ -52,8 +51,7 @@ def bootstrap_map(
         counts = np.bincount(sample, minlength=len(scores))
         values = [ranking.average_precision(counts) for ranking in rankings]
         found[number] = np.nanmean(values) if not np.isnan(values).all() else np.nan
-    tail = 50 * (1 - coverage)
-    low, high = np.nanpercentile(found, [tail, 100 - tail])
+    low, high = np.nanpercentile(found, (2.5, 97.5))
     return max(0.0, float(2 * figure - high)), min(1.0, float(2 * figure - low))
 
 

@@ -137,7 +137,7 @@ def _pictured(scene: scenes.Scene, named: dict[str, tuple[str, ...]]) -> _Pictur
     cell = scenes.SIZE // scenes.COARSE
     boxes: dict[str, tuple[int, int, int, int]] = {}
     cells: dict[str, int] = {}
-    for thing in scenes.visible(scene):
+    for thing in scene.visible():
         for label in named.get(thing, ()):
             rows, columns = np.nonzero(scene.seen == INDEX[thing])
             box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)

@@ -63,8 +63,13 @@ class Scene:
     image: Image.Image
     seen: np.ndarray
 
+    def visible(self) -> list[str]:
+        """The classes of which something can be seen, in the world's order."""
+        indices = np.unique(self.seen[self.seen != EMPTY])
+        return [THINGS[i].name for i in indices]
 
-def plan_scene(rng: random.Random, *, most: int = 4, unmentioned: float = 0.12) -> Plan:
+
+def plan_scene(rng: random.Random, *, most: int = 4) -> Plan:
     """Draw classes that go together, a place, and a caption that may keep one of them quiet."""
     circle, places = CIRCLES[rng.randrange(len(CIRCLES))]
     if rng.random() < 0.35:  # anything with anything, so that rare classes are met too
@@ -77,7 +82,7 @@ def plan_scene(rng: random.Random, *, most: int = 4, unmentioned: float = 0.12) 
         names.append(rng.choice(kinds))
     place = rng.choice(places)
     told = names
-    if len(kinds) > 1 and rng.random() < unmentioned:
+    if len(kinds) > 1 and rng.random() < 0.12:
         quiet = rng.choice(kinds)
         told = [name for name in names if name != quiet]
     return Plan(tuple(names), place, captions.describe(told, place, rng))
@@ -238,13 +243,13 @@ def _cells(count: int, rng: random.Random) -> list[tuple[float, float, float]]:
 
 
 def _scatter(
-    sizes: Sequence[float], rng: random.Random, *, overhang: int, tries: int = 6
+    sizes: Sequence[float], rng: random.Random, *, overhang: int
 ) -> list[tuple[float, float, float]]:
     """Put each icon anywhere, at the least crowded of a few places."""
     placed: list[tuple[float, float, float]] = []
     for size in sizes:
         spots = []
-        for _ in range(tries):
+        for _ in range(6):
             x, y = (rng.uniform(-overhang, SIZE - size + overhang) for _ in range(2))
             spots.append((x + size / 2, y + size / 2))
         best = max(
@@ -311,12 +316,6 @@ def scene_rng(split: str, seed: int, number: int) -> random.Random:
     return random.Random(f"{split}:{seed}:{number}")
 
 
-def visible(scene: Scene) -> list[str]:
-    """The classes of a scene of which something can be seen, in the world's order."""
-    indices = np.unique(scene.seen[scene.seen != EMPTY])
-    return [THINGS[i].name for i in indices]
-
-
 def write_test_set(
     folder: str | Path, n: int, *, seed: int = 0, split: str = "test", names: Sequence[str] = ()
 ) -> Path:
@@ -345,7 +344,7 @@ def write_test_set(
         if not set(plan.names) & set(wanted):
             continue
         scene = random_scene(rng, split=split, plan=plan)
-        labels = [name for name in visible(scene) if name in wanted]
+        labels = [name for name in scene.visible() if name in wanted]
         file = f"{len(rows):05d}.png"
         with atomic_path(folder / file) as path:
             scene.image.save(path)

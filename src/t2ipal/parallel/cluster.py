@@ -18,13 +18,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from t2ipal.errors import UserError, nearest
+from t2ipal.errors import UserError
 
 log = logging.getLogger(__name__)
 
-ENGINES = ("local", "ray")
 _ERRORS_IN_A_ROW = 3
 """The job stops after this many consecutive failed units, and two more per worker."""
 
@@ -108,24 +107,20 @@ class Cluster:
                 ) from error
 
 
-def choose_engine(engine: str, workers: int | None, shard: str | None = None) -> Cluster | None:
+def choose_engine(
+    engine: Literal["local", "ray"], workers: int | None, shard: str | None = None
+) -> Cluster | None:
     """The cluster that ``--engine`` and ``--workers`` ask for; None for this process alone.
 
     Raises:
-        UserError: an unknown engine, or options that exclude each other.
+        UserError: options that exclude each other.
     """
-    if engine not in ENGINES:
-        raise UserError(
-            f"unknown engine {engine!r}{nearest(engine, ENGINES)}; choose local or ray."
-        )
     if engine == "local":
         if workers is not None:
             raise UserError("--workers is for --engine ray; several processes share a --shard I/N.")
         return None
     if shard is not None:
         raise UserError("--shard and --engine ray exclude each other: Ray shares the work out.")
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers must be at least 1, not {workers}.")
     return Cluster(workers)
 
 

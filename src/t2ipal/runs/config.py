@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import reprlib
-from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,8 +19,9 @@ from pydantic import AfterValidator
 
 from t2ipal.clip.clip_settings import ClipSettings, Crops
 from t2ipal.errors import Count, UserError, Whole, read_settings, settings
-from t2ipal.files import read_yaml, write_text, yaml_line
+from t2ipal.files import write_text
 from t2ipal.files.broken import ReadingSettings
+from t2ipal.files.yaml_files import read_yaml, yaml_key
 from t2ipal.generation.diffusion.settings import GenerationSettings
 from t2ipal.method.head_config import HeadConfig
 from t2ipal.method.train_config import TrainConfig
@@ -168,13 +168,3 @@ class RunConfig(TrainingSettings, CompareSettings, GenerationSettings, CaptionSe
     def write(self, path: str | Path) -> None:
         """Write YAML that :meth:`read` reads back equal."""
         write_text(path, yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True))
-
-
-def yaml_key(path: str | Path) -> Callable[[str], str]:
-    """How an error calls a key of a YAML file: by the file and the line of the key."""
-
-    def named(key: str) -> str:
-        line = yaml_line(path, key.split("."))
-        return f"{path}:{line}: {key}" if line else f"{path}: {key}"
-
-    return named

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import os
+import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from t2ipal.captions.labelled import read_labelled
 from t2ipal.clip.backbone import Backbone
@@ -262,3 +266,14 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return {"python": sys.version.split()[0], **found}
+
+
+def hardware() -> dict[str, Any]:
+    """What it ran on."""
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "gpus": gpus,
+    }

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from t2ipal.errors import UserError
-from t2ipal.files import LOCK, read_yaml, write_text
+from t2ipal.files import LOCK, write_text
 from t2ipal.files.tables import refuse_special
+from t2ipal.files.yaml_files import read_yaml
 from t2ipal.generation.diffusion.settings import Settings
 from t2ipal.generation.store import ImageStore
 from t2ipal.runs.config import RunConfig

@@ -92,9 +92,7 @@ def write_report(
             else f"No image was generated: {tuned} on captions. "
         )
         + photos_used(tagger.about),
-        command=shlex.join(
-            ["t2ipal", "run", "--config", str(out / "config.yaml"), "--out", str(out)]
-        ),
+        command=_again(out),
         classes=vocabulary.names,
         methods=comparison.rows if comparison else (),
         focus=tagger.about["method"] if comparison else "",
@@ -192,7 +190,7 @@ def _next_steps(config: RunConfig, out: Path, tagger: Tagger) -> tuple[tuple[str
 
 
 def _again(out: Path, *options: str) -> str:
-    """The command of the run with further options."""
+    """The command of the run, perhaps with further options."""
     config = str(out / "config.yaml")
     return shlex.join(["t2ipal", "run", "--config", config, *options, "--out", str(out)])
 

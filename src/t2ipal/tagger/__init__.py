@@ -1,11 +1,18 @@
-"""The trained model as its user holds it."""
+"""The trained model as its user holds it: where it is saved, and what it says of itself there."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from t2ipal.errors import UserError, nearest
-from t2ipal.files import sha256_file, sha256_text
+from t2ipal.files import check, sha256_file, sha256_text
 from t2ipal.files.hub import hub_failures
+from t2ipal.files.tables import parse_json, read_json
+from t2ipal.vocabulary import Vocabulary
 
+FORMAT = 3
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 
 PACKAGED = {"photo": Path(__file__).parent / "models" / "photo"}
@@ -62,3 +69,60 @@ def model_digest(model: str | Path) -> str:
     folder = model_folder(model) or from_hub(str(model))
     found = [folder] if folder.is_file() else [folder / name for name in (CONFIG, WEIGHTS)]
     return sha256_text(*(sha256_file(path) for path in found if path.is_file()))
+
+
+def saved_vocabulary(model: str | Path) -> Vocabulary:
+    """The classes of a saved model, without loading it.
+
+    Raises:
+        UserError: there is no such model, or it is damaged.
+    """
+    config, place = read_config(model_folder(model) or from_hub(str(model)))
+    return Vocabulary.from_dict(config.get("vocabulary", {}), str(place))
+
+
+def read_config(folder: Path) -> tuple[dict[str, Any], Path]:
+    """The configuration of a model folder or an ONNX file, and where it stands.
+
+    Raises:
+        UserError: there is none, or a damaged one.
+    """
+    path = folder / CONFIG
+    if folder.is_file():
+        from t2ipal.tagger.onnx_model import CONFIG_KEY, onnx_metadata
+
+        path = folder
+        config = parse_json(onnx_metadata(folder)[CONFIG_KEY], path)
+    elif not path.exists():
+        raise UserError(
+            f"{folder}: holds no {CONFIG}, so it is no saved tagger; name a folder that "
+            "'t2ipal train' or 't2ipal run' wrote, such as RUN/model."
+        )
+    else:
+        config = read_json(path)
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise UserError(f"{path}: is no tagger of format {FORMAT}; update t2ipal or train again.")
+    if not folder.is_file():
+        check(_Saved, config, lambda keys: str(path))
+    return config, path
+
+
+@dataclass(frozen=True)
+class _SavedClip:
+    """The entry ``backbone`` of a saved model; its settings are checked when they are made."""
+
+    spec: str
+    digest: str
+    image_size: int
+    pool_positions: bool = True
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What a saved model says; what is in the parts is checked by those that read them."""
+
+    vocabulary: dict[str, Any]
+    backbone: _SavedClip
+    head: dict[str, Any]
+    thresholds: dict[str, Any]
+    about: dict[str, Any] = field(default_factory=dict)

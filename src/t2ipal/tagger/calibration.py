@@ -191,9 +191,7 @@ def calibrate(
     return calibrated(tagger, scores, targets, labelled.source)
 
 
-def calibrated(
-    tagger: Tagger, scores: np.ndarray, targets: np.ndarray, source: str, *, seed: int = 0
-) -> Calibration:
+def calibrated(tagger: Tagger, scores: np.ndarray, targets: np.ndarray, source: str) -> Calibration:
     """Calibrate on scores [N, C] and targets [N, C]; always from the first thresholds on.
 
     Raises:
@@ -206,7 +204,7 @@ def calibrated(
             f"{source}: {count} labelled images, {int((targets == 1).any(axis=1).sum())} of which "
             f"show a class, are too few to calibrate on; give {LEAST_IMAGES} or more, better 100."
         )
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     after = refit(before, scores, targets)
     old, new = before.probabilities(scores), np.empty(scores.shape)
     tagged_old, tagged = before.decide(scores), np.empty(scores.shape, bool)

@@ -45,7 +45,7 @@ _LARGEST = 2_000_000_000  # bytes; a protocol buffer ends at 2 GiB
 
 
 @dataclass(frozen=True)
-class Comparison:
+class _Comparison:
     """How an exported tagger differs from the one in PyTorch, end to end, on some images.
 
     Attributes:
@@ -79,7 +79,7 @@ def export_onnx(
     *,
     source: str,
     int8: bool = False,
-) -> Comparison:
+) -> _Comparison:
     """Write a tagger as an ONNX file, if what the file says of images is what the tagger says.
 
     Args:
@@ -281,7 +281,7 @@ def _write(model: Any, tagger: Tagger, made: str, path: Path) -> None:
     path.write_bytes(model.SerializeToString())
 
 
-def _compare(tagger: Tagger, path: Path, images: Sequence[ImageLike]) -> Comparison:
+def _compare(tagger: Tagger, path: Path, images: Sequence[ImageLike]) -> _Comparison:
     exported = Tagger.from_pretrained(path)
     differences, tags = [], []
     for ours, theirs in zip(tagger.stream(images), exported.stream(images), strict=True):
@@ -289,7 +289,7 @@ def _compare(tagger: Tagger, path: Path, images: Sequence[ImageLike]) -> Compari
             raise UserError(ours.error)
         differences.append(np.abs(ours.probabilities - theirs.probabilities))
         tags.append((set(ours.tags), set(theirs.tags)))
-    return Comparison(
+    return _Comparison(
         images=len(images),
         largest=float(np.max(differences)),
         mean=float(np.mean(differences)),

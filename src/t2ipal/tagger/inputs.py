@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from t2ipal.errors import UserError
-from t2ipal.files.pictures import load_image, to_rgb
+from t2ipal.files.pictures import load_image
+from t2ipal.files.rgb import to_rgb
 
 ImageLike = Any
 """A file (str or Path), its bytes, a PIL image, an array [H, W], [H, W, 3] or [H, W, 4] of uint8,

@@ -32,7 +32,7 @@ _Unit = Annotated[float, Gt(0)]
 
 
 @dataclass(frozen=True)
-class Preparation:
+class _Preparation:
     """How an image becomes pixels, by Pillow and NumPy alone.
 
     Attributes: as in :class:`t2ipal.clip.preprocessing.Preprocessing`, whose pixels these equal bit
@@ -79,7 +79,7 @@ class Preparation:
 
 
 class OnnxModel:
-    """What scores images for a tagger that is an ONNX file; see :class:`t2ipal.tagger.Model`.
+    """What scores images for a :class:`t2ipal.tagger.tagger.Tagger` that is an ONNX file.
 
     Attributes:
         path: the file.
@@ -88,7 +88,7 @@ class OnnxModel:
         session: ONNX Runtime's, with the inputs and outputs :data:`INPUT` and :data:`OUTPUTS`.
     """
 
-    def __init__(self, path: Path, session: Any, preprocess: Preparation, crops: int) -> None:
+    def __init__(self, path: Path, session: Any, preprocess: _Preparation, crops: int) -> None:
         self.path = path
         self.session = session
         self.preprocess = preprocess
@@ -151,7 +151,7 @@ class OnnxModel:
                 )
         if given.resize_mode is not None:
             seen["resize_mode"] = given.resize_mode
-        preprocess = check(Preparation, seen, lambda keys: f"{path}: preprocessing")
+        preprocess = check(_Preparation, seen, lambda keys: f"{path}: preprocessing")
         views = 1 + config["crops"] ** 2
         session = _session(path)
         shape = session.get_inputs()[0].shape[1:]

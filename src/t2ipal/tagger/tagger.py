@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, overload
@@ -16,11 +15,18 @@ from PIL import Image
 from t2ipal.clip.clip_settings import ClipSettings, Precision, ResizeMode
 from t2ipal.clip.crops import crop_boxes, cut
 from t2ipal.errors import UserError, not_installed
-from t2ipal.files import check, write_text
+from t2ipal.files import write_text
 from t2ipal.files.broken import MAX_MEGAPIXELS
-from t2ipal.files.tables import parse_json, read_json
 from t2ipal.parallel.ahead import map_ahead
-from t2ipal.tagger import CARD, CONFIG, WEIGHTS, from_hub, model_folder
+from t2ipal.tagger import (
+    CARD,
+    CONFIG,
+    FORMAT,
+    WEIGHTS,
+    from_hub,
+    model_folder,
+    read_config,
+)
 from t2ipal.tagger.inputs import ImageLike, one_image, open_image
 from t2ipal.tagger.tags import Box, Tags
 from t2ipal.tagger.thresholds import Thresholds
@@ -31,13 +37,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3
-
 Threshold = float | Mapping[str, float] | None
 """One probability for all classes, one per class (the others keep theirs), or the model's own."""
 
 
-class Model(Protocol):
+class _Model(Protocol):
     """What scores images for a tagger: a CLIP with a head on it."""
 
     crops: int
@@ -67,7 +71,7 @@ class Tagger:
 
     def __init__(
         self,
-        model: Model,
+        model: _Model,
         vocabulary: Vocabulary,
         thresholds: Thresholds,
         about: dict[str, Any] | None = None,
@@ -124,7 +128,7 @@ class Tagger:
         thresholds = Thresholds.from_json(config["thresholds"], vocabulary.names)
         if crops is not None:
             crop_boxes(crops)  # refuses what is no number of crops
-        model: Model
+        model: _Model
         try:
             if folder.is_file():
                 from t2ipal.tagger.onnx_model import OnnxModel
@@ -467,60 +471,3 @@ class Tagger:
         """An image and its crops as the model wants them: float32 [1 + V, 3, S, S]."""
         seen = [image, *(cut(image, crop) for crop in crop_boxes(self.model.crops))]
         return np.stack([self.model.preprocess(view) for view in seen])
-
-
-def saved_vocabulary(model: str | Path) -> Vocabulary:
-    """The classes of a saved model, without loading it.
-
-    Raises:
-        UserError: there is no such model, or it is damaged.
-    """
-    config, place = read_config(model_folder(model) or from_hub(str(model)))
-    return Vocabulary.from_dict(config.get("vocabulary", {}), str(place))
-
-
-def read_config(folder: Path) -> tuple[dict[str, Any], Path]:
-    """The configuration of a model folder or an ONNX file, and where it stands.
-
-    Raises:
-        UserError: there is none, or a damaged one.
-    """
-    path = folder / CONFIG
-    if folder.is_file():
-        from t2ipal.tagger.onnx_model import CONFIG_KEY, onnx_metadata
-
-        path = folder
-        config = parse_json(onnx_metadata(folder)[CONFIG_KEY], path)
-    elif not path.exists():
-        raise UserError(
-            f"{folder}: holds no {CONFIG}, so it is no saved tagger; name a folder that "
-            "'t2ipal train' or 't2ipal run' wrote, such as RUN/model."
-        )
-    else:
-        config = read_json(path)
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise UserError(f"{path}: is no tagger of format {FORMAT}; update t2ipal or train again.")
-    if not folder.is_file():
-        check(_Saved, config, lambda keys: str(path))
-    return config, path
-
-
-@dataclass(frozen=True)
-class _SavedClip:
-    """The entry ``backbone`` of a saved model; its settings are checked when they are made."""
-
-    spec: str
-    digest: str
-    image_size: int
-    pool_positions: bool = True
-
-
-@dataclass(frozen=True)
-class _Saved:
-    """What a saved model says; what is in the parts is checked by those that read them."""
-
-    vocabulary: dict[str, Any]
-    backbone: _SavedClip
-    head: dict[str, Any]
-    thresholds: dict[str, Any]
-    about: dict[str, Any] = field(default_factory=dict)

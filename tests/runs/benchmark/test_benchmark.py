@@ -12,10 +12,10 @@ import pytest
 
 from t2ipal.cli import main
 from t2ipal.errors import UserError
-from t2ipal.method.head_config import HeadConfig, PromptConfig, TrainConfig
+from t2ipal.method.head_config import HeadConfig, PromptConfig
+from t2ipal.method.train_config import TrainConfig
 from t2ipal.miniature import official_layouts as rehearsal
 from t2ipal.runs.benchmark.published import published
-from t2ipal.runs.benchmark.rehearsal import find_configuration, rehearsed
 from t2ipal.runs.benchmark.run import RECORD, TABLE, benchmark
 from t2ipal.runs.benchmark.setting import BenchmarkConfig, Setting
 from t2ipal.runs.config import RunConfig
@@ -103,8 +103,8 @@ def test_few_shot_is_recorded_resumed_and_not_done_twice(
 def test_partial_labels_hide_the_shipped_masks_and_are_averaged(
     voc: Path, run: RunConfig, tmp_path: Path
 ) -> None:
-    file = BenchmarkConfig.read(find_configuration("voc2007/rn101-dualcoop-partial"))
-    small = replace(rehearsed(file).run, clip=run.clip, compose=60, train=run.train, device="cpu")
+    file = BenchmarkConfig.find("voc2007/rn101-dualcoop-partial")
+    small = replace(file.rehearsed().run, clip=run.clip, compose=60, train=run.train, device="cpu")
     config = replace(file, run=small, setting=replace(file.setting, mask_seeds=(0, 1)))
     record, said, _ = go(config, voc, tmp_path / "run")
     assert not any(line.startswith("generated") for line in said)  # DualCoOp needs no images
@@ -213,8 +213,8 @@ def test_lists_of_nus_wide_are_named_and_compared_alone(run: RunConfig, tmp_path
 
 def test_what_is_rehearsed_is_the_same_method_and_protocol() -> None:
     for name in ("voc2007/rn50-t2i-pal", "nuswide/rn50-tai-dpt", "coco2014/rn50-t2i-pal-partial"):
-        file = BenchmarkConfig.read(find_configuration(f"configs/{name}.yaml"))
-        small = rehearsed(file)
+        file = BenchmarkConfig.find(f"configs/{name}.yaml")
+        small = file.rehearsed()
         assert small.run.clip == small.run.generator == "miniature"
         assert small.method == file.method and small.run.head == file.run.head
         shipped = file.setting.mask_seeds

@@ -21,7 +21,8 @@ from t2ipal.datasets import fetch, voc2007
 from t2ipal.miniature import official_layouts
 from t2ipal.runs import doctor
 from t2ipal.runs.benchmark import gpu_checks, proof
-from t2ipal.runs.benchmark.proof import JOURNAL, PAGE, RECORD, Check, NotPossible, Outcome, Setup
+from t2ipal.runs.benchmark.checks import Check, NotPossible, Outcome, Setup
+from t2ipal.runs.benchmark.proof import JOURNAL, PAGE, RECORD
 
 QUICK = ("tai-dpt-features", "bf16-embed", "fp16-embed", "cuda-generate", "mps-embed")
 QUICK += ("memory-halving", "offload-parts", "embed-speed-rn50", "preset-fast")
@@ -243,7 +244,7 @@ def test_archives_and_published_figures_from_servers_on_the_loopback_address(
     for name, part, archive in (("voc2007", "test", voc), ("coco2014", "annotations", coco)):
         path, content = f"{part}.{'tar' if part == 'test' else 'zip'}", archive.getvalue()
         hub.blobs[path] = content
-        known = fetch.Archive(part, path, hashlib.sha256(content).hexdigest())
+        known = fetch._Archive(part, path, hashlib.sha256(content).hexdigest())
         monkeypatch.setitem(fetch.SERVERS, name, (hub.store_url, (known,)))
     monkeypatch.setitem(voc2007.OFFICIAL, "test", 20)
     captions = len(json.loads(file.read_text())["annotations"])

@@ -39,10 +39,3 @@ def acts(word: str) -> bool:
 def head_of(phrase: str) -> str:
     """The last word, or the one before "of" or a bracket: "bow" of "bow (weapon)"."""
     return _AFTER_HEAD.split(phrase)[0].split()[-1]
-
-
-def is_animate(phrase: str) -> bool:
-    """Does the head of the phrase name a living person or animal? (A teddy bear does not.)"""
-    if not TOYS.isdisjoint(phrase.split()):
-        return False
-    return head_of(phrase) in _kinds()

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from t2ipal.captions.nouns.compounds import STANDS_BEFORE
 from t2ipal.captions.nouns.lexicon import ADJECTIVE, CLOSED, NOUN, VERB
-from t2ipal.captions.nouns.match import Match
+from t2ipal.captions.nouns.match import Match, Objection
 from t2ipal.captions.nouns.phrases import Entry, phrase_table
-from t2ipal.captions.nouns.rules import verdict
 from t2ipal.captions.nouns.sentence import Sentence, tokenize
 from t2ipal.vocabulary import Vocabulary
 
@@ -138,7 +137,7 @@ class NounFilter:
     def _decide(self, sentence: Sentence, entry: Entry, start: int, found: _Found) -> None:
         """A phrase that names classes, if its surroundings let it."""
         end = start + len(entry.words)
-        reason = verdict(sentence, Match(entry.form, start, end), entry.rules)
+        reason = _verdict(sentence, Match(entry.form, start, end), entry.rules)
         word = _as_written(sentence, start, end)
         tag = sentence.tags[start - 1]
         qualified = entry.bare and tag & NOUN and not tag & (CLOSED | ADJECTIVE | VERB)
@@ -151,7 +150,7 @@ class NounFilter:
             found.append((key, word, reason or ("ambiguous" if context.isdisjoint(around) else "")))
         for skipped, head in entry.heads:
             inner = start + skipped
-            doubt = verdict(sentence, Match(head.form, inner, end), head.rules)
+            doubt = _verdict(sentence, Match(head.form, inner, end), head.rules)
             word = _as_written(sentence, inner, end)
             for key in (*head.classes, *(head.shared - {*entry.classes})):
                 if key not in entry.denied:
@@ -171,6 +170,20 @@ class NounFilter:
         for offset, inner in self._phrases.inside(entry):
             word = _as_written(sentence, start + offset, start + offset + len(inner.words))
             found.extend((key, word, f"part of {written!r}") for key in inner.classes)
+
+
+def _verdict(sentence: Sentence, match: Match, rules: tuple[Objection, ...]) -> str:
+    """Why the match names nothing in the picture; "" where it does.
+
+    Args:
+        rules: those that can object to the form.
+    """
+    above = sentence.governor(match.start)
+    for objection in rules:
+        reason = objection(sentence, match, above)
+        if reason:
+            return reason
+    return ""
 
 
 def _as_written(sentence: Sentence, start: int, end: int) -> str:

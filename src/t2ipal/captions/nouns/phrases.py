@@ -17,13 +17,14 @@ from t2ipal.captions.nouns.lexicon import (
     verb_forms,
     word_lists,
 )
-from t2ipal.captions.nouns.living import TOYS, is_animate
+from t2ipal.captions.nouns.living import TOYS, head_of, living_kind
 from t2ipal.captions.nouns.match import Form, Objection
 from t2ipal.captions.nouns.rules import rules_for
 from t2ipal.captions.nouns.sentence import tokenize
 from t2ipal.errors import listed
+from t2ipal.files.class_words import is_id
 from t2ipal.files.names import fold, without_accents
-from t2ipal.vocabulary import Vocabulary, is_id
+from t2ipal.vocabulary import Vocabulary
 
 # Thai to Burmese, Khmer, kana, Han, Hangul: no blanks between words, or particles joined to them.
 _UNSPACED = re.compile(
@@ -147,7 +148,7 @@ class _PhraseTable:
                 phrase=key,
                 singular=meaning.singular,
                 plural=meaning.plural,
-                animate=is_animate(key),
+                animate=TOYS.isdisjoint(words) and living_kind(head_of(key)) != "",
                 activity=meaning.activity,
                 toy=not TOYS.isdisjoint(words),
             )

@@ -1,7 +1,7 @@
 """Does a class word in a caption name a thing that is in the picture?
 
 Each rule looks at one way in which it does not, and gives the reason in a word or two. The rules
-are about English, not about any vocabulary or data set; :func:`verdict` asks them in turn.
+are about English, not about any vocabulary or data set; the noun filter asks them in turn.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 from t2ipal.captions.nouns.absence import AWAITED, NEGATED
 from t2ipal.captions.nouns.compounds import HYPHENATED, MODIFIER, POSSESSIVE
 from t2ipal.captions.nouns.depictions import DEPICTION, LIKENESS
-from t2ipal.captions.nouns.match import Form, Match, Objection
+from t2ipal.captions.nouns.match import Form, Objection
 from t2ipal.captions.nouns.senses import ACTIVITY, COLLECTIVE, COLOUR, KIN, MEAT
-from t2ipal.captions.nouns.sentence import Sentence
 from t2ipal.captions.nouns.verbs import VERBAL
 
 _OF_NOUNS = (
@@ -35,17 +34,3 @@ def rules_for(form: Form) -> tuple[Objection, ...]:
     """The rules that can ever object to this form, in the order in which they are asked."""
     asked = _OF_ACTIVITIES if form.activity else _OF_NOUNS
     return tuple(rule.objection for rule in asked if rule.applies(form))
-
-
-def verdict(sentence: Sentence, match: Match, rules: tuple[Objection, ...]) -> str:
-    """Why the match names nothing in the picture; "" where it does.
-
-    Args:
-        rules: ``rules_for(match.form)``.
-    """
-    above = sentence.governor(match.start)
-    for objection in rules:
-        reason = objection(sentence, match, above)
-        if reason:
-            return reason
-    return ""

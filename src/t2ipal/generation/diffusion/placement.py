@@ -39,11 +39,11 @@ def _choose(weights: Mapping[str, int], free: int) -> str:
 class Placement:
     """A pipeline on ``device``, at one of :data:`LEVELS`."""
 
-    def __init__(self, pipe: Any, device: torch.device, level: str = "whole") -> None:
-        """Take over ``pipe``, which lies at ``level`` already."""
+    def __init__(self, pipe: Any, device: torch.device) -> None:
+        """Take over ``pipe``, all of which lies there already."""
         self._pipe = pipe
         self.device = device
-        self.level = level
+        self.level = "whole"
 
     @classmethod
     def fitting(cls, pipe: Any, device: torch.device) -> Placement:

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,17 +23,16 @@ from PIL import Image
 from torch import Tensor
 
 from t2ipal.clip.backbone import Backbone
-from t2ipal.clip.clip_settings import ClipSettings, DeviceSettings, Precision
+from t2ipal.clip.clip_settings import ClipSettings, Precision
 from t2ipal.clip.load import find
-from t2ipal.errors import UserError, settings_of
+from t2ipal.errors import settings_of
 from t2ipal.generation.diffusion import text_to_image
 from t2ipal.generation.diffusion.placement import WORKING_BYTES, Placement, networks_of
-from t2ipal.generation.diffusion.presets import PresetName
 from t2ipal.generation.diffusion.settings import PRECISIONS, GenerationSettings, Settings
 from t2ipal.generation.diffusion.source import Source, load_pipeline, locate
 from t2ipal.generation.diffusion.text_to_image import TextToImage
 from t2ipal.generation.screening import reject_reason
-from t2ipal.runs.benchmark.proof import Check, NotPossible, Outcome, Setup
+from t2ipal.runs.benchmark.checks import Check, NotPossible, Outcome, Setup
 
 Pixels = list[np.ndarray]
 
@@ -55,51 +53,6 @@ _LEVELS = {"fp32": 4, "fp16": 8, "bf16": 16}
 """Mean difference of the pixels of a generated image, of 255."""
 _FORMULAS = 1e-4
 _REFUSED = 2  # images at a time that fit into a rehearsal's memory
-
-
-def made_pictures(folder: Path, count: int, size: tuple[int, int] = (640, 480)) -> list[Path]:
-    """JPEG files with as much detail as photos have: coarse shapes and some noise."""
-    width, height = size
-    folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for number in range(count):
-        rng = np.random.default_rng(number)
-        coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
-        pixels = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC)).astype(np.int16)
-        pixels = (pixels + rng.integers(-12, 13, (height, width, 1))).clip(0, 255)
-        path = folder / f"{number:06}.jpg"
-        Image.fromarray(pixels.astype(np.uint8)).save(path, quality=90)
-        files.append(path)
-    return files
-
-
-def clip_name(setup: Setup, published: str = "RN50:openai") -> str:
-    """The published CLIP, or the miniature in a rehearsal."""
-    return "miniature" if setup.rehearsal else published
-
-
-def found_precision(device: str, precision: Precision = "auto") -> str:
-    """The precision without ``auto``.
-
-    Raises:
-        NotPossible: the device does not compute in it.
-    """
-    try:
-        return DeviceSettings(device=device, precision=precision).found()[1]
-    except UserError as error:
-        raise NotPossible(str(error)) from None
-
-
-def asked(
-    setup: Setup, device: str, precision: Precision = "auto", preset: PresetName = "fast"
-) -> GenerationSettings:
-    """How a preset generates, or the miniature in a rehearsal."""
-    found_precision(device, precision)
-    where: dict[str, Any] = {"device": device, "precision": precision}
-    if setup.rehearsal:
-        small = GenerationSettings(generator="miniature", steps=2, height=96, width=96, **where)
-        return small.with_preset()
-    return GenerationSettings(preset=preset, **where).with_preset()
 
 
 def loaded(given: GenerationSettings) -> tuple[Any, TextToImage]:
@@ -123,8 +76,8 @@ def _pipeline(given: GenerationSettings) -> tuple[Any, Source]:
 
 def _embedded(setup: Setup, device: str, precision: Precision) -> tuple[Tensor, Tensor, Tensor]:
     """Unit features of pictures [N, D], their positions [N, P, D] and texts [T, D]."""
-    found_precision(device, precision)
-    clip = Backbone.load(ClipSettings(clip=clip_name(setup), device=device, precision=precision))
+    setup.require(device, precision)
+    clip = Backbone.load(ClipSettings(clip=setup.clip(), device=device, precision=precision))
     features = clip.encode_image(_pixels(clip, setup))
     text = clip.encode_text(PROMPTS).global_
     global_, local, text = (
@@ -134,7 +87,7 @@ def _embedded(setup: Setup, device: str, precision: Precision) -> tuple[Tensor, 
 
 
 def _pixels(clip: Backbone, setup: Setup) -> Tensor:
-    files = made_pictures(setup.folder / "pictures", _PICTURES)
+    files = setup.pictures(_PICTURES)
     return torch.stack([clip.preprocess(Image.open(file)) for file in files])
 
 
@@ -163,14 +116,14 @@ def _embed_on(kind: str, setup: Setup) -> Outcome:
 
 def _embed_in(precision: Precision, setup: Setup) -> Outcome:
     device = setup.device()
-    found_precision(device, precision)
+    setup.require(device, precision)
     reference = _embedded(setup, device, "fp32")
     return _same_features(reference, _embedded(setup, device, precision), _LARGEST[precision])
 
 
 def _tai_dpt_features(setup: Setup) -> Outcome:
     """TaI-DPT's features by the calls of its code, on CLIP's own layers: no formula of ours."""
-    spec = clip_name(setup)
+    spec = setup.clip()
     visual = find(spec).load()[0].eval().visual
     settings = ClipSettings(clip=spec, device="cpu", precision="fp32")
     ours = Backbone.load(settings, pool_positions=False)
@@ -252,15 +205,15 @@ def _same_images(
 
 def _generate_on(kind: str, setup: Setup) -> Outcome:
     device = setup.device(kind)
-    pairs = [_generated(loaded(asked(setup, where, "fp32"))[1], 2) for where in ("cpu", device)]
+    pairs = [_generated(loaded(setup.generation(where, "fp32"))[1], 2) for where in ("cpu", device)]
     (first, _), (second, rejected) = pairs
     return _same_images(first, second, rejected, _LEVELS["fp32"])
 
 
 def _generate_in(precision: Precision, setup: Setup) -> Outcome:
     device = setup.device()
-    given = asked(setup, device, precision)
-    first, _ = _generated(loaded(asked(setup, device, "fp32"))[1], 4)
+    given = setup.generation(device, precision)
+    first, _ = _generated(loaded(setup.generation(device, "fp32"))[1], 4)
     second, rejected = _generated(loaded(given)[1], 4)
     return _same_images(first, second, rejected, _LEVELS[precision])
 
@@ -270,7 +223,7 @@ def _generate_in(precision: Precision, setup: Setup) -> Outcome:
 
 def _halving(setup: Setup) -> Outcome:
     device, count = torch.device(setup.device("cuda")), len(PROMPTS)
-    given = asked(setup, device.type)
+    given = setup.generation(device.type)
     pipe, generator = loaded(given)
     peaks = []
     for images in (1, count):
@@ -293,7 +246,7 @@ def _halving(setup: Setup) -> Outcome:
 
 def _offload(level: str, setup: Setup) -> Outcome:
     device = torch.device(setup.device("cuda"))
-    given = asked(setup, device.type)
+    given = setup.generation(device.type)
     whole, _ = _generated(loaded(given)[1], 2)
     pipe, source = _pipeline(given)
     with _peak(device) as peak, _crowded(pipe, device, level) as ballast:

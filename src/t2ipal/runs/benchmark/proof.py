@@ -18,8 +18,7 @@ import subprocess
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,8 @@ from t2ipal.files import read_jsonl, write_jsonl, write_text
 from t2ipal.files.hub import NotFetched, first_line
 from t2ipal.files.lock import locking
 from t2ipal.report.page import rendered
-from t2ipal.runs.benchmark.run import hardware
-from t2ipal.runs.fitting import Say, versions
+from t2ipal.runs.benchmark.checks import Check, NotPossible, Setup
+from t2ipal.runs.fitting import Say, hardware, versions
 from t2ipal.runs.folder import refuse_foreign
 
 log = logging.getLogger(__name__)
@@ -49,73 +48,6 @@ _REHEARSAL = (
     "A rehearsal with the packaged miniature models, on the processor in the place of a GPU. It "
     "shows that the command works; its figures say nothing about GPUs, published weights or photos."
 )
-
-
-class NotPossible(Exception):
-    """A check cannot be made on this machine; the message says why."""
-
-
-@dataclass(frozen=True)
-class Setup:
-    """Where and how checks are made.
-
-    Attributes:
-        folder: for what they make; kept, so that an interrupted one resumes.
-        rehearsal: small stand-ins instead of published weights and archives, and no GPU.
-        say: told of progress.
-    """
-
-    folder: Path
-    rehearsal: bool
-    say: Say
-
-    def device(self, kind: str = "gpu") -> str:
-        """``cuda`` or ``mps``, or for ``gpu`` the one that is there; a rehearsal takes the CPU.
-
-        Raises:
-            NotPossible: there is none.
-        """
-        there = {
-            "cuda": torch.cuda.is_available(),
-            "mps": torch.backends.mps.is_available(),
-        }
-        if self.rehearsal and kind != "mps":
-            return "cpu"
-        for name, present in there.items():
-            if present and kind in (name, "gpu"):
-                return name
-        names = {"gpu": "no GPU", "cuda": "no GPU with CUDA", "mps": "no MPS"}
-        raise NotPossible(f"there is {names[kind]} on this machine")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a check found.
-
-    Attributes:
-        passed: None for a figure that nothing bounds.
-        figure: what was measured, in words.
-        bound: what it was compared with, in words.
-        figures: the same for machines.
-    """
-
-    passed: bool | None
-    figure: str
-    bound: str = ""
-    figures: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Check:
-    """A claim under its name, and the function that checks it.
-
-    The function raises NotPossible if this machine cannot check it; any other error is a failure,
-    but for what a network or a disk denies.
-    """
-
-    name: str
-    claim: str
-    run: Callable[[Setup], Outcome]
 
 
 @locking

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Gt, Lt
 
 from t2ipal.errors import UserError, nearest, read_settings, settings
-from t2ipal.files import read_yaml
+from t2ipal.files.yaml_files import read_yaml
 
 NUSWIDE = "nuswide"
 Test = Literal["voc2007", "coco2014", "nuswide"]

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from t2ipal.captions.labelled import LabelledCaption
@@ -35,7 +32,7 @@ from t2ipal.runs.benchmark.record import figures, table
 from t2ipal.runs.benchmark.setting import BenchmarkConfig, Setting
 from t2ipal.runs.benchmark.transfer import require_transferable, transferred
 from t2ipal.runs.config import RunConfig
-from t2ipal.runs.fitting import RealItems, Say, methods_of, versions
+from t2ipal.runs.fitting import RealItems, Say, hardware, methods_of, versions
 from t2ipal.runs.folder import logged, refuse_foreign
 from t2ipal.runs.measure import Experiment, Measurement
 from t2ipal.runs.pipeline import embed_stage, generate_stage, label_stage
@@ -65,7 +62,7 @@ _SOURCES = {
 
 
 @dataclass(frozen=True)
-class BenchmarkResult:
+class _BenchmarkResult:
     """What a benchmark left; ``computed`` counts what was trained and evaluated now."""
 
     record: Path
@@ -83,7 +80,7 @@ def benchmark(
     rehearsal: bool = False,
     say: Say = log.info,
     progress: bool = True,
-) -> BenchmarkResult:
+) -> _BenchmarkResult:
     """Run a configuration on a benchmark in its authors' layout; resumes.
 
     Args:
@@ -119,7 +116,7 @@ def benchmark(
     refuse_foreign(out, IDENTITY, "benchmark", identity, free=_FREE, beside={REHEARSED_DATA})
     if (out / RECORD).is_file():
         say(f"benchmark: {config.name}, done before; see {out / TABLE}")
-        return BenchmarkResult(out / RECORD, out / TABLE, 0)
+        return _BenchmarkResult(out / RECORD, out / TABLE, 0)
     vocabulary = Vocabulary.load(config.run.classes)
     tested = Vocabulary.load(config.setting.test) if transfers else vocabulary
     # Before images are generated for days: are the test images there, and all of them?
@@ -203,7 +200,7 @@ def benchmark(
     for line in (*table(record).splitlines(), *broken.write(out)):
         say(line)
     say(f"record  {out / RECORD}")
-    return BenchmarkResult(out / RECORD, out / TABLE, experiment.computed)
+    return _BenchmarkResult(out / RECORD, out / TABLE, experiment.computed)
 
 
 @dataclass(frozen=True)
@@ -390,15 +387,4 @@ def _hashes(out: Path, bench: Workbench, test: LabelledImages) -> dict[str, Any]
         "test images": sha256_text(*test.names),
         "test labels": sha256_text(test.targets.tobytes().hex()),
         "vocabulary": bench.vocabulary.digest,
-    }
-
-
-def hardware() -> dict[str, Any]:
-    """What it ran on."""
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-        "system": platform.system(),
-        "gpus": gpus,
     }

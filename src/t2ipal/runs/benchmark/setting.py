@@ -18,7 +18,8 @@ where data lie, or that the protocol goes through, are not among them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,13 +28,17 @@ from annotated_types import Gt, Le
 
 from t2ipal.datasets.read import parse_layout
 from t2ipal.errors import Count, UserError, Whole, nearest, read_settings, settings
-from t2ipal.files import read_yaml
+from t2ipal.files.yaml_files import read_yaml, yaml_key
 from t2ipal.method.methods import MethodConfig, method_config
 from t2ipal.runs.benchmark.published import NUSWIDE, Figure, Protocol, Row, Test, published
-from t2ipal.runs.config import RunConfig, yaml_key
+from t2ipal.runs.config import RunConfig
+from t2ipal.vocabulary import Vocabulary
 
 ALL_SHOTS = (1, 2, 4, 8, 16)
 ALL_FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_EPOCHS, _STEPS, _COMPOSED, _SEEDS = 3, 4, 200, 2  # of a rehearsal
+_IMAGES = 80
+"""About this many are generated, but two for every class that a caption names."""
 _THE_PROTOCOLS = {
     "captions", "data", "data_folder", "real_data", "real_images", "real_folder", "shots",
     "label_fraction", "mask_seed", "ablations",
@@ -199,7 +204,62 @@ class BenchmarkConfig:
         name = "/".join(path.with_suffix("").parts[-2:])
         return cls.from_dict(read_yaml(path), name, yaml_key(path))
 
+    @classmethod
+    def find(cls, name: str) -> BenchmarkConfig:
+        """Read a configuration by its file, or by a name such as ``voc2007/rn50-t2i-pal``.
+
+        Raises:
+            UserError: there is none (the message has the nearest name), or as :meth:`read`.
+        """
+        if Path(name).is_file():
+            return cls.read(name)
+        short = name.removeprefix("configs/").removesuffix(".yaml")
+        known: list[str] = []
+        for folder in _folders():
+            if (path := folder / f"{short}.yaml").is_file():
+                return cls.read(path)
+            known += [
+                path.relative_to(folder).with_suffix("").as_posix()
+                for path in folder.rglob("*.yaml")
+            ]
+        raise UserError(
+            f"{name}: there is no such configuration{nearest(short, known)}; give a YAML file, or "
+            "a name such as voc2007/rn50-t2i-pal."
+        )
+
     def with_options(self, options: dict[str, str]) -> BenchmarkConfig:
         """The same with other options of the reader."""
         changed = replace(self.setting, options={**self.setting.options, **options})
         return replace(self, setting=changed)
+
+    def rehearsed(self) -> BenchmarkConfig:
+        """The same method and protocol with the miniature's models, and little of all."""
+        run, few = self.run, min(_SEEDS, len(self.run.seeds))
+        per_class = max(2, _IMAGES // len(Vocabulary.load(run.classes)))
+        small = replace(
+            run,
+            clip="miniature",
+            generator="miniature",
+            preset=None,
+            steps=_STEPS,
+            guidance=None,
+            height=None,
+            width=None,
+            revision=None,
+            image_size=None,
+            local_grid=None,
+            compose=None if run.compose is None else min(run.compose, _COMPOSED),
+            per_class=None if run.compose is not None else per_class,
+            complete=1,
+            seeds=run.seeds[:few],
+            train=replace(run.train, epochs=_EPOCHS),
+        )
+        masks = self.setting.mask_seeds[:few]
+        return replace(self, run=small, setting=replace(self.setting, mask_seeds=masks))
+
+
+def _folders() -> Iterator[Path]:
+    """Where configurations lie: here, in the source tree, and where an installation puts them."""
+    yield Path("configs")
+    yield Path(__file__).parents[4] / "configs"
+    yield Path(sys.prefix) / "share" / "t2ipal" / "configs"

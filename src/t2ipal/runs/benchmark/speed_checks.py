@@ -31,8 +31,8 @@ from t2ipal.generation.diffusion.settings import PRECISIONS, GenerationSettings
 from t2ipal.generation.diffusion.source import quiet_bars
 from t2ipal.generation.generate import generate
 from t2ipal.generation.store import read_manifest
-from t2ipal.runs.benchmark.gpu_checks import PROMPTS, asked, clip_name, loaded, made_pictures
-from t2ipal.runs.benchmark.proof import Check, Outcome, Setup
+from t2ipal.runs.benchmark.checks import Check, Outcome, Setup
+from t2ipal.runs.benchmark.gpu_checks import PROMPTS, loaded
 
 _LEAST = 0.9
 """Of the bare loop's speed: files are hashed, checked and journaled beside it."""
@@ -67,8 +67,8 @@ def _compared(
 
 def _embed_speed(clip: str, setup: Setup) -> Outcome:
     device = setup.device()
-    spec = clip_name(setup, clip)
-    files = made_pictures(setup.folder / "pictures", 24 if setup.rehearsal else _PICTURES)
+    spec = setup.clip(clip)
+    files = setup.pictures(24 if setup.rehearsal else _PICTURES)
     ours = Backbone.load(ClipSettings(clip=spec, device=device))
     model = find(spec).load()[0].eval().to(device)
     loop = partial(bare_embedding, model, ours.preprocess, files, device, ours.precision, _BATCH)
@@ -109,7 +109,7 @@ def cached_embedding(clip: Backbone, files: Sequence[Path], batch: int) -> None:
 
 def _preset(name: PresetName, setup: Setup) -> Outcome:
     """Whether a preset generates as its model card says, and as fast as a bare loop."""
-    given = asked(setup, setup.device(), preset=name)
+    given = setup.generation(setup.device(), preset=name)
     side = given.height
     assert side is not None, "presets have a size"
     count = 2 if setup.rehearsal else 8 if side <= 512 else 4

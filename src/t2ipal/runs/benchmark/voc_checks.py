@@ -14,8 +14,7 @@ from typing import Any
 
 from t2ipal.datasets.fetch import fetch_benchmark
 from t2ipal.miniature import official_layouts
-from t2ipal.runs.benchmark.proof import Check, Outcome, Setup
-from t2ipal.runs.benchmark.rehearsal import find_configuration, rehearsed
+from t2ipal.runs.benchmark.checks import Check, Outcome, Setup
 from t2ipal.runs.benchmark.run import benchmark
 from t2ipal.runs.benchmark.setting import BenchmarkConfig
 from t2ipal.runs.doctor import examine_data
@@ -59,14 +58,14 @@ def _voc2007(
         about: what is unlike the published setting, in words; empty if nothing is.
         near: points of mAP that it may be off; None if the published setting is another.
     """
-    config = BenchmarkConfig.read(find_configuration(f"voc2007/{name}"))
+    config = BenchmarkConfig.find(f"voc2007/{name}")
     config = replace(config, run=replace(config.run, **changes))
     if config.needs_images:
         setup.device()  # thousands of images take days without a GPU
     folder, captions = _data(setup)
     given = None if config.setting.captions == "none" else captions
     if setup.rehearsal:
-        config, about = rehearsed(config), "rehearsed with the miniature"
+        config, about = config.rehearsed(), "rehearsed with the miniature"
     result = benchmark(
         config, folder, setup.folder / name,
         captions=given, rehearsal=setup.rehearsal, say=setup.say, progress=not setup.rehearsal,
