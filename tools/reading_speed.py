@@ -26,7 +26,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from tools.spread import spread
+from tools.rounds import spread
 
 TASKS = ("photos", "captions")
 
@@ -89,7 +89,8 @@ def main() -> None:
     parser.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.alone:
-        print(seconds(*given.alone, given))
+        task, side = given.alone
+        print(seconds(task, side, given))
         return
     root = Path(__file__).parents[1]
     sides = {"plain": root / "src", "t2ipal": root / "src"}

@@ -80,6 +80,7 @@ class Tagger:
         self.vocabulary = vocabulary
         self.thresholds = thresholds
         self.about = about or {}
+        self._warned = False
 
     def __repr__(self) -> str:
         method = self.about.get("method", "tuned")
@@ -451,13 +452,14 @@ class Tagger:
             except UserError as error:
                 return image, error, np.zeros(0)
 
-        nothing, warning = np.zeros(0), None
+        nothing = np.zeros(0)
         prepared = map_ahead(prepare, images, 2 * batch_size)
         while batch := list(islice(prepared, batch_size)):
             read = [pixels for _, _, pixels in batch if pixels.size]
             scores, maps = self.model.scores(np.stack(read), heatmaps) if read else ((), ())
             sizes = (opened.size for _, opened, _ in batch if isinstance(opened, Image.Image))
-            if warning is None and (warning := self.unlike(sizes)) is not None:
+            if not self._warned and (warning := self.unlike(sizes)) is not None:
+                self._warned = True
                 log.warning(warning)
             row = 0
             for image, opened, pixels in batch:
