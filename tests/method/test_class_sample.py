@@ -20,7 +20,6 @@ from t2ipal.method.head_config import (
     PrototypeConfig,
     TrainConfig,
 )
-from t2ipal.method.items import ItemSet
 from t2ipal.method.losses import loss_function
 from t2ipal.method.methods import method_config
 from t2ipal.method.prompts import LearnedPrompts
