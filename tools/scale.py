@@ -261,8 +261,9 @@ def main() -> None:
     print(f"  a row: {costs.row_bytes:.0f} bytes on disk, {costs.row_memory:.0f} in memory")
     captions = measure_captions()
     print(
-        f"  a caption: labelled in {1000 * captions.label:.3f} ms, {captions.label_memory:.0f} bytes"
-        f" held meanwhile; read in {1000 * captions.read:.3f} ms, {captions.read_memory:.0f} bytes"
+        f"  a caption: labelled in {1000 * captions.label:.3f} ms, {captions.label_memory:.0f} "
+        f"bytes held meanwhile; read in {1000 * captions.read:.3f} ms, "
+        f"{captions.read_memory:.0f} bytes"
     )
     cpu = costs.encode + costs.look + costs.write_down
     print("\nPublished:")
