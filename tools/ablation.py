@@ -146,6 +146,12 @@ SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
         },
         "SGD": {"train.optimiser": "sgd"},
     },
+    # Of few classes a batch of the default size shows nearly all, so none would be left out.
+    "classes per step": {
+        "all, batch 8": {"train.batch_size": 8},
+        "25, batch 8": {"train.batch_size": 8, "train.classes_per_step": 25},
+        "10, batch 8": {"train.batch_size": 8, "train.classes_per_step": 10},
+    },
 }
 QUICK = ("parts", "items", "fusion")
 

@@ -3,7 +3,8 @@
     python tools/scale.py [--images 10000000] [--workers 64] [--seed 0]
 
 The costs beside the networks (encoding a PNG, checking it, recording it, decoding it, writing
-features, reading a manifest) are measured here, on one core of this machine. The networks'
+features, reading a manifest, labelling captions) are measured here, on one core of this machine,
+of captions and manifest the memory too. The networks'
 speeds are published figures, each with its source; they were not run here. The simulation
 then plays a run through, batch by batch: workers that generate at different speeds, die at random
 and come back, with parts assigned beforehand (``--shard I/N``) or one by one (``--engine ray``).
@@ -22,7 +23,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,10 +31,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from t2ipal.captions.labelled import LabelledCaption, label_each, read_labelled
+from t2ipal.captions.sources import each_caption
 from t2ipal.clip.shards import Item, ShardFolder
+from t2ipal.files import write_jsonl
 from t2ipal.generation.duplicates import fingerprint
 from t2ipal.generation.screening import reject_reason
 from t2ipal.generation.store import ImageRow, ImageStore, read_manifest
+from t2ipal.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,44 @@ def measure(side: int = 512) -> Costs:
         took = (time.perf_counter() - started) / len(read)
         memory = (_memory() - before) / len(read)
     return Costs(encode, look, write_down, decode, shard, took, size, memory)
+
+
+@dataclass(frozen=True)
+class CaptionCosts:
+    """Seconds of one core and bytes of memory per caption: labelling them, and reading them all."""
+
+    label: float
+    label_memory: float
+    read: float
+    read_memory: float
+
+
+def measure_captions(count: int = 50_000) -> CaptionCosts:
+    """The costs of captions of about ten words, in a text with one on each line."""
+    vocabulary = Vocabulary.load("coco2014")
+    sentence = "a dog and a cat sit on a {} sofa near window number {}\n"
+    colours = ("red", "blue", "green", "white")
+    with tempfile.TemporaryDirectory() as folder:
+        path, labelled = Path(folder) / "captions.txt", Path(folder) / "captions.jsonl"
+        path.write_text("".join(sentence.format(colours[n % 4], n) for n in range(count)))
+        memory = 0.0
+
+        def rows() -> Iterator[LabelledCaption]:
+            nonlocal memory
+            for number, row in enumerate(label_each(each_caption(path), vocabulary), start=1):
+                if number == 1000:  # the word lists are loaded
+                    memory = -_memory()
+                elif number == count:
+                    memory += _memory()
+                yield row
+
+        started = time.perf_counter()
+        write_jsonl(labelled, rows())
+        label = (time.perf_counter() - started) / count
+        before, started = _memory(), time.perf_counter()
+        held = read_labelled(labelled)
+        read = (time.perf_counter() - started) / count
+        return CaptionCosts(label, memory / count, read, (_memory() - before) / len(held))
 
 
 def _decode(data: bytes) -> Image.Image:
@@ -216,6 +259,12 @@ def main() -> None:
     ):
         print(f"  {what:42} {1000 * value:8.3f} ms")
     print(f"  a row: {costs.row_bytes:.0f} bytes on disk, {costs.row_memory:.0f} in memory")
+    captions = measure_captions()
+    print(
+        f"  a caption: labelled in {1000 * captions.label:.3f} ms, {captions.label_memory:.0f} "
+        f"bytes held meanwhile; read in {1000 * captions.read:.3f} ms, "
+        f"{captions.read_memory:.0f} bytes"
+    )
     cpu = costs.encode + costs.look + costs.write_down
     print("\nPublished:")
     for speed in (*GENERATION.values(), *EMBEDDING.values()):
@@ -250,6 +299,12 @@ def main() -> None:
         f"{arguments.images * costs.row_bytes / 1e9:.1f} GB, read in "
         f"{arguments.images * costs.row_read / 60:.0f} minutes into "
         f"{arguments.images * costs.row_memory / 1e9:.0f} GB of memory"
+    )
+    print(
+        f"As many captions: labelled in {arguments.images * captions.label / 3600:.1f} hours with "
+        f"{arguments.images * captions.label_memory / 1e9:.1f} GB of memory; read by generate and "
+        f"train in {arguments.images * captions.read / 60:.0f} minutes into "
+        f"{arguments.images * captions.read_memory / 1e9:.0f} GB"
     )
 
 

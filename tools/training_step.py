@@ -1,6 +1,6 @@
 """How long is a training step, and how much memory does training take? Against a plain one.
 
-    python -m tools.training_step [--classes 20] [--batch 16] [--rounds 5] [--quick]
+    python -m tools.training_step [--classes 20] [--batch 16 64 128] [--rounds 5] [--quick]
 
 Both sides tune two shared contexts of 16 vectors by the ranking loss of captions, through the text
 tower of CLIP's RN50 at random weights:
@@ -11,8 +11,9 @@ tower of CLIP's RN50 at random weights:
   are encoded once, before; that is left out, as it is spent once and not in every step.
 
 The sides take turns in one process; what is printed is the median of the rounds and its range.
-Then the cost of t2ipal's step is measured in a process of its own for more classes, larger batches
-and larger banks of cached captions, with the peak of that process's memory.
+Then the cost of t2ipal's step is measured in a process of its own for more classes (from 300 on a
+step scores a sample of them), larger batches and larger banks of cached captions, with the peak of
+that process's memory.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import statistics
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from typing import Any
 
 import open_clip
@@ -30,6 +33,7 @@ import torch
 from tools.rounds import spread
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.class_prompts import class_tokens
@@ -42,6 +46,7 @@ from t2ipal.method.training import fit
 from t2ipal.vocabulary import Vocabulary
 
 CONTEXT_TOKENS, CAPTION_TOKENS, POSITIONS = 16, 20, 77
+STEPS = 3
 
 
 def load_tower() -> Backbone:
@@ -65,46 +70,56 @@ def vocabulary_of(count: int) -> Vocabulary:
 
 
 def captions(count: int, classes: int, width: int) -> ItemSet:
-    """Cached features of random captions; every class is named by some."""
+    """Cached features of random captions that name one or two classes; each is named by some."""
     made = torch.Generator().manual_seed(1)
     targets = torch.zeros(count, classes, dtype=torch.int8)
-    for n in range(max(count, classes)):
-        targets[n % count, n % classes] = 1
+    targets[torch.arange(count), torch.arange(count) % classes] = 1
     targets[torch.arange(count), torch.randint(classes, (count,), generator=made)] = 1
     local = torch.randn(count, CAPTION_TOKENS, width, generator=made).half()
     local /= local.float().norm(dim=-1, keepdim=True)
     return ItemSet(local[:, 0].clone(), local, None, targets, "caption")
 
 
+class Enough(Exception):
+    """Raised in the midst of a training that was to be measured alone."""
+
+
 def t2ipal_step(clip: Backbone, vocabulary: Vocabulary, batch: int, bank: ItemSet) -> float:
-    """Seconds a step: what one more epoch costs, so that start and judging cancel out."""
+    """Median seconds between the ends of ``STEPS`` + 1 steps of a training."""
     classes = len(vocabulary)
     method = method_config("tai-dpt")
     assert method.train is not None
     image = torch.eye(clip.width)[:classes].repeat(-(-classes // clip.width), 1)[:classes]
     held_out = ItemSet(image, image[:, None], None, torch.eye(classes, dtype=torch.int8), "image")
 
-    def seconds(epochs: int) -> float:
-        head = build_head(
-            method.head,
-            vocabulary.names,
-            tokens=class_tokens(clip, vocabulary),
-            text_encoder=clip.encode_prompts,
-        )
-        config = TrainConfig(
-            train_on="captions",
-            optimiser="sgd",
-            epochs=epochs,
-            batch_size=batch,
-            select="last",
-            evaluate_every=epochs,
-        )
-        started = time.perf_counter()
-        fit(head, [bank], held_out, config)
-        return time.perf_counter() - started
+    head = build_head(
+        method.head,
+        vocabulary.names,
+        tokens=class_tokens(clip, vocabulary),
+        text_encoder=clip.encode_prompts,
+    )
+    ends: list[float] = []
 
-    steps = -(-len(bank) // min(batch, len(bank)))
-    return (seconds(2) - seconds(1)) / steps
+    def stepped(*_: object) -> None:
+        ends.append(time.perf_counter())
+        if len(ends) > STEPS:
+            raise Enough
+
+    config = TrainConfig(
+        train_on="captions",
+        optimiser="sgd",
+        epochs=STEPS + 1,
+        batch_size=batch,
+        evaluate_every=STEPS + 1,
+    )
+    hook = register_optimizer_step_post_hook(stepped)
+    try:
+        fit(head, [bank], held_out, config)
+    except Enough:
+        pass
+    finally:
+        hook.remove()
+    return statistics.median(after - before for before, after in pairwise(ends))
 
 
 class PlainStep:
@@ -184,7 +199,7 @@ def alone(classes: int, batch: int, bank: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--classes", type=int, default=20)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, nargs="+", default=[16, 64, 128])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="the comparison alone")
     parser.add_argument("--alone", type=int, nargs=3, help=argparse.SUPPRESS)
@@ -198,11 +213,12 @@ def main() -> None:
         print(json.dumps({"seconds": step, "gigabytes": peak}))
         return
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, text tower of RN50")
-    found = compare(clip, arguments.classes, arguments.batch, arguments.rounds)
-    print(f"{arguments.classes} classes, batch {arguments.batch}, {arguments.rounds} rounds")
-    print(f"  plain   {spread(found['plain'], '.3f')} s a step")
-    print(f"  t2ipal  {spread(found['t2ipal'], '.3f')} s a step")
-    print(f"  ratio   {spread(found['ratio'], '.1f')}")
+    for batch in arguments.batch:
+        found = compare(clip, arguments.classes, batch, arguments.rounds)
+        print(f"{arguments.classes} classes, batch {batch}, {arguments.rounds} rounds")
+        print(f"  plain   {spread(found['plain'], '.3f')} s a step")
+        print(f"  t2ipal  {spread(found['t2ipal'], '.3f')} s a step")
+        print(f"  ratio   {spread(found['ratio'], '.1f')}", flush=True)
     if arguments.quick:
         return
     del clip
@@ -210,7 +226,9 @@ def main() -> None:
     for classes, batch, bank in (
         (20, 16, 128),
         (80, 16, 128),
-        (1000, 16, 16),
+        (299, 16, 299),
+        (1000, 16, 1000),
+        (1000, 64, 1000),
         (20, 64, 512),
         (20, 512, 1024),
         (20, 512, 8192),

@@ -150,13 +150,13 @@ def test_quotation_marks_of_tab_separated_tables(tmp_path: Path) -> None:
 def test_lines_of_rows_and_of_mistakes(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('sep=;\nimage;caption\n\na.jpg;"two\nlines"\nb.jpg;one\n')
-    assert read_table(path).rows == [(4, ["a.jpg", "two\nlines"]), (6, ["b.jpg", "one"])]
+    assert list(read_table(path).rows) == [(4, ["a.jpg", "two\nlines"]), (6, ["b.jpg", "one"])]
     path.write_text("image,caption\na.jpg,one\nb.jpg,two, three\n")
     with pytest.raises(UserError, match=r"a.csv:3: 3 cells where the header has 2"):
-        read_table(path)
+        list(read_table(path).rows)
     path.write_text('image,caption\na.jpg,"one\n')
     with pytest.raises(UserError, match=r"a.csv:2: broken row"):
-        read_table(path)
+        list(read_table(path).rows)
 
 
 def test_what_is_plainly_a_table() -> None:

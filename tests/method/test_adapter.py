@@ -39,7 +39,7 @@ def test_class_cache_equals_the_loop() -> None:
     config = AdapterConfig(alpha=0.7, beta=3.0, per_class=2)
     z, present, absent = unit(4, 3, 8, seed=1), 2 * unit(3, 2, 8, seed=2), 3 * unit(3, 2, 8, seed=3)
     with torch.no_grad():
-        found = Adapter(config, {"present": present, "absent": absent}).of_classes(z)
+        found = Adapter(config, {"present": present, "absent": absent}).of_features(z)
     for b in range(4):
         for c in range(3):
             level = []
@@ -59,7 +59,7 @@ def test_class_cache_starts_from_images_with_and_without_the_class() -> None:
     assert torch.equal(adapter.present[0], features[[0, 0]])
     assert torch.equal(adapter.absent[0], features[[1, 2]])
     with torch.no_grad():
-        found = adapter.of_classes(features[:, None].expand(-1, 2, -1))
+        found = adapter.of_features(features[:, None].expand(-1, 2, -1))
     assert found[0, 0] > 0 > found[1, 0]
     assert (found[:, 1] == 0).all()
 

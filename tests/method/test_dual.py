@@ -92,7 +92,7 @@ def test_the_loss_is_taken_on_the_log_odds_with_their_own_zero() -> None:
     """A step of plain gradient descent on the asymmetric loss of s+ - s-, nothing centred."""
     head = apart(0.1)
     loss = _asymmetric(
-        head.scores(IMAGES.global_, IMAGES.local).fused, IMAGES.targets, 1.0, 2.0, 0.05
+        head.scores(IMAGES.global_, IMAGES.local).fused, IMAGES.targets, None, 1.0, 2.0, 0.05
     )
     pair = [head.prompts.global_context, head.prompts.local_context]
     expected = [c.detach() - 1e-3 * g for c, g in zip(pair, torch.autograd.grad(loss, pair))]  # noqa: B905

@@ -101,7 +101,7 @@ def test_full_score_is_put_together_from_its_parts(kind: str) -> None:
         on_prototype, on_global = torch.zeros(()), head.adapter(IMAGES.global_)[1]
         assert on_global is not None
     else:
-        on_prototype, on_global = head.adapter.of_classes(z), torch.zeros(())
+        on_prototype, on_global = head.adapter.of_features(z), torch.zeros(())
     cosines = IMAGES.global_ @ classes.global_.T
     assert torch.allclose(scores.global_, 4 * (cosines + on_global), atol=1e-5)
     assert torch.allclose(scores.adapter, 4 * (on_prototype + on_global), atol=1e-5)

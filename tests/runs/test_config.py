@@ -93,6 +93,7 @@ def test_every_number_of_things_to_make_or_hold_is_bounded() -> None:
     """Others only end a loop early: so many of what is there."""
     only_less = {"limit", "per_class", "shots", "patience", "train.verify.patience"}
     only_less |= {"train.evaluate_every", "head.adapter.reduction", "head.fusion.min_classes"}
+    only_less |= {"train.classes_per_step"}
     for option in options_of(RunConfig):
         name = option.key.rpartition(".")[2]
         if option.type is not int or "seed" in name or option.key in only_less:

@@ -131,9 +131,7 @@ def test_the_card_is_written_beside_the_model(tiny_run: TinyRun, tmp_path: Path)
     assert found.tags(file) == Tagger.from_pretrained(tmp_path).tags(file)
 
 
-def test_a_tagger_made_for_one_size_says_so_once(
-    tagger: Tagger, caplog: pytest.LogCaptureFixture
-):
+def test_a_tagger_made_for_one_size_says_so_once(tagger: Tagger, caplog: pytest.LogCaptureFixture):
     photo, scene = Image.new("RGB", (40, 30)), Image.new("RGB", (8, 8))
     tagger.predict([photo, photo])
     assert not caplog.records  # most know images of any size

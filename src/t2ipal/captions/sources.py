@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,8 @@ def read_captions(path: str | Path, *, limit: int | None = None) -> list[Caption
 def each_caption(path: str | Path, *, limit: int | None = None) -> Iterator[Caption]:
     """Read the captions of a file, or the first ``limit`` of them, one by one.
 
-    The file is read twice: other captions' own ids are known before the first is derived. Text and
-    JSON lines are never held as a whole.
+    The file is read twice: other captions' own ids are known before the first is derived. Text,
+    tables and JSON lines are never held as a whole; 64 bits per caption are, of its id.
 
     The format follows from the content, with the suffix as a hint; ``.gz`` files are unpacked:
 
@@ -213,21 +213,23 @@ def _table(path: Path, table: Table) -> Iterator[_Row]:
             f"{path}:1: no column 'caption' or 'text' in the header "
             f"({', '.join(table.columns)[:60]!r}); name the column of captions."
         )
-    column = found[0] if found else _wordiest(table)
+    start = list(islice(table.rows, _SNIFFED))
+    width = len(table.columns) or (len(start[0][1]) if start else 0)
+    column = found[0] if found else _wordiest(start, width)
     own = next((names.index(key) for key in _ID_KEYS if key in names), None)
     # Without a header, what stands before a caption tells which it is: an image's name, say.
-    about = [i for i in range(table.width) if i != column] if not table.columns else []
-    for line, cells in table.rows:
+    about = [i for i in range(width) if i != column] if not table.columns else []
+    for line, cells in chain(start, table.rows):
         id = _clean(cells[own]) if own is not None else "-".join(_clean(cells[i]) for i in about)
         if own is not None and not id:
             raise UserError(f"{path}:{line}: the id is empty; fill it in or drop the column.")
         yield _Row(line, id, cells[column], own is not None)
 
 
-def _wordiest(table: Table) -> int:
-    """The column with most words, of a table without a header."""
-    words = [0] * table.width
-    for _, cells in table.rows[:_SNIFFED]:
+def _wordiest(rows: Sequence[tuple[int, Sequence[str]]], width: int) -> int:
+    """The column with most words, of rows of ``width`` cells without a header."""
+    words = [0] * width
+    for _, cells in rows:
         for i, cell in enumerate(cells):
             words[i] += len(cell.split())
     return words.index(max(words))

@@ -108,7 +108,7 @@ def named_lines(path: Path) -> Iterator[tuple[int, str]]:
             if name and name[0] != "#":
                 yield number, name
         return
-    rows = read_table(path, header=False).rows
+    rows = list(read_table(path, header=False).rows)
     keys = [name_key(cell) for cell in rows[0][1]] if rows else []
     column = next((keys.index(key) for key in _NAME_HEADERS if key in keys), None)
     if column is None and len(rows) == 1:

@@ -12,9 +12,10 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -194,26 +195,23 @@ def _wide(start: bytes) -> str | None:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with named columns.
+    """A table with named columns, its rows read one by one.
 
     Attributes:
-        path: where it was read.
+        path: where it is read.
         columns: the header, white space at the ends removed; empty if there is none.
-        rows: (line number, cells), ``width`` cells each.
+        rows: (line number, cells), as many cells each as there are columns, or as in the first row;
+            to be iterated once, which raises a UserError at a row that is broken or of another
+            number of cells.
     """
 
     path: Path
     columns: tuple[str, ...]
-    rows: list[tuple[int, list[str]]]
-
-    @property
-    def width(self) -> int:
-        """Cells in a row."""
-        return len(self.columns) or (len(self.rows[0][1]) if self.rows else 0)
+    rows: Iterator[tuple[int, list[str]]]
 
 
 def read_table(path: str | Path, delimiter: str | None = None, *, header: bool = True) -> Table:
-    """Read a table: comma, semicolon, tab or bar between the cells.
+    """Begin to read a table: comma, semicolon, tab or bar between the cells.
 
     The separator is the one that splits the header into most columns. Cells may be quoted as in
     CSV. In tab-separated tables quotation marks are plain characters, as those who write them
@@ -225,35 +223,44 @@ def read_table(path: str | Path, delimiter: str | None = None, *, header: bool =
         header: whether the first row names the columns.
 
     Raises:
-        UserError: no header, or a row with another number of cells; the line is named.
+        UserError: the file is empty, or its first row is broken; the line is named.
     """
     path = Path(path)
-    lines = [line for _, line in text_lines(path)]
-    first = next((n for n, line in enumerate(lines) if line.strip()), None)
-    if first is None:
+    start = islice(((n, line) for n, line in text_lines(path) if line.strip()), 2)
+    first, line = next(start, (0, ""))
+    if not first:
         raise UserError(f"{path}: the file is empty; write a header and rows.")
-    if lines[first].lower().startswith("sep=") and len(lines[first].strip()) == 5:
-        delimiter, first = lines[first].strip()[4], first + 1  # what Excel writes
-    mark = delimiter or _header_delimiter(lines[first])
-    quoted = mark != "\t" or _plainly_quoted(lines[first:])
-    rows = _split(path, lines[first:], mark, quoted, first + 1)
+    if line.lower().startswith("sep=") and len(line.strip()) == 5:
+        delimiter = line.strip()[4]  # what Excel writes
+        first, line = first + 1, next(start, (0, ""))[1]
+
+    def lines() -> Iterator[str]:
+        return (line + "\n" for number, line in text_lines(path) if number >= first)
+
+    mark = delimiter or _header_delimiter(line)
+    quoted = mark != "\t" or _plainly_quoted(lines)
+    rows = _split(path, lines(), mark, quoted, first)
     columns: tuple[str, ...] = ()
     if header:
-        columns = tuple(cell.strip() for cell in next(rows, (first + 1, []))[1])
-    width = len(columns)
-    found = []
+        columns = tuple(cell.strip() for cell in next(rows, (first, []))[1])
+    return Table(path, columns, _of_one_width(path, rows, len(columns), mark, quoted))
+
+
+def _of_one_width(
+    path: Path, rows: Iterator[tuple[int, list[str]]], width: int, mark: str, quoted: bool
+) -> Iterator[tuple[int, list[str]]]:
+    """The rows, once they have ``width`` cells; as many as the first if there is no header."""
+    what = "the header" if width else "the first row"
     for number, cells in rows:
         width = width or len(cells)
         if len(cells) > width and not any(cell.strip() for cell in cells[width:]):
             cells = cells[:width]
         if len(cells) != width:
             hint = f"quote a cell that holds {mark!r}" if quoted else "check its tabs"
-            what = "the header" if header else "the first row"
             raise UserError(
                 f"{path}:{number}: {len(cells)} cells where {what} has {width}; {hint}."
             )
-        found.append((number, cells))
-    return Table(path, columns, found)
+        yield number, cells
 
 
 def _header_delimiter(header: str) -> str:
@@ -291,34 +298,36 @@ def looks_like_table(lines: Sequence[str], header: Sequence[str] = ()) -> str | 
     return None
 
 
-def _plainly_quoted(lines: Sequence[str]) -> bool:
+def _plainly_quoted(lines: Callable[[], Iterator[str]]) -> bool:
     """Whether cells of a tab-separated table are quoted as a whole, tabs and line breaks inside."""
-    text = "\n".join(lines)
-    strict = csv.reader(io.StringIO(text), delimiter="\t", strict=True)
     try:
-        rows = [row for row in strict if row]
+        even = {len(row) for row in csv.reader(lines(), delimiter="\t", strict=True) if row}
     except csv.Error:
         return False
-    plain = csv.reader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE)
-    even = {len(row) for row in rows}
-    uneven = {len(row) for row in plain if row}
-    if len(even) == 1 and len(uneven) > 1:
+    plain = csv.reader(lines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    if len(even) == 1 and len({len(row) for row in plain if row}) > 1:
         return True
-    cells = [cell for line in lines for cell in line.split("\t") if '"' in cell]
-    whole = [c for c in cells if len(c) > 1 and c[0] == c[-1] == '"' and _doubled(c[1:-1])]
-    return bool(cells) and len(whole) == len(cells) and len(even) == 1
+    whole = {
+        _whole(cell)
+        for line in lines()
+        for cell in line.removesuffix("\n").split("\t")
+        if '"' in cell
+    }
+    return whole == {True} and len(even) == 1
 
 
-def _doubled(inner: str) -> bool:
-    return '"' not in inner.replace('""', "")
+def _whole(cell: str) -> bool:
+    """Whether a cell stands in quotation marks, with none inside that is not doubled."""
+    ends = len(cell) > 1 and cell[0] == cell[-1] == '"'
+    return ends and '"' not in cell[1:-1].replace('""', "")
 
 
 def _split(
-    path: Path, lines: Sequence[str], mark: str, quoted: bool, first: int
+    path: Path, lines: Iterator[str], mark: str, quoted: bool, first: int
 ) -> Iterator[tuple[int, list[str]]]:
     """(line of its start, cells) of each row that is not blank."""
     reader = csv.reader(
-        (line + "\n" for line in lines),
+        lines,
         delimiter=mark,
         strict=quoted,
         quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,

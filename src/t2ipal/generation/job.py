@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from t2ipal.captions.labelled import LabelledCaption
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Job:
     """One image to generate, and the attempts at it that were rejected so far."""
 

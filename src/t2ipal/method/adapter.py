@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from t2ipal.method.class_sample import of_classes
 from t2ipal.method.equations import (
     bottleneck,
     cache_score,
@@ -109,21 +110,25 @@ class Adapter(nn.Module):
             absent.append(spherical_kmeans(negative, count) if len(negative) else present[-1])
         return cls(config, {"present": torch.stack(present), "absent": torch.stack(absent)})
 
-    def of_classes(self, z: Tensor) -> Tensor:
-        """What ``class-cache`` adds to the prototype branch's cosines: alpha s_a [B, C].
+    def of_features(self, z: Tensor, classes: Tensor | None = None) -> Tensor:
+        """What ``class-cache`` adds to the prototype branch's cosines: alpha s_a [B, S].
 
         Args:
-            z: [B, C, D] unit class features.
+            z: [B, S, D] unit class features.
+            classes: [S] the numbers of the classes, all if None.
         """
-        present, absent = F.normalize(self.present, dim=-1), F.normalize(self.absent, dim=-1)
+        present, absent = (
+            F.normalize(of_classes(keys, classes), dim=-1) for keys in (self.present, self.absent)
+        )
         return self.config.alpha * class_cache_score(z, present, absent, self.config.beta)
 
-    def forward(self, g: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, g: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """What becomes of unit global features g [B, D] under a kind that adapts those.
 
         Returns:
             The feature to compare with the class embeddings, [B, D] of length 1; and what to add to
-            its cosines, alpha s_a [B, C], or None except for ``cache``, which keeps the feature.
+            its cosines for the numbered ``classes``, alpha s_a [B, S], or None except for
+            ``cache``, which keeps the feature.
         """
         config = self.config
         if config.kind == "bottleneck":
@@ -131,7 +136,8 @@ class Adapter(nn.Module):
         keys = F.normalize(self.keys, dim=-1)  # so that their length does not matter
         if config.kind == "projection":
             return projection(g, keys, config.beta, config.ratio), None
-        return g, config.alpha * cache_score(g, keys, self.values, config.beta)
+        values = of_classes(self.values, classes, dim=1)
+        return g, config.alpha * cache_score(g, keys, values, config.beta)
 
 
 def examples_against(targets: Tensor, per_class: int, seed: int = 0) -> Tensor:

@@ -32,6 +32,9 @@ from t2ipal.method.prompts import ClassEmbeddings, FixedPrompts, LearnedPrompts
 from t2ipal.method.prototypes import Prototypes
 from t2ipal.method.train_config import ItemKind
 
+_MOST_CELLS = 256 * 300
+"""Most pairs of an item and a class that are looked at together without gradients."""
+
 
 @dataclass(frozen=True, eq=False)
 class Scores:
@@ -142,9 +145,8 @@ class T2IPALHead(nn.Module):
             if by_class:
                 wanted = wanted | examples_against(targets, adapter.per_class, seed)
             parts = []
-            for batch, rows in zip(
-                images.batches(batch_size), torch.split(wanted, batch_size), strict=True
-            ):
+            size = self._batch(batch_size)
+            for batch, rows in zip(images.batches(size), torch.split(wanted, size), strict=True):
                 local, _, weights = self._look(batch.local, batch.mask, "image", classes)
                 parts.append(class_feature(weights, local)[rows])  # [q, D]
             features, labels, shown = torch.cat(parts), wanted.nonzero()[:, 1], targets[wanted] > 0
@@ -178,7 +180,8 @@ class T2IPALHead(nn.Module):
             kind: "image" or "caption": decides the heatmap's temperature and whether prototypes
                 and adapter take part.
             classes: class embeddings to use instead of :meth:`class_embeddings`, which a training
-                step that scores images and captions computes once for both.
+                step that scores images and captions computes once for both; if they are of some
+                classes alone, so are the scores.
 
         Raises:
             ValueError: shapes disagree or features are not normalised.
@@ -194,7 +197,7 @@ class T2IPALHead(nn.Module):
         by_class = adapter is not None and adapter.config.kind == "class-cache"
         g, s_a = global_.to(classes.global_), None  # [B, D]
         if adapter is not None and not by_class:
-            g, s_a = adapter(g)  # [B, D], [B, C]
+            g, s_a = adapter(g, classes.classes)  # [B, D], [B, C]
         s_g = scale * similarity(g, classes.global_)  # [B, C]
         if s_a is not None:
             s_a = scale * s_a
@@ -204,9 +207,9 @@ class T2IPALHead(nn.Module):
         if prototypes is not None or by_class:
             z, s_p = class_feature(A, L), torch.zeros_like(s_g)  # [B, C, D], [B, C]
             if prototypes is not None:
-                s_p = scale * prototypes(z)
+                s_p = scale * prototypes(z, classes.classes)
             if adapter is not None and by_class:
-                s_a = scale * adapter.of_classes(z)  # [B, C]
+                s_a = scale * adapter.of_features(z, classes.classes)  # [B, C]
                 s_p = s_p + s_a
             branches["prototype"] = s_p
         fused = fuse(branches, self.config.fusion)
@@ -222,9 +225,13 @@ class T2IPALHead(nn.Module):
 
         scored = [
             fuse_crops(fused(batch), [fused(crop) for crop in batch.crops], self.config.fusion)
-            for batch in items.batches(batch_size)
+            for batch in items.batches(self._batch(batch_size))
         ]
         return torch.cat(scored) if scored else torch.zeros(0, len(self.names))
+
+    def _batch(self, size: int) -> int:
+        """Items to look at together: ``size``, or fewer where class features [B, C, D] are many."""
+        return max(1, min(size, _MOST_CELLS // len(self.names)))
 
     @property
     def device(self) -> torch.device:

@@ -17,9 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from t2ipal.errors import UserError
+from t2ipal.method.class_sample import of_classes
 from t2ipal.method.head_config import ClassPosition, PromptConfig
 
 log = logging.getLogger(__name__)
+
+_PASS = 512
+"""Most classes that go through the text tower at a time where no gradient is asked for."""
 
 TextEncoder = Callable[[Tensor, Tensor, int], Tensor]
 """(token embeddings [G, C, T, Wt], index of EOS [C], shared) -> features [G, C, D], not normalised.
@@ -64,10 +68,14 @@ class ClassTokens:
 
 @dataclass(frozen=True, eq=False)
 class ClassEmbeddings:
-    """L2-normalised text embeddings of the classes: G and Lc, both [C, D]."""
+    """L2-normalised text embeddings of the classes: G and Lc, both [C, D].
+
+    ``classes`` [S] are the numbers of those that they are of, where they are not of all.
+    """
 
     global_: Tensor
     local: Tensor
+    classes: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,9 +167,11 @@ class FixedPrompts(nn.Module):
         self.register_buffer("global_", embeddings.global_)
         self.register_buffer("local", embeddings.local)
 
-    def forward(self) -> ClassEmbeddings:
-        """The embeddings, as they came."""
-        return ClassEmbeddings(self.global_, self.local)
+    def forward(self, classes: Tensor | None = None) -> ClassEmbeddings:
+        """The embeddings, as they came, of the numbered ``classes`` [S], all if None."""
+        return ClassEmbeddings(
+            of_classes(self.global_, classes), of_classes(self.local, classes), classes
+        )
 
 
 class LearnedPrompts(nn.Module):
@@ -207,8 +217,13 @@ class LearnedPrompts(nn.Module):
         device = tokens.eos_embedding.device
         return cls(contexts[0].to(device), contexts[1].to(device), layout, text_encoder)
 
-    def forward(self) -> ClassEmbeddings:
+    def forward(self, classes: Tensor | None = None) -> ClassEmbeddings:
         """Embed the classes under both contexts in one pass through the text tower.
+
+        Without gradients, many classes take several passes, which bounds the memory.
+
+        Args:
+            classes: [S] the numbers of those to embed, all if None.
 
         Raises:
             RuntimeError: the model was restored without a text tower.
@@ -219,8 +234,20 @@ class LearnedPrompts(nn.Module):
                 "this head was restored without a text tower: build it with class tokens and a "
                 "text encoder, then load its tensors"
             )
-        layout = _PromptLayout(self.tokens, self.slots, self.eos, self.shared)
-        prompts = torch.stack([layout.fill(self.global_context), layout.fill(self.local_context)])
+        if classes is None and not torch.is_grad_enabled() and len(self.eos) > _PASS:
+            numbers = torch.arange(len(self.eos), device=self.eos.device)
+            parts = [self(part) for part in torch.split(numbers, _PASS)]
+            return ClassEmbeddings(
+                torch.cat([part.global_ for part in parts]),
+                torch.cat([part.local for part in parts]),
+            )
+        tokens, slots, eos = (
+            of_classes(part, classes) for part in (self.tokens, self.slots, self.eos)
+        )
+        layout = _PromptLayout(tokens, slots, eos, self.shared)
+        own = classes if self.global_context.ndim == 3 else None  # a context per class, or shared
+        contexts = [of_classes(both, own) for both in (self.global_context, self.local_context)]
+        prompts = torch.stack([layout.fill(context) for context in contexts])
         features = text_encoder(prompts, layout.eos, layout.shared)  # [2, C, D]
         global_, local = F.normalize(features.float(), dim=-1)
-        return ClassEmbeddings(global_, local)
+        return ClassEmbeddings(global_, local, classes)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from t2ipal.method.class_sample import of_classes
 from t2ipal.method.equations import prototype_score
 from t2ipal.method.head_config import PrototypeConfig
 
@@ -56,9 +57,9 @@ class Prototypes(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         return cls(config, _with_neighbours(centre, config.per_class, generator))
 
-    def forward(self, z: Tensor) -> Tensor:
-        """s_p [B, C] of class features z [B, C, D]."""
-        return prototype_score(z, self.vectors, self.config)
+    def forward(self, z: Tensor, classes: Tensor | None = None) -> Tensor:
+        """s_p [B, S] of class features z [B, S, D] of the numbered ``classes``, all if None."""
+        return prototype_score(z, of_classes(self.vectors, classes), self.config)
 
 
 def spherical_kmeans(points: Tensor, count: int) -> Tensor:

@@ -87,6 +87,9 @@ class TrainConfig:
     """epochs to train"""
     batch_size: Batch = 64
     """items of each kind per training step"""
+    classes_per_step: Count | None = None
+    """classes per training step: all that its items show, others sampled and weighed so that the
+    loss keeps its mean; if omitted all, or 256 of 300 and more"""
     schedule: Literal["steps", "epochs"] = "steps"
     """when learning rates change along the cosine: with steps it ends with the training; with
     epochs, as in Dassl (which TaI-DPT builds on), it is as long as the whole training, starts

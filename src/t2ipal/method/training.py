@@ -1,8 +1,8 @@
 """Tuning a head on cached features: a few thousand parameters, the frozen CLIP never touched.
 
-A step embeds all prompts under both contexts in one pass through the text tower, scores a batch
-of images and a batch of captions with them, and takes the loss on every branch. The state to keep
-is chosen on held-out synthetic images.
+A step embeds all prompts under both contexts in one pass through the text tower (of many classes a
+sample: :mod:`t2ipal.method.class_sample`), scores a batch of images and a batch of captions with
+them, and takes the loss on every branch. The state to keep is chosen on held-out synthetic images.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 
 from t2ipal.errors import UserError, listed
+from t2ipal.method.class_sample import ClassSample, of_classes, sample_classes, weighed
 from t2ipal.method.head import Scores, T2IPALHead
 from t2ipal.method.items import ItemSet
 from t2ipal.method.losses import Loss, loss_function
 from t2ipal.method.optimiser import Optimiser
+from t2ipal.method.prompts import ClassEmbeddings
 from t2ipal.method.train_config import ItemKind, TrainConfig
 from t2ipal.metrics.ranking import average_precision, mean_average_precision
 
@@ -73,7 +75,7 @@ def fit(
             ``config.train_on`` does not name is not trained on.
         valid: held-out synthetic images; never test images.
         config: how to train. The result depends on it, the seed and the data alone.
-        seed: of the start and of the order of the items.
+        seed: of the start, of the order of the items and of the sampled classes.
         log: called with each :class:`_EpochRecord` as a dict.
 
     Raises:
@@ -91,6 +93,7 @@ def fit(
     optimiser = Optimiser(head, config, config.epochs * steps)
     loss_of = _BranchLoss(config, pools, head)
     generator = torch.Generator().manual_seed(seed)
+    sampling = torch.Generator().manual_seed(seed)  # its own, so that the order stays the same
 
     history: list[_EpochRecord] = []
     best_epoch, best_map, best = 0, -math.inf, optimiser.snapshot()
@@ -104,7 +107,9 @@ def fit(
             total = torch.zeros((), device=head.device)
             for step in range(steps):
                 batches = {kind: items.take(orders[kind][step]) for kind, items in pools.items()}
-                value = _loss(head, batches, loss_of)
+                labels = [items.targets for items in batches.values()]
+                sample = sample_classes(labels, config.classes_per_step, sampling)
+                value = _loss(head, batches, loss_of, sample)
                 optimiser.step(value)
                 total += value.detach()
             loss = float(total) / steps
@@ -140,27 +145,34 @@ class _BranchLoss:
         }
         self.log_odds = {kind: _log_odds(items.targets) for kind, items in pools.items()}
 
-    def __call__(self, scores: Scores, targets: Tensor, kind: ItemKind) -> Tensor:
-        """Scalar loss of a batch of one kind."""
+    def __call__(
+        self, scores: Scores, targets: Tensor, kind: ItemKind, weights: Tensor | None
+    ) -> Tensor:
+        """Scalar loss of a batch of one kind; ``weights`` are those of sampled classes."""
         if self.joint:
-            return self.shares[kind] * self.loss(scores.fused, targets)
+            return self.shares[kind] * self.loss(scores.fused, targets, weights)
         total = scores.fused.new_zeros(())
         for name in self.branches:
             if name in scores.branches:
                 logits = scores.branches[name]
                 if self.centred:
-                    logits = _centre(logits, targets, self.log_odds[kind])
-                total = total + self.loss(logits, targets)
+                    logits = _centre(logits, targets, weights, self.log_odds[kind])
+                total = total + self.loss(logits, targets, weights)
         return self.shares[kind] * total
 
 
-def _loss(head: T2IPALHead, batches: Pools, loss_of: _BranchLoss) -> Tensor:
+def _loss(
+    head: T2IPALHead, batches: Pools, loss_of: _BranchLoss, sample: ClassSample | None
+) -> Tensor:
     """Loss of one step over a batch of each kind; the text tower runs once for all of them."""
-    classes = head.class_embeddings()
+    rows = None if sample is None else sample.classes.to(head.device)
+    weights = None if sample is None else sample.weights.to(head.device)
+    classes: ClassEmbeddings = head.prompts(rows)
     total = classes.global_.new_zeros(())
     for kind, batch in batches.items():
         scores = head.scores(batch.global_, batch.local, batch.mask, kind, classes)
-        total = total + loss_of(scores, batch.targets.to(total.device), kind)
+        targets = of_classes(batch.targets.to(total.device), rows, dim=1)
+        total = total + loss_of(scores, targets, kind, weights)
     return total
 
 
@@ -224,14 +236,15 @@ def _log_odds(targets: Tensor) -> float:
     return math.log((present + 0.5) / (known - present + 0.5))
 
 
-def _centre(logits: Tensor, targets: Tensor, log_odds: float) -> Tensor:
+def _centre(logits: Tensor, targets: Tensor, weights: Tensor | None, log_odds: float) -> Tensor:
     """Give cosines an origin: their mean over the batch's known labels becomes ``log_odds``.
 
     Pointwise losses read 0 as even odds, but the zero of a cosine says nothing. A shift that all
     classes and items share changes no ranking, so none is learned and none is fought.
     """
     known = targets >= 0
-    mean = logits.masked_fill(~known, 0).sum() / known.sum().clamp_min(1)
+    total = weighed(logits, weights).masked_fill(~known, 0).sum()
+    mean = total / weighed(known, weights).sum().clamp_min(1)
     return logits - mean + log_odds
 
 
