@@ -12,17 +12,11 @@ from torch import Tensor
 from t2ipal.method.checkpoint import tuned_state
 from t2ipal.method.class_sample import ClassSample, sample_classes
 from t2ipal.method.head import T2IPALHead
-from t2ipal.method.head_config import (
-    AdapterConfig,
-    HeadConfig,
-    LossConfig,
-    PromptConfig,
-    PrototypeConfig,
-    TrainConfig,
-)
+from t2ipal.method.head_config import AdapterConfig, HeadConfig, PromptConfig, PrototypeConfig
 from t2ipal.method.losses import loss_function
 from t2ipal.method.methods import method_config
 from t2ipal.method.prompts import LearnedPrompts
+from t2ipal.method.train_config import LossConfig, TrainConfig
 from t2ipal.method.training import _BranchLoss, _loss, fit
 from tiny_head import CLASSES, make_world
 
