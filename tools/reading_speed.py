@@ -37,6 +37,7 @@ def seconds(task: str, side: str, given: argparse.Namespace) -> float:
         found = sorted(path for path in given.photos.rglob("*") if path.suffix == ".jpg")
         files = list(islice(cycle(found), given.images))
         read = _pillow() if side == "plain" else _load_image()
+        read(files[0])  # Pillow imports its formats
         return _timed(lambda: [read(path) for path in files])
     rows = json.loads(given.captions.read_text(encoding="utf-8"))["annotations"]
     texts = [row["caption"] for row in rows]

@@ -73,8 +73,10 @@ def main() -> None:
 
 
 def _rows(photos: Path) -> list[dict[str, Any]]:
+    """The photos, with five captions each; the few that have more keep the first."""
     lines = (photos / "captions.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    rows = [json.loads(line) for line in lines]
+    return [{**row, "captions": row["captions"][:5]} for row in rows]
 
 
 def _texts(work: Path, rows: list[dict[str, Any]], captions: Path) -> None:
