@@ -61,6 +61,24 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in map(_anchor, headings), f"{_name(page)} links to {link}"
 
 
+def test_what_pages_link_to_outside_docs_is_part_of_the_site() -> None:
+    hook = ast.parse((ROOT / "tools" / "site_pages.py").read_text(encoding="utf-8"))
+    values = {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in hook.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and node.targets[0].id in ("PAGES", "FILES")
+    }
+    on_site = {ROOT / name for name in values["PAGES"]}
+    on_site |= {path for pattern in values["FILES"] for path in ROOT.glob(pattern)}
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)#\s]+)", _BLOCK.sub("", page.read_text(encoding="utf-8"))):
+            target = (page.parent / link).resolve()
+            if not link.startswith(("http://", "https://")) and ROOT / "docs" not in target.parents:
+                assert target in on_site, f"{_name(page)} links to {link}"
+
+
 @current
 def test_files_that_are_named_exist(page: Path) -> None:
     """Paths in code: from the repository's root, or from the package (``clip/dense.py``)."""

@@ -1,8 +1,8 @@
 """Pages of the documentation site that lie outside ``docs/``; a hook of mkdocs (``mkdocs.yml``).
 
-The README is the home page, CONTRIBUTING and CHANGELOG are pages, and files that pages link to
-(configurations, NOTICE, LICENSE) are part of the site, so that one link serves on a code host and
-on the site alike.
+The README is the home page, CONTRIBUTING, CHANGELOG and SECURITY are pages, and files that pages
+link to (configurations, NOTICE, LICENSE) are part of the site, so that one link serves on a code
+host and on the site alike.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ PAGES = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
 }
 FILES = ("NOTICE", "LICENSE", "CITATION.cff", "configs/**/*.yaml")
 _LINK = re.compile(r"(?<=\]\()([^)#\s]+)")
