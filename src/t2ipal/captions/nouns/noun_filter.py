@@ -88,8 +88,10 @@ class NounFilter:
             (unknown if reason else labels).setdefault(position, word)
         names = self._names
         named = sorted(labels)
-        doubtful = sorted(position for position in unknown if position not in labels)
         matches = {names[position]: labels[position] for position in named}
+        if not unknown:
+            return _CaptionLabels(tuple(matches), (), matches)
+        doubtful = sorted(unknown.keys() - labels.keys())
         matches.update((names[position], unknown[position]) for position in doubtful)
         return _CaptionLabels(
             tuple(names[position] for position in named),

@@ -113,8 +113,9 @@ class _PhraseTable:
         """The longest phrase at ``words[index:]``; ``words[index]`` begins one."""
         alone, longer = self._table[words[index]]
         if longer and index + 1 < len(words):
-            for entry in longer.get(words[index + 1], ()):
-                if tuple(words[index : index + len(entry.words)]) == entry.words:
+            for entry in longer.get(words[index + 1], ()):  # two words of it are there
+                end = index + len(entry.words)
+                if end == index + 2 or tuple(words[index:end]) == entry.words:
                     return entry
         return alone
 
