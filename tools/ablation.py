@@ -107,6 +107,7 @@ SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
         "bottleneck": {"adapter.kind": "bottleneck"},
         "projection": {"adapter.kind": "projection", "adapter.ratio": 0.3, "adapter.beta": 30.0},
         "alpha 0.5": {"adapter.alpha": 0.5},
+        "alpha 0.5, no prototypes": {"adapter.alpha": 0.5, "prototypes.enabled": False},
         "alpha 1": {"adapter.alpha": 1.0},
         "alpha 1, no prototypes": {"adapter.alpha": 1.0, "prototypes.enabled": False},
         "beta 5": {"adapter.beta": 5.0},
