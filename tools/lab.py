@@ -41,6 +41,7 @@ class Lab:
         work: of the journal.
         page: that is written; its figures lie in ``images`` beside it.
         name: start of the names of the figures.
+        fractions: of the labels of real images that are known, in the part about these.
     """
 
     config: RunConfig
@@ -53,6 +54,7 @@ class Lab:
     page: Path
     name: str
     say: Callable[[str], None]
+    fractions: Sequence[float] = tuple(tenth / 10 for tenth in range(1, 10))
 
     @property
     def seeds(self) -> tuple[int, ...]:

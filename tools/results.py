@@ -44,7 +44,6 @@ from t2ipal.vocabulary import ClassName, Vocabulary
 
 ROOT = Path(__file__).parents[1]
 SHOTS = (1, 2, 4, 8, 16)
-FRACTIONS = tuple(tenth / 10 for tenth in range(1, 10))
 COPIES = (1, 2, 4, 8)
 CAPTIONS = (50, 100, 200, 400, 800)
 EPOCHS = TrainConfig(epochs=10)
@@ -117,9 +116,9 @@ def few_shot(lab: Lab) -> Iterator[str]:
 
 def partial_labels(lab: Lab) -> Iterator[str]:
     """All labelled real images, a part of their labels known."""
-    settings = [(f"{f:.0%} of the labels", partial(lab.real, fraction=f)) for f in FRACTIONS]
+    settings = [(f"{f:.0%} of the labels", partial(lab.real, fraction=f)) for f in lab.fractions]
     lines = with_real_images(lab, settings)
-    places = [f"{100 * f:.0f}" for f in FRACTIONS]
+    places = [f"{100 * f:.0f}" for f in lab.fractions]
     yield from drawn(lab, "partial", "known labels of real images (%)", places, lines)
 
 
@@ -318,8 +317,9 @@ def photo(options: argparse.Namespace, say: Callable[[str], None]) -> Iterator[L
     captions = label_stage(config, vocabulary, folder, say)
     backbone = Backbone.load(config)
     yield Lab(
-        config, vocabulary, backbone, captions, (), folder, folder, options.page, "photo", say
-    )
+        config, vocabulary, backbone, captions, (), folder, folder, options.page, "photo", say,
+        (0.1, 0.3, 0.5, 0.7, 0.9),
+    )  # fmt: skip
 
 
 WORLDS: dict[str, tuple[str, Callable[..., Iterator[Lab]], tuple[tuple[Part, ...], ...]]] = {
