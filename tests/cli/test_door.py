@@ -149,8 +149,11 @@ def test_files_are_written_whoever_listens(
     assert (tmp_path / "out.jsonl").read_text().count("\n") == 1
 
 
-def test_complaints_never_stand_among_the_results(tmp_path: Path) -> None:
-    assert shell(tmp_path, "2>&-", "labl") == (2, "")
+@pytest.mark.parametrize("redirected", ["2>&-", "2>/dev/full"])
+def test_complaints_that_cannot_be_written_are_lost_and_no_more(
+    redirected: str, tmp_path: Path
+) -> None:
+    assert shell(tmp_path, redirected, "labl") == (2, "")
 
 
 @pytest.mark.parametrize(

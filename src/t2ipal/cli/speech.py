@@ -23,9 +23,12 @@ def plain(text: str) -> str:
 
 
 def complain(message: str) -> None:
-    """Say what is wrong on standard error, if there is one."""
+    """Say what is wrong on standard error, if there is one that can be written to."""
     if sys.stderr is not None:
-        print(f"t2ipal: {plain(message)}", file=sys.stderr)
+        try:
+            print(f"t2ipal: {plain(message)}", file=sys.stderr, flush=True)
+        except OSError:  # a full disk behind "2>"; the exit status tells all the same
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def say(line: str, *, data: bool = False) -> None:
