@@ -1,6 +1,6 @@
 """Processor time of reading photos and labelling captions, against plain code and earlier code.
 
-    python tools/reading_speed.py --photos DIR --captions captions_val2017.json [--before SRC]
+    python -m tools.reading_speed --photos DIR --captions captions_val2017.json [--before SRC]
 
 Photos are read N at a time, in turn from DIR, and captions labelled with the classes of MS-COCO.
 The sides take turns, each in a process of its own:

@@ -318,7 +318,7 @@ def photo(options: argparse.Namespace, say: Callable[[str], None]) -> Iterator[L
     backbone = Backbone.load(config)
     yield Lab(
         config, vocabulary, backbone, captions, (), folder, folder, options.page, "photo", say,
-        (0.1, 0.3, 0.5, 0.7, 0.9),
+        (0.1, 0.3, 0.5, 0.7, 0.9),  # a fit takes half a minute here
     )  # fmt: skip
 
 

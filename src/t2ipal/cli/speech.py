@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+from typing import TextIO
 
 # What a terminal obeys or turns round: escape sequences, line breaks, directions of writing.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -28,7 +29,7 @@ def complain(message: str) -> None:
         try:
             print(f"t2ipal: {plain(message)}", file=sys.stderr, flush=True)
         except OSError:  # a full disk behind "2>"; the exit status tells all the same
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+            _silence(sys.stderr)
 
 
 def say(line: str, *, data: bool = False) -> None:
@@ -47,9 +48,14 @@ def say(line: str, *, data: bool = False) -> None:
 
 
 def _unheard(error: OSError) -> None:
-    """From now on nothing is printed, not even what is left in the buffer when Python ends."""
+    """From now on nothing is printed."""
     _Hearing.error = error
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _silence(sys.stdout)
+
+
+def _silence(stream: TextIO) -> None:
+    """Nothing is written to it any more, not even what is left in its buffer when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def farewell(status: int, *, only_says: bool = True) -> int:

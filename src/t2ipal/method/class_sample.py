@@ -43,10 +43,12 @@ def sample_classes(
             all taken, and of the others at least half of ``wanted``, as far as there are any.
         generator: drawn from only if some are left out.
     """
-    shown = torch.stack([(batch > 0).any(dim=0) for batch in targets]).any(dim=0).cpu()  # [C]
-    count = len(shown)
+    count = targets[0].shape[1]
     if wanted is None:
-        wanted = count if count < _MANY else _SAMPLED
+        if count < _MANY:
+            return None
+        wanted = _SAMPLED
+    shown = torch.stack([(batch > 0).any(dim=0) for batch in targets]).any(dim=0).cpu()  # [C]
     others = (~shown).nonzero().squeeze(1)
     drawn = max(wanted - (count - len(others)), -(-wanted // 2))
     if drawn >= len(others):

@@ -182,8 +182,8 @@ def _generator(config: RunConfig) -> _Finding:
     if source.revision is None:
         fetch = f"hf download {config.generator}"
         return _Finding("generator", f"{config.generator} is not in the cache; run: {fetch}", True)
-    drawn = " (icon scenes, no photos)" if config.generator == "miniature" else ""
-    return _Finding("generator", f"{config.generator} is here{drawn}, {source.revision}")
+    kind = " (icon scenes, no photos)" if config.generator == "miniature" else ""
+    return _Finding("generator", f"{config.generator} is here{kind}, {source.revision}")
 
 
 def _data(
