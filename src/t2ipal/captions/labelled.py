@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from t2ipal.captions.nouns.noun_filter import NounFilter
 from t2ipal.captions.nouns.phrases import phrase_table
 from t2ipal.captions.sources import Caption
 from t2ipal.errors import UserError, listed
-from t2ipal.files import NO_OTHER_KEYS, read_rows
+from t2ipal.files import NO_OTHER_KEYS
+from t2ipal.files.row_file import KeyIndex, RowFile
 from t2ipal.vocabulary import Vocabulary
 
 _EXAMPLES = 5
@@ -91,24 +93,22 @@ def label_each(captions: Iterable[Caption], vocabulary: Vocabulary) -> Iterator[
         yield LabelledCaption(caption.id, caption.text, found.labels, found.unknown, found.matches)
 
 
-def read_labelled(path: str | Path) -> list[LabelledCaption]:
-    """Read labelled captions, one JSON object per line.
+def read_labelled(path: str | Path) -> Sequence[LabelledCaption]:
+    """Labelled captions, one JSON object per line; they are read again when they are asked for.
 
     Raises:
         UserError: the file cannot be read, is empty, or a line breaks the format (with the line).
     """
-    rows: list[LabelledCaption] = []
-    lines: dict[str, int] = {}
-    for number, row in read_rows(path, LabelledCaption):
-        if row.id in lines:
-            raise UserError(
-                f"{path}:{number}: the id {row.id!r} stands on line {lines[row.id]} already; "
-                "make the ids distinct."
-            )
-        lines[row.id] = number
-        rows.append(row)
+    lines = array("q")
+    rows = RowFile(path, LabelledCaption, each=lambda number, row: lines.append(number))
     if not rows:
         raise UserError(f"{path}: holds no captions; label some first.")
+    if (twice := KeyIndex(row.id for row in rows).repeated()) is not None:
+        before, again = twice
+        raise UserError(
+            f"{path}:{lines[again]}: the id {rows[again].id!r} stands on line {lines[before]} "
+            "already; make the ids distinct."
+        )
     return rows
 
 

@@ -16,7 +16,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -201,15 +201,20 @@ def read_rows(
     """
     from pydantic import ValidationError
 
-    validate = _adapter(kind).validate_json  # type: ignore[arg-type]  # a class is hashable
+    parse = row_parser(kind)
     for number, line in text_lines(path, ended=ended):
         if not line.strip():
             continue
         try:
-            row = validate(line, strict=True)
+            row = parse(line)
         except ValidationError as error:
             raise UserError(f"{path}:{number}: {_mistake(kind, error)[1]}") from None
         yield number, row
+
+
+def row_parser(kind: type[Row]) -> Callable[[str | bytes], Row]:
+    """What makes a row of a line; a mistake in it is a ValueError of pydantic's."""
+    return partial(_adapter(kind).validate_json, strict=True)  # type: ignore[arg-type]
 
 
 def check(kind: type[Row], value: object, place: Callable[[Keys], str]) -> Row:
