@@ -38,10 +38,10 @@ def test_images(kilobytes: int, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"cannot be written \(No space left on device\)"):
             generate(CAPTIONS, Noise(), out, batch_size=3, progress=False)
         kept = ImageStore(out).rows()
-        assert 0 < len(kept) < 40 and all(ImageStore(out).has(row) for row in kept.values())
+        assert 0 < len(kept) < 40 and all(ImageStore(out).has(row) for row in kept)
         resize("4m")
         summary = generate(CAPTIONS, Noise(), out, batch_size=3, progress=False)
-        assert summary.reused == sum(not row.failed for row in kept.values())
+        assert summary.reused == sum(not row.failed for row in kept)
         assert tree(out) == tree(tmp_path / "whole")
 
 
@@ -70,7 +70,7 @@ def test_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_half_a_row_leaves_no_trace(tmp_path: Path) -> None:
     """Where a disk takes some bytes of a row, and all of another thread's just after it."""
     generate(CAPTIONS[:4], Noise(), tmp_path / "whole", progress=False)
-    rows = list(ImageStore(tmp_path / "whole").rows().values())
+    rows = list(ImageStore(tmp_path / "whole").rows())
     with small_disk(tmp_path / "disk", "16k") as resize:
         store = ImageStore(tmp_path / "disk" / "out")
         store.begin()
@@ -93,4 +93,4 @@ def test_half_a_row_leaves_no_trace(tmp_path: Path) -> None:
         assert len(refused) == 3 and content.endswith(b"\n")
         resize("1m")
         store.append(rows[2])
-        assert set(store.rows()) == {row.id for row in rows[:3]}
+        assert {row.id for row in store.rows()} == {row.id for row in rows[:3]}

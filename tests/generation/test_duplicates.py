@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from t2ipal.generation.duplicates import NEAR_BITS, fingerprint, near_duplicates
+from t2ipal.generation.duplicates import NEAR_BITS, fingerprint
 from t2ipal.generation.generate import generate
 from t2ipal.generation.store import ImageRow, read_manifest
+from t2ipal.generation.summary import Tally
 
 ROW = ImageRow(
     "", "c", 0, "a dog", ("dog",), (), 0, 0, "noise", "1", {}, "images/x.png", "0", (), (), (), ""
@@ -44,20 +45,19 @@ def test_pairs_are_those_of_a_comparison_with_every_earlier_one(seed: int) -> No
     for number, bits in enumerate(prints):
         near = [i for i in kept if (prints[i] != bits).sum() <= NEAR_BITS]
         if near:
-            expected.append((str(near[0]), str(number)))
+            expected.append((near[0], number))
         else:
             kept.append(number)
-    rows = [row(number, bits) for number, bits in enumerate(prints)]
-    found = near_duplicates(rows)
-    assert [(first.id, again.id) for first, again in found] == expected
+    tally = Tally(row(number, bits) for number, bits in enumerate(prints))
+    assert tally.near() == expected
     assert 10 < len(expected) < len(prints) - 10
 
 
 def test_rows_without_a_fingerprint_repeat_nothing() -> None:
     bits = np.arange(128) % 3 == 0
     rows = [row(0, None), row(1, bits), row(2, None), row(3, bits)]
-    assert [(first.id, again.id) for first, again in near_duplicates(rows)] == [("1", "3")]
-    assert near_duplicates([]) == near_duplicates(rows[:1]) == []
+    assert Tally(rows).near() == [(0, 1)]  # of those that have one
+    assert Tally().near() == Tally(rows[:1]).near() == Tally(rows[:2]).near() == []
 
 
 def distance(a: str, b: str) -> int:

@@ -53,7 +53,7 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path, tree: Tree) -> None
     failed = make_row(store, 3, file="", sha256="")
     store.finish([rows[0], failed, *rows[1:]])
     assert read_manifest(tmp_path) == rows
-    assert list(ImageStore(tmp_path).rows().values()) == [*rows, failed]
+    assert list(ImageStore(tmp_path).rows()) == [*rows, failed]
     for row in rows:
         assert sha256_file(tmp_path / row.file) == row.sha256
         assert row.file == f"images/{row.id[:2]}/{row.id}.png"
@@ -100,10 +100,10 @@ def test_the_journal_forgives_a_torn_last_line_only(tmp_path: Path) -> None:
     torn = to_json_line(rows[2]).encode()
     for cut in (1, len(torn) // 2, len(torn) - 1):
         store.journal.write_bytes(whole + torn[:cut])
-        assert list(ImageStore(tmp_path).rows().values()) == rows[:2]
+        assert list(ImageStore(tmp_path).rows()) == rows[:2]
         assert store.journal.read_bytes() == whole
     store.append(rows[2])
-    assert list(ImageStore(tmp_path).rows().values()) == rows
+    assert list(ImageStore(tmp_path).rows()) == rows
     store.journal.write_bytes(b'{"id": \n' + whole)
     with pytest.raises(UserError, match=r"images\.partial\.jsonl:1: broken JSON"):
         store.rows()
@@ -115,7 +115,7 @@ def test_captions_with_any_line_break_of_unicode_come_back(tmp_path: Path) -> No
     store.begin()
     row = replace(make_row(store, 0), caption="a dog\u2028on\x85the\x0bgrass\u2029or\x1cnot\n")
     store.append(row)
-    assert list(ImageStore(tmp_path).rows().values()) == [row]
+    assert list(ImageStore(tmp_path).rows()) == [row]
     store.finish([row])
     assert read_manifest(tmp_path) == [row]
 

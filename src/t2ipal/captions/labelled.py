@@ -99,11 +99,16 @@ def read_labelled(path: str | Path) -> Sequence[LabelledCaption]:
     Raises:
         UserError: the file cannot be read, is empty, or a line breaks the format (with the line).
     """
-    lines = array("q")
-    rows = RowFile(path, LabelledCaption, each=lambda number, row: lines.append(number))
+    lines, ids = array("q"), KeyIndex()
+
+    def note(number: int, row: LabelledCaption) -> None:
+        lines.append(number)
+        ids.add(row.id)
+
+    rows = RowFile(path, LabelledCaption, each=note)
     if not rows:
         raise UserError(f"{path}: holds no captions; label some first.")
-    if (twice := KeyIndex(row.id for row in rows).repeated()) is not None:
+    if (twice := ids.repeated()) is not None:
         before, again = twice
         raise UserError(
             f"{path}:{lines[again]}: the id {rows[again].id!r} stands on line {lines[before]} "

@@ -24,6 +24,8 @@ from t2ipal.runs.config import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from t2ipal.captions.labelled import LabelledCaption
     from t2ipal.generation.store import ImageRow
     from t2ipal.parallel.cluster import Cluster
@@ -178,8 +180,8 @@ class Embed(ClipSettings, ReadingSettings, _SharedWork, Verb):
         self,
         folder: Path,
         cluster: Cluster | None,
-        rows: list[ImageRow],
-        captions: list[LabelledCaption],
+        rows: Sequence[ImageRow],
+        captions: Sequence[LabelledCaption],
     ) -> int:
         from t2ipal.clip.backbone import Backbone
         from t2ipal.clip.features import FeatureCache

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import operator
+import os
 import threading
 import weakref
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Generic, TypeVar, overload
 
@@ -25,9 +28,11 @@ _BLOCK = 64 * 1024  # bytes that are read together for rows that are asked for o
 class RowFile(Sequence[Row]):
     """The rows of a JSONL file, as :func:`t2ipal.files.read_rows` reads them, 8 bytes each.
 
+    Equal to any sequence of equal rows.
+
     All rows are checked when the file is opened. It stays open, so a file that is replaced or
     removed meanwhile still has its rows. What is not plain UTF-8 (another encoding, gzip) is held
-    in memory as a whole.
+    in memory as a whole; so is any file on Windows.
 
     Args:
         kind, ended: as of :func:`t2ipal.files.read_rows`.
@@ -50,27 +55,36 @@ class RowFile(Sequence[Row]):
         self._held: list[Row] | None = None
         self._lock = threading.Lock()
         self._block, self._block_start = b"", 0
-        told = 0
-        try:
-            self._stream = Path(path).open("rb")
-            weakref.finalize(self, self._stream.close)
-            end = 0
-            for number, line in enumerate(self._stream, start=1):
-                if ended and not line.endswith(b"\n"):
-                    break
-                if line.strip():
-                    row = self._parse(line)
-                    self._starts.append(end)
-                    told = number
-                    each(number, row)
-                end += len(line)
-            self._starts.append(end)
-        except (OSError, ValueError):  # of a parser: the slower reader knows what is wrong
+        told = 0 if os.name == "nt" else self._open(Path(path), ended, each)
+        if told is not None:
             self._held = []
             for number, row in read_rows(path, kind, ended=ended):
                 self._held.append(row)
                 if number > told:
                     each(number, row)
+
+    def _open(self, path: Path, ended: bool, each: Callable[[int, Row], None]) -> int | None:
+        """Note where rows begin; the line of the last one if the next is not a plain one."""
+        try:
+            self._stream = path.open("rb")
+        except OSError:  # of which the other reader tells
+            return 0
+        weakref.finalize(self, self._stream.close)
+        told = end = 0
+        for number, line in enumerate(self._stream, start=1):
+            if ended and not line.endswith(b"\n"):
+                break
+            if line.strip():
+                try:
+                    row = self._parse(line)
+                except ValueError:
+                    return told
+                self._starts.append(end)
+                each(number, row)
+                told = number
+            end += len(line)
+        self._starts.append(end)
+        return None
 
     def __len__(self) -> int:
         return len(self._starts) - 1 if self._held is None else len(self._held)
@@ -88,7 +102,16 @@ class RowFile(Sequence[Row]):
         return self._parse(self._bytes(self._starts[at], self._starts[at + 1]))
 
     def __iter__(self) -> Iterator[Row]:
-        return (self[i] for i in range(len(self)))
+        if self._held is not None:
+            return iter(self._held)
+        return (self._parse(self._bytes(*ends)) for ends in pairwise(self._starts))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or len(other) != len(self):
+            return NotImplemented
+        return all(map(operator.eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
 
     def _bytes(self, start: int, end: int) -> bytes:
         """A line, and blank ones behind it."""
@@ -123,42 +146,65 @@ class Lazy(Sequence[Value], Generic[Value]):
 
 
 class KeyIndex:
-    """The positions of keys, found by digests of 128 bits: 24 bytes each, however long a key is.
+    """The positions of keys, found by digests of 128 bits: 24 bytes each, however long a key is."""
 
-    Args:
-        keys: in order; of equal ones the last counts, or the first with ``first``.
-    """
+    def __init__(self, keys: Iterable[str] = ()) -> None:
+        self._added = bytearray()  # digests that are not in order yet
+        self._sorted = _array(self._added)
+        self._positions: Positions = np.empty(0, np.int64)  # of the sorted ones
+        for key in keys:
+            self.add(key)
 
-    def __init__(self, keys: Iterable[str], *, first: bool = False) -> None:
-        digests = _digests(keys)
-        self._order = np.argsort(digests, kind="stable")
-        self._sorted = digests[self._order]
-        self._side: str = "left" if first else "right"
+    def add(self, key: str) -> None:
+        """Add a key behind the others."""
+        self._added += _digest(key)
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._positions) + len(self._added) // _DIGEST
 
-    def find(self, keys: Iterable[str]) -> Positions:
-        """The position of each key, -1 where it is none."""
-        digests = _digests(keys)
+    def find(self, keys: Iterable[str], *, first: bool = False) -> Positions:
+        """The position of each key, the last of equal ones or the first; -1 where it is none."""
+        self._sort()
+        wanted = _array(b"".join(map(_digest, keys)))
         if not len(self):
-            return np.full(len(digests), -1)
-        at = np.searchsorted(self._sorted, digests, self._side) - (self._side == "right")
+            return np.full(len(wanted), -1)
+        at = np.searchsorted(self._sorted, wanted, "left" if first else "right") - (not first)
         at = np.clip(at, 0, len(self) - 1)
-        found: Positions = np.where(self._sorted[at] == digests, self._order[at], -1)
+        found: Positions = np.where(self._sorted[at] == wanted, self._positions[at], -1)
         return found
 
     def repeated(self) -> tuple[int, int] | None:
-        """The earliest position whose key stood before, and where it did; None if all differ."""
+        """Where the first key that stood before did so, and where it is; None if all differ."""
+        self._sort()
         same = np.flatnonzero(self._sorted[1:] == self._sorted[:-1])
         if not len(same):
             return None
-        at = same[np.argmin(self._order[same + 1])]
-        return int(self._order[at]), int(self._order[at + 1])
+        at = same[np.argmin(self._positions[same + 1])]
+        return int(self._positions[at]), int(self._positions[at + 1])
+
+    def distinct(self) -> Positions:
+        """The positions of the keys, in order; of equal ones the last."""
+        self._sort()
+        last = np.ones(len(self), dtype=bool)
+        last[:-1] = self._sorted[1:] != self._sorted[:-1]
+        return np.sort(self._positions[last])
+
+    def _sort(self) -> None:
+        if self._added:
+            known = len(self._positions)
+            digests = np.concatenate([self._sorted, _array(bytes(self._added))])
+            places = np.concatenate([self._positions, np.arange(known, len(self))])
+            order = np.argsort(digests, kind="stable")  # equal keys stay in the order of places
+            self._sorted, self._positions = digests[order], places[order]
+            self._added.clear()
 
 
-def _digests(keys: Iterable[str]) -> npt.NDArray[np.bytes_]:
-    joined = bytearray()
-    for key in keys:
-        joined += hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    return np.frombuffer(joined, dtype="S16")
+_DIGEST = 16
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_DIGEST).digest()
+
+
+def _array(digests: bytes | bytearray) -> npt.NDArray[np.bytes_]:
+    return np.frombuffer(bytes(digests), dtype=f"S{_DIGEST}")

@@ -8,12 +8,8 @@ at most 6, half the size at most 4; the nearest two different photos were 34 bit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from PIL import Image
-
-from t2ipal.generation.store import ImageRow
 
 NEAR_BITS = 7
 """Pictures whose fingerprints differ in at most this many bits are near-duplicates."""
@@ -36,28 +32,28 @@ def fingerprint(image: Image.Image) -> str:
     return np.packbits(bits).tobytes().hex()
 
 
-def near_duplicates(rows: Sequence[ImageRow]) -> list[tuple[ImageRow, ImageRow]]:
-    """Pairs of an image and an earlier one that it nearly repeats, at most one pair per image.
+def near_duplicates(prints: np.ndarray) -> list[tuple[int, int]]:
+    """Pairs of an image and a later one that nearly repeats it, at most one pair per later image.
 
     The earlier one is itself no near-duplicate of an image before it, so that every pair names a
-    picture to keep and one that adds nothing. Rows without a fingerprint, those of failed
-    images, are left out.
+    picture to keep and one that adds nothing.
+
+    Args:
+        prints: fingerprints of N images, [N, 16] uint8.
     """
-    marked = [row for row in rows if row.fingerprint]
-    if not marked:
+    if not len(prints):
         return []
-    hexadecimal = "".join(row.fingerprint for row in marked)
-    prints = np.frombuffer(bytes.fromhex(hexadecimal), np.uint8).reshape(len(marked), 16)
     distinct, first, which = np.unique(prints, axis=0, return_index=True, return_inverse=True)
-    close: dict[int, set[int]] = {}  # earliest row of a fingerprint -> those of its neighbours
+    close: dict[int, set[int]] = {}  # earliest image of a fingerprint -> those of its neighbours
     for a, b in _close_pairs(distinct):
         near, far = sorted((int(first[a]), int(first[b])))
         close.setdefault(far, set()).add(near)
-    kept: dict[int, int] = {}  # earliest row of a fingerprint -> the row that stands for it
-    for row in sorted(first.tolist()):
-        kept[row] = min((near for near in close.get(row, ()) if kept[near] == near), default=row)
-    stands = [kept[row] for row in first[which.reshape(-1)].tolist()]
-    return [(marked[i], marked[n]) for n, i in enumerate(stands) if i != n]
+    kept = np.arange(len(prints))  # earliest image of a fingerprint -> the one that stands for it
+    for far in sorted(close):
+        kept[far] = min((near for near in close[far] if kept[near] == near), default=far)
+    stands = kept[first[which.reshape(-1)]]
+    again = np.flatnonzero(stands != np.arange(len(prints)))
+    return list(zip(stands[again].tolist(), again.tolist(), strict=True))
 
 
 def _close_pairs(prints: np.ndarray) -> set[tuple[int, int]]:

@@ -54,7 +54,7 @@ def import_images(
     broken = Broken() if broken is None else broken
     store = ImageStore(out)
     known = store.rows()
-    for row in known.values():
+    for row in known:
         if row.generator != IMPORTED:
             raise UserError(f"{out}: holds generated images ({row.file}); choose another folder.")
     captions: list[LabelledCaption] = []
@@ -88,8 +88,8 @@ def import_images(
             else f"{source}: none of the {len(broken)} images can be read; check the data."
         )
     found = list(rows.values())
-    if store.journals() or found != list(known.values()):
-        store.discard(row for id, row in known.items() if id not in rows)
+    if store.journals() or found != [*known]:
+        store.discard(row for row in known if row.id not in rows)
         store.finish(found)
     return captions, found
 

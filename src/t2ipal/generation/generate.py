@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from t2ipal.errors import UserError
 from t2ipal.files.lock import locking
+from t2ipal.files.row_file import Lazy
 from t2ipal.generation.diffusion.prompt_length import warn_of_cut_prompts
 from t2ipal.generation.diffusion.settings import Settings
 from t2ipal.generation.diffusion.source import locate
@@ -29,15 +31,13 @@ from t2ipal.generation.duplicates import fingerprint
 from t2ipal.generation.job import Identity, Job, Plan, beyond
 from t2ipal.generation.screening import UNSEEN, Finding, Inspector, reject_reason
 from t2ipal.generation.store import ImageRow, ImageStore, Rejected
-from t2ipal.generation.summary import GenerateSummary
+from t2ipal.generation.summary import GenerateSummary, Tally
+from t2ipal.parallel.cluster import missing_of
 from t2ipal.parallel.sharding import Shard
 
 if TYPE_CHECKING:
     from t2ipal.captions.labelled import LabelledCaption
     from t2ipal.parallel.cluster import Cluster
-
-GIVE_UP = 32
-"""A job without one usable image stops after this many failed ones: something is wrong with all."""
 
 
 class Generator(Protocol):
@@ -123,22 +123,17 @@ def generate(
     ):
         if value < least:
             raise UserError(f"{name} must be at least {least}, not {value}.")
-    labelled = [caption for caption in captions if caption.labels]
-    if not labelled:
-        raise UserError(
-            f"none of the {len(captions)} captions has a label, so there is nothing to generate; "
-            "check the classes and the captions with 't2ipal label'."
-        )
     identity = _identity(generator, settings, revision, seed)
     if inspector is not None:
         identity = replace(identity, settings={**identity.settings, "inspector": inspector.asked})
     if shard is not None and overwrite:
         raise UserError("--overwrite and --shard exclude each other: clear the folder first.")
     store = ImageStore(out, shard)
-    found = store.rows()
-    plan = Plan.of(labelled, images_per_caption, found.values(), store, identity, max_retries)
-    unused = () if overwrite else tuple(plan.unused.values())
-    out_of_place = [row for row, _ in plan.foreign.values()]
+    look = partial(Plan, captions, images_per_caption, store, identity, max_retries)
+    plan = look()
+    todo = plan.to_generate(shard)
+    reused = int(plan.usable.sum())
+    out_of_place = [number for number, _ in plan.foreign.values()]
     if overwrite:
         out_of_place += plan.unused.values()
     elif plan.foreign:
@@ -147,57 +142,55 @@ def generate(
             f"{store.folder}: holds {len(plan.foreign)} images that are not of this job "
             f"({id}: {why}); use another folder, or --overwrite to replace them."
         )
-    known = dict(plan.known)
-    jobs = tuple(job for job in plan.jobs if shard is None or shard.takes(job.id))
-    if jobs:
+    if len(todo):
         work = Work(
             generator, identity, revision, settings, store.folder, batch_size, max_retries,
             inspector,
         )  # fmt: skip
         if cluster is None:
-            loaded = work.load(known.values())
+            loaded = work.load(plan.revisions.values())
             if isinstance(loaded, TextToImage):
-                texts = {job.caption.caption for job in jobs}
+                texts = plan.texts(todo)
                 warn_of_cut_prompts(*loaded.cut_prompts(texts), of=len(texts), spec=loaded.spec)
         store.begin()
-        store.discard(out_of_place)
+        store.discard(map(plan.rows.numbered, out_of_place))
+        there = int((plan.place >= 0).sum())
+        errors = list[str]()
         with tqdm(
-            total=len(known) + len(jobs),
-            initial=len(known),
+            total=there + len(todo),
+            initial=there,
             unit=" images",
             desc="generate",
             disable=None if progress else True,  # None: no bar unless stderr is a terminal
         ) as bar:
             if cluster is None:
-                any_usable = any(not row.failed for row in known.values())
-                known |= work.run(jobs, loaded, store, any_usable, bar)
+                work.run(plan.jobs(todo), loaded, store, Outcome(usable=reused), bar)
             else:
                 from t2ipal.generation.ray_generate import generate_on
 
-                known |= generate_on(cluster, work, jobs, known.values(), bar)
-    if shard is not None and len(known) < len(plan.order):
-        elsewhere = {id: row for id, row in store.rows().items() if id not in known}
-        known |= {id: elsewhere[id] for id in plan.order if id in elsewhere}
-    missing = [id for id in plan.order if id not in known]
-    rows = [known[id] for id in plan.order if id in known]
-    usable = [row for row in rows if not row.failed]
-    failed = [row for row in rows if row.failed]
-    lists = (usable, failed, unused)
-    changed = store.listed != [*map(len, lists)] or [*chain(*lists)] != list(found.values())
-    if not missing and (store.journals() or changed):
-        store.discard(row for row in out_of_place if row.id not in known)
-        store.finish(rows, unused)
-    if not usable and not missing:
-        raise _none_usable(store.folder, failed)
+                errors = generate_on(cluster, work, plan, todo, Outcome(usable=reused), bar)
+        plan = look(made=plan.trusted(todo))
+        if cluster is not None and (lost := int((plan.place[todo] < 0).sum())):
+            raise missing_of("images", lost, len(todo), errors)
+    elif out_of_place:
+        store.discard(map(plan.rows.numbered, out_of_place))
+    missing = int((plan.place < 0).sum())
+    unused = [] if overwrite else [*plan.unused.values()]
+    listed = plan.listed(unused)
+    tally = plan.tally if listed else Tally(plan.there())
+    if not missing and (store.journals() or not listed):
+        store.finish(plan.there(), Lazy(len(unused), lambda i: plan.rows.numbered(unused[i])))
+    if not tally.images and not missing:
+        raise none_usable(store.folder, tally.rejected)
     return GenerateSummary.of(
-        rows,
+        tally,
         folder=store.folder,
-        generated=sum(not known[job.id].failed for job in jobs),
-        reused=sum(not row.failed for row in plan.known.values()),
-        unlabelled=len(captions) - len(labelled),
+        generated=int(plan.usable[todo].sum()),
+        reused=reused,
+        unlabelled=len(captions) - len(plan.named),
         unused=len(unused),
-        nothing_to_do=not jobs,
-        missing=len(missing),
+        nothing_to_do=not len(todo),
+        missing=missing,
         seconds=time.monotonic() - started,
         inspected=inspector is not None,
     )
@@ -214,6 +207,34 @@ def _identity(
     if settings is not None or revision is not None:
         raise ValueError("a loaded generator has its own settings and revision")
     return Identity(generator.spec, generator.revision, generator.settings.asked(), seed)
+
+
+@dataclass
+class Outcome:
+    """What has become of a job's images so far.
+
+    Attributes:
+        usable, failed: how many.
+        rejected: reason -> attempts at the failed ones.
+        give_up: failed images, without a usable one, after which something is wrong with all.
+    """
+
+    usable: int = 0
+    failed: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    give_up: float = 32
+
+    def add(self, other: Outcome, folder: Path) -> None:
+        """Add what became of further images.
+
+        Raises:
+            UserError: many have failed and none is usable.
+        """
+        self.usable += other.usable
+        self.failed += other.failed
+        self.rejected += other.rejected
+        if self.failed >= self.give_up and not self.usable:
+            raise none_usable(folder, self.rejected)
 
 
 @dataclass(frozen=True)
@@ -237,7 +258,7 @@ class Work:
         return str(self.generator.generated_on["device"])
 
     def load(self, known: Iterable[ImageRow]) -> Generator:
-        """The generator; only now may a model of the hub turn out not to be that of ``known``.
+        """The generator; only now may a model of the hub turn out not to be that of ``known`` rows.
 
         Raises:
             UserError: it cannot be loaded, or its revision is another one.
@@ -254,54 +275,44 @@ class Work:
                 )
         return generator
 
-    def give_up(self, rows: Collection[ImageRow], any_usable: bool) -> None:
-        """Stop if many images have failed and none is usable.
-
-        Raises:
-            UserError: they have.
-        """
-        if len(rows) >= GIVE_UP and not any_usable:
-            raise _none_usable(self.out, rows)
-
     def run(
         self,
         jobs: Sequence[Job],
         generator: Generator,
         store: ImageStore,
-        any_usable: bool,
+        outcome: Outcome,
         bar: tqdm[NoReturn],
-    ) -> dict[str, ImageRow]:
-        """Generate ``jobs`` batch by batch, into store and journal; return their rows by id.
+    ) -> None:
+        """Generate ``jobs`` batch by batch, into store and journal, and add to ``outcome``.
 
-        Images are encoded and written by threads while the next batch is generated. ``any_usable``
-        says that the generator is known to give usable images.
+        Images are encoded and written by threads while the next batch is generated.
+
+        Raises:
+            UserError: many images have failed and none is usable.
         """
-        queue = deque(jobs)
-        rows: dict[str, ImageRow] = {}
-        saving: deque[Future[ImageRow]] = deque()
+        queue, retries = iter(jobs), deque[Job]()
+        saving: deque[Future[None]] = deque()
 
         def settle(leave: int) -> None:
             while len(saving) > leave:
-                row = saving.popleft().result()
-                rows[row.id] = row
+                saving.popleft().result()
                 bar.update()
 
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-            while queue:
-                batch = [queue.popleft() for _ in range(min(self.batch_size, len(queue)))]
+            while batch := _next(retries, queue, self.batch_size):
                 seeds = [
                     self.identity.image_seed(job.caption.id, job.copy, len(job.rejected))
                     for job in batch
                 ]
                 images = generator.generate([job.caption.caption for job in batch], seeds)
-                retries = []
+                became = Outcome()
                 verdicts = _verdicts(batch, images, self.inspector)
                 for job, seed, image, (reason, finding) in zip(
                     batch, seeds, images, verdicts, strict=True
                 ):
                     row = _row(job, generator, self.identity, seed)
                     if reason is None:
-                        any_usable = True
+                        became.usable += 1
                         if self.inspector is not None:
                             row = replace(row, missing=finding.missing, added=finding.added)
                         saving.append(pool.submit(_save, store, row, image))
@@ -313,14 +324,19 @@ class Work:
                     if len(rejected) <= self.max_retries:
                         retries.append(replace(job, rejected=rejected))
                     else:
-                        rows[row.id] = replace(row, rejected=rejected)
-                        store.append(rows[row.id])
+                        became.failed += 1
+                        became.rejected.update(entry.reason for entry in rejected)
+                        store.append(replace(row, rejected=rejected))
                         bar.update()
-                self.give_up(rows.values(), any_usable)
-                queue.extendleft(reversed(retries))
+                outcome.add(became, self.out)
                 settle(leave=2 * self.batch_size)
             settle(leave=0)
-        return rows
+
+
+def _next(retries: deque[Job], queue: Iterator[Job], size: int) -> list[Job]:
+    """Retries first, which keeps the images in order."""
+    batch = [retries.popleft() for _ in range(min(size, len(retries)))]
+    return [*batch, *islice(queue, size - len(batch))]
 
 
 def _verdicts(
@@ -366,17 +382,16 @@ def _row(job: Job, generator: Generator, identity: Identity, seed: int) -> Image
     )
 
 
-def _save(store: ImageStore, row: ImageRow, image: GeneratedImage) -> ImageRow:
+def _save(store: ImageStore, row: ImageRow, image: GeneratedImage) -> None:
     """Write the image, then its row: what the journal names is there."""
     file, sha256 = store.save(image.image, row.id)
-    row = replace(row, file=file, sha256=sha256, fingerprint=fingerprint(image.image))
-    store.append(row)
-    return row
+    mark = fingerprint(image.image)
+    store.append(replace(row, file=file, sha256=sha256, fingerprint=mark))
 
 
-def _none_usable(folder: Path, rows: Iterable[ImageRow]) -> UserError:
-    counts = Counter(entry.reason for row in rows for entry in row.rejected)
-    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+def none_usable(folder: Path, rejected: Counter[str]) -> UserError:
+    """The error that no attempt gave a usable image; ``rejected`` counts them by reason."""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(rejected.items()))
     return UserError(
         f"{folder}: not one generated image was usable ({reasons}); try --precision fp32, other "
         "settings or another generator, with --overwrite."

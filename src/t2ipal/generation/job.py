@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_text
+from t2ipal.files.row_file import KeyIndex, Lazy, Positions
 from t2ipal.generation.store import ImageRow, ImageStore, Rejected, image_id
+from t2ipal.generation.summary import Tally
+from t2ipal.parallel.sharding import Shard
 
 if TYPE_CHECKING:
     from t2ipal.captions.labelled import LabelledCaption
@@ -63,84 +69,196 @@ class Identity:
         parts = (str(self.seed), caption_id, str(copy), str(attempt))
         return int(sha256_text("seed", *parts)[:8], 16)
 
-    def why_foreign(self, row: ImageRow, job: Job | None) -> str | None:
-        """What makes a stored image one of another run; None if it is what ``job`` would generate.
+    def why_foreign(self, row: ImageRow, caption: str) -> str | None:
+        """What makes a stored image one of another run; None if it is what this one generates.
 
-        Without a job the image is not asked for: then its own caption counts. Labels may differ,
-        since they do not change the image. So may the device and, where it was left to the device,
-        the precision: a run begun on a GPU is finished, or used, without one.
+        Labels may differ, since they do not change the image. So may the device and, where it was
+        left to the device, the precision: a run begun on a GPU is finished, or used, without one.
+
+        Args:
+            caption: of which the image should be; its own, if it is not asked for.
         """
         # a folder may have moved: its digest says whether it is the same generator
         same_place = row.generator == self.spec or row.revision.startswith("sha256:")
-        compared = [
-            ("caption", row.caption, row.caption if job is None else job.caption.caption),
-            *((name, row.settings.get(name), value) for name, value in self.settings.items()),
-            ("inspector", row.settings.get("inspector"), self.settings.get("inspector")),
-            ("generator", row.generator, row.generator if same_place else self.spec),
-            ("revision", row.revision, self.revision or row.revision),
-            ("seed", row.seed, self.image_seed(row.caption_id, row.copy, row.attempt)),
-        ]
-        for name, then, now in compared:
-            if then != now:
-                return f"generated with {name} {then!r}, not {now!r}"
-        return None
+        now = {
+            "caption": caption,
+            **self.settings,
+            "inspector": self.settings.get("inspector"),
+            "generator": row.generator if same_place else self.spec,
+            "revision": self.revision or row.revision,
+            "seed": self.image_seed(row.caption_id, row.copy, row.attempt),
+        }
+        then = {
+            "inspector": None,
+            **row.settings,
+            "caption": row.caption,
+            "generator": row.generator,
+            "revision": row.revision,
+            "seed": row.seed,
+        }
+        if now.items() <= then.items():
+            return None
+        name = next(name for name in now if then.get(name) != now[name])
+        return f"generated with {name} {then.get(name)!r}, not {now[name]!r}"
 
 
-@dataclass(frozen=True)
 class Plan:
-    """What a run has to do: ``known`` images are done, ``jobs`` are not.
+    """What a job has to do: which of the wanted images are there, and which rows are in the way.
 
-    ``order`` lists the ids of all wanted images in caption order. ``foreign`` images are in the
-    way: by id, the row and why it does not belong. ``unused`` ones would belong, but are not asked
-    for.
+    Image p is copy p % copies of the caption at ``named[p // copies]``. A stored row keeps its
+    image and takes its caption's present labels. An image whose file is missing is to be generated
+    anew; a failed one only if ``max_retries`` leaves it an attempt.
+
+    Args:
+        captions: no image is wanted of those without a label.
+        made: [images] those that this process has just made: their files need no look.
+
+    Attributes:
+        named: [K] the positions of the captions with a label.
+        rows: what the store holds.
+        place: [images] the number of each image's row, -1 of one to generate.
+        failed: [images] whether every attempt failed.
+        foreign: by image id, the number of a row that does not belong, and why.
+        unused: by image id, the number of a row that would belong, but is not asked for.
+        revisions: a row of each revision of the generator that made images.
+        tally: of the images that are there, in the order of the store.
+
+    Raises:
+        UserError: no caption has a label, two have the same id, or a row is broken.
     """
 
-    order: tuple[str, ...]
-    known: dict[str, ImageRow]
-    jobs: tuple[Job, ...]
-    foreign: dict[str, tuple[ImageRow, str]]
-    unused: dict[str, ImageRow]
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         captions: Sequence[LabelledCaption],
-        images_per_caption: int,
-        found: Iterable[ImageRow],
+        copies: int,
         store: ImageStore,
         identity: Identity,
         max_retries: int,
-    ) -> Plan:
-        """Compare the wanted images with the ``found`` rows of ``store``.
+        made: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        self.captions, self.copies = captions, copies
+        self._store, self._identity, self._max_retries = store, identity, max_retries
+        self.named, self._hashes = array("q"), array("q")  # 8 bytes tell captions apart
+        self._wanted, ids = KeyIndex(), KeyIndex()
+        for number, caption in enumerate(captions):
+            if caption.labels:
+                self.named.append(number)
+                self._hashes.append(hash((caption.caption, caption.labels, caption.unknown)))
+                ids.add(caption.id)
+                for copy in range(copies):
+                    self._wanted.add(image_id(caption.id, copy))
+        if not self.named:
+            raise UserError(
+                f"none of the {len(captions)} captions has a label, so there is nothing to "
+                "generate; check the classes and the captions with 't2ipal label'."
+            )
+        if (twice := ids.repeated()) is not None:
+            id = self._caption(twice[0] * copies).id
+            raise UserError(f"the caption id {id!r} occurs twice; ids must be unique.")
+        self.place = np.full(len(self._wanted), -1)
+        self.failed = np.zeros(len(self._wanted), dtype=bool)
+        self._made = np.zeros(len(self._wanted), dtype=bool) if made is None else made
+        self.foreign: dict[str, tuple[int, str]] = {}
+        self.unused: dict[str, int] = {}
+        self.revisions: dict[str, ImageRow] = {}
+        self.tally = Tally()
+        self._stale = set[int]()  # images whose row is there, but not the file that it names
+        self._rejected: dict[int, tuple[Rejected, ...]] = {}
+        self._relabelled = False
+        self._block: list[tuple[int, ImageRow]] = []  # rows that are still to be looked at
+        self.rows = store.rows(self._note)
+        self._look()
 
-        A found row keeps its image and takes its caption's present labels. A row whose image file
-        is missing is generated anew; a failed one only if ``max_retries`` leaves it an attempt.
+    @property
+    def usable(self) -> npt.NDArray[np.bool_]:
+        """[images] Whether it is there and did not fail."""
+        return (self.place >= 0) & ~self.failed
 
-        Raises:
-            UserError: two captions have the same id.
-        """
-        wanted = {
-            image_id(caption.id, copy): Job(caption, copy)
-            for caption in captions
-            for copy in range(images_per_caption)
-        }
-        if len(wanted) < len(captions) * images_per_caption:
-            twice = Counter(caption.id for caption in captions).most_common(1)[0][0]
-            raise UserError(f"the caption id {twice!r} occurs twice; ids must be unique.")
-        known: dict[str, ImageRow] = {}
-        foreign: dict[str, tuple[ImageRow, str]] = {}
-        unused: dict[str, ImageRow] = {}
-        for row in found:
-            job = wanted.get(row.id)
-            why = identity.why_foreign(row, job)
+    def to_generate(self, shard: Shard | None) -> Positions:
+        """The images that are not there, of a shard or all of them."""
+        missing: Positions = np.flatnonzero(self.place < 0)
+        if shard is not None:
+            takes = [shard.takes(self._job(p).id) for p in missing.tolist()]
+            missing = missing[np.array(takes, dtype=bool)]
+        return missing
+
+    def jobs(self, images: Positions) -> Sequence[Job]:
+        """Images that are to be generated."""
+        return Lazy(len(images), lambda i: self._job(int(images[i])))
+
+    def trusted(self, images: Positions) -> npt.NDArray[np.bool_]:
+        """[images] Those of ``images`` of which a row that comes now names a whole file."""
+        made = np.zeros(len(self.place), dtype=bool)
+        made[images] = True
+        made[np.array([*self._stale], dtype=np.int64)] = False
+        return made
+
+    def _caption(self, p: int) -> LabelledCaption:
+        return self.captions[self.named[p // self.copies]]
+
+    def _job(self, p: int) -> Job:
+        return Job(self._caption(p), p % self.copies, self._rejected.get(p, ()))
+
+    def _row(self, p: int) -> ImageRow:
+        caption = self._caption(p)
+        return self.rows.numbered(int(self.place[p])).relabelled(caption.labels, caption.unknown)
+
+    def texts(self, images: Positions) -> Sequence[str]:
+        """The different captions of these images."""
+        which = np.unique(images // self.copies) * self.copies
+        which = which[KeyIndex(self._caption(p).caption for p in which.tolist()).distinct()]
+        return Lazy(len(which), lambda i: self._caption(int(which[i])).caption)
+
+    def there(self) -> Sequence[ImageRow]:
+        """The rows of all images that are there, in caption order."""
+        there = np.flatnonzero(self.place >= 0)
+        return Lazy(len(there), lambda i: self._row(int(there[i])))
+
+    def listed(self, unused: Sequence[int]) -> bool:
+        """Whether the store's lists hold these images and ``unused`` rows, in this order."""
+        there = self.place >= 0
+        lists = (there & ~self.failed, there & self.failed)
+        parts = [*(self.place[listed] for listed in lists), np.array(unused, dtype=np.int64)]
+        order = np.concatenate(parts)
+        return (
+            not self._relabelled
+            and self.rows.lengths == [*map(len, parts)]
+            and bool((order == np.arange(len(order))).all())
+        )
+
+    def _note(self, number: int, row: ImageRow) -> None:
+        self._block.append((number, row))
+        if len(self._block) == _BLOCK:
+            self._look()
+
+    def _look(self) -> None:
+        """Look at a block of rows: a later row of an image takes the place of an earlier one."""
+        wanted = self._wanted.find(row.id for _, row in self._block).tolist()
+        for (number, row), p in zip(self._block, wanted, strict=True):
+            self.foreign.pop(row.id, None)
+            self.unused.pop(row.id, None)
+            caption = None  # unless it differs from the row's
+            if p >= 0:
+                self.place[p] = -1
+                self._rejected.pop(p, None)
+                same = hash((row.caption, row.labels, row.unknown))
+                if same != self._hashes[p // self.copies]:
+                    caption = self._caption(p)
+            why = self._identity.why_foreign(row, caption.caption if caption else row.caption)
             if why is not None:
-                foreign[row.id] = (row, why)
-            elif job is None:
-                unused[row.id] = row
-            elif row.failed and len(row.rejected) <= max_retries:
-                wanted[row.id] = replace(job, rejected=row.rejected)
-            elif store.has(row):
-                caption = job.caption
-                known[row.id] = row.relabelled(caption.labels, caption.unknown)
-        jobs = tuple(job for id, job in wanted.items() if id not in known)
-        return cls(tuple(wanted), known, jobs, foreign, unused)
+                self.foreign[row.id] = (number, why)
+            elif p < 0:
+                self.unused[row.id] = number
+            elif row.failed and len(row.rejected) <= self._max_retries:
+                self._rejected[p] = row.rejected
+            elif self._made[p] or self._store.has(row):
+                self.place[p], self.failed[p] = number, row.failed
+                self.revisions.setdefault(row.revision, row)
+                self._relabelled |= caption is not None
+                self.tally.add(row.relabelled(caption.labels, caption.unknown) if caption else row)
+            else:
+                self._stale.add(p)
+        self._block.clear()
+
+
+_BLOCK = 256

@@ -6,10 +6,11 @@ processes does. So whatever is killed, a worker, a node or the run, costs the im
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import socket
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn
@@ -17,12 +18,13 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from t2ipal.errors import UserError
+from t2ipal.files.row_file import Lazy, Positions
 from t2ipal.generation.diffusion.prompt_length import warn_of_cut_prompts
 from t2ipal.generation.diffusion.text_to_image import TextToImage
-from t2ipal.generation.generate import Work
-from t2ipal.generation.job import Job
+from t2ipal.generation.generate import Outcome, Work
+from t2ipal.generation.job import Job, Plan
 from t2ipal.generation.store import ImageRow, ImageStore
-from t2ipal.parallel.cluster import Cluster, missing_of
+from t2ipal.parallel.cluster import Cluster
 
 _BATCHES = 4
 """Batches in a unit: images are encoded while the next batch is generated, all but the last."""
@@ -32,9 +34,9 @@ _UNITS = 10_000
 
 @dataclass(frozen=True)
 class _Done:
-    """The rows of a unit's images, and the captions in it that are cut at ``limit`` tokens."""
+    """What became of a unit's images, and the captions in it that are cut at ``limit`` tokens."""
 
-    rows: list[ImageRow]
+    outcome: Outcome
     cut: list[str]
     limit: int
 
@@ -58,59 +60,40 @@ class _Worker:
         cut, limit = list[str](), 0
         if isinstance(self.generator, TextToImage):
             cut, limit = self.generator.cut_prompts({job.caption.caption for job in unit})
-        # whether to give up is seen where all rows come together
-        rows = self.work.run(unit, self.generator, self.store, True, tqdm(disable=True))
-        return _Done(list(rows.values()), cut, limit)
+        outcome = Outcome(give_up=math.inf)  # that is seen where all images come together
+        self.work.run(unit, self.generator, self.store, outcome, tqdm(disable=True))
+        return _Done(outcome, cut, limit)
 
 
 def generate_on(
     cluster: Cluster,
     work: Work,
-    jobs: Sequence[Job],
-    known: Collection[ImageRow],
+    plan: Plan,
+    todo: Positions,
+    outcome: Outcome,
     bar: tqdm[NoReturn],
-) -> dict[str, ImageRow]:
-    """Generate ``jobs`` with the workers of ``cluster``; their rows by id.
+) -> list[str]:
+    """Generate the images ``todo`` with the workers of ``cluster``, and add to ``outcome``.
+
+    Returns:
+        What went wrong, if some are missing; the others are in the store, as after a kill.
 
     Raises:
-        UserError: some are missing, and why; the others are in the store, as after a kill. Or no
-            image is usable.
+        UserError: many images have failed and none is usable.
     """
-    any_usable = any(not row.failed for row in known)
-    revisions = {row.revision: row for row in known}
+    jobs = plan.jobs(todo)
     size = work.batch_size * max(_BATCHES, len(jobs) // (work.batch_size * _UNITS))
-    units = [jobs[start : start + size] for start in range(0, len(jobs), size)]
-    rows: dict[str, ImageRow] = {}
+    units = Lazy(-(-len(jobs) // size), lambda i: [*jobs[i * size : (i + 1) * size]])
     errors: list[str] = []
     cut, limit = set[str](), 0
-    make = partial(_Worker, work, tuple(revisions.values()))
-    for outcome in cluster.spread(units, make, gpus=work.device != "cpu"):
-        if outcome.error:
-            errors.append(outcome.error)
+    make = partial(_Worker, work, tuple(plan.revisions.values()))
+    for answer in cluster.spread(units, make, gpus=work.device != "cpu"):
+        if answer.error:
+            errors.append(answer.error)
             continue
-        done: _Done = outcome.result
-        rows |= {row.id: row for row in done.rows}
+        done: _Done = answer.result
         cut, limit = cut.union(done.cut), max(limit, done.limit)
-        bar.update(len(done.rows))
-        any_usable = any_usable or any(not row.failed for row in done.rows)
-        work.give_up(rows.values(), any_usable)
-    texts = {job.caption.caption for job in jobs}
-    warn_of_cut_prompts(cut, limit, of=len(texts), spec=work.identity.spec)
-    if len(rows) < len(jobs):
-        rows |= _stored(work, [job.id for job in jobs if job.id not in rows])
-    if missing := len(jobs) - len(rows):
-        raise missing_of("images", missing, len(jobs), errors)
-    return rows
-
-
-def _stored(work: Work, ids: Sequence[str]) -> dict[str, ImageRow]:
-    """The rows of images that lost units left finished."""
-    store = ImageStore(work.out)
-    found = store.rows()
-    return {
-        id: row
-        for id in ids
-        if (row := found.get(id)) is not None
-        and store.has(row)
-        and not (row.failed and len(row.rejected) <= work.max_retries)
-    }
+        bar.update(done.outcome.usable + done.outcome.failed)
+        outcome.add(done.outcome, work.out)
+    warn_of_cut_prompts(cut, limit, of=len(plan.texts(todo)), spec=work.identity.spec)
+    return errors

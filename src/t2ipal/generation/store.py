@@ -15,19 +15,21 @@ more than the images under way. A journal's last line may be torn; the lines bef
 
 from __future__ import annotations
 
+import bisect
 import errno
 import hashlib
 import io
+import itertools
 import logging
 import os
 import re
 import stat
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from PIL import Image
 
@@ -35,17 +37,18 @@ from t2ipal.errors import UserError
 from t2ipal.files import (
     NO_OTHER_KEYS,
     atomic_path,
-    read_rows,
     sha256_file,
     sha256_text,
     to_json_line,
     write_jsonl,
 )
+from t2ipal.files.row_file import KeyIndex, RowFile
 from t2ipal.parallel.sharding import Shard
 
 log = logging.getLogger(__name__)
 
 _OWN_FILE = re.compile(r"images/\w\w/\w+\.png|rejected/\w+-\d+\.png")
+_OUTSIDE = re.compile(r"^/|[\\\0]|(^|/)\.\.(/|$)")
 _FINGERPRINT = re.compile("[0-9a-f]{32}")
 
 
@@ -129,7 +132,7 @@ class ImageRow:
 
     def __post_init__(self) -> None:
         for file in (self.file, *(entry.file for entry in self.rejected)):
-            if file.startswith("/") or {*file} & {"\\", "\0"} or ".." in file.split("/"):
+            if _OUTSIDE.search(file):
                 raise UserError(f"the file {file!r} lies outside the manifest's folder; refused.")
         if self.fingerprint and not _FINGERPRINT.fullmatch(self.fingerprint):
             raise UserError("'fingerprint' must be 32 hex digits, or empty.")
@@ -146,8 +149,10 @@ def image_id(caption_id: str, copy: int) -> str:
     return sha256_text("image", caption_id, str(copy))[:20]
 
 
-def read_manifest(folder: str | Path) -> list[ImageRow]:
+def read_manifest(folder: str | Path) -> Sequence[ImageRow]:
     """The images of a finished run, in caption order; failed ones are not among them.
+
+    Rows are read from the file when they are asked for.
 
     Raises:
         UserError: the run is missing or unfinished, a row is broken, or a file leads out of
@@ -163,7 +168,66 @@ def read_manifest(folder: str | Path) -> list[ImageRow]:
         raise UserError(
             f"{store.manifest}: no image manifest; run 't2ipal generate --out {folder}' first."
         )
-    return _read_rows(store.manifest)
+    return RowFile(store.manifest, ImageRow)
+
+
+class StoredRows(Sequence[ImageRow]):
+    """The rows of a store, read from its files when they are asked for.
+
+    Of rows with the same id the last one counts; the others are passed over. A row's *number*
+    counts these too, file by file.
+
+    Attributes:
+        lengths: how many rows each file has, the journals last.
+    """
+
+    def __init__(
+        self,
+        lists: Sequence[Path],
+        journals: Sequence[Path],
+        each: Callable[[int, ImageRow], None],
+    ) -> None:
+        self._index = KeyIndex()
+        self._files: list[Sequence[ImageRow]] = []
+
+        def note(_: int, row: ImageRow) -> None:
+            each(len(self._index), row)
+            self._index.add(row.id)
+
+        for path in lists:
+            self._files.append(RowFile(path, ImageRow, each=note) if path.exists() else [])
+        for path in journals:  # to which other processes may be writing
+            try:
+                self._files.append(RowFile(path, ImageRow, ended=True, each=note))
+            except UserError:
+                if path.exists():
+                    raise
+                # the process that finished the run has just removed it
+        self.lengths = [len(file) for file in self._files]
+        self._ends = [*itertools.accumulate(self.lengths)]
+        self._numbers = self._index.distinct()
+
+    def numbered(self, number: int) -> ImageRow:
+        """The row of that number."""
+        file = bisect.bisect_right(self._ends, number)
+        return self._files[file][number - self._ends[file]]  # counted from the file's end
+
+    def get(self, id: str) -> ImageRow | None:
+        """The row of an image."""
+        (number,) = self._index.find([id]).tolist()
+        return None if number < 0 else self.numbered(number)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> ImageRow: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[ImageRow]: ...
+    def __getitem__(self, index: int | slice) -> ImageRow | list[ImageRow]:
+        if isinstance(index, slice):
+            return [self.numbered(number) for number in self._numbers[index].tolist()]
+        return self.numbered(int(self._numbers[index]))
 
 
 class ImageStore:
@@ -180,21 +244,20 @@ class ImageStore:
         part = "" if shard is None else f".{shard.index}-of-{shard.count}"
         part = part if worker is None else f".ray-{worker}"
         self.journal = self.folder / f"images.partial{part}.jsonl"
-        self.listed: list[int] = []  # how many rows each of the three had when they were read
         self._listed_at = 0  # when the manifest was written, in ns
         self._lock = threading.Lock()
 
-    def rows(self) -> dict[str, ImageRow]:
-        """Every known image by id, failed and unused ones too: manifest first, journals last."""
+    def rows(self, each: Callable[[int, ImageRow], None] = lambda number, row: None) -> StoredRows:
+        """The rows of all known images, failed and unused ones too: manifest first, journals last.
+
+        Args:
+            each: called with the number of each row and the row, in order.
+        """
         if self.manifest.exists():
             self._listed_at = self.manifest.stat().st_mtime_ns
-        lists = [_read_rows(path) for path in (self.manifest, self.failures, self.unused)]
-        self.listed = [len(rows) for rows in lists]
-        found = [row for rows in lists for row in rows]
         self._repair_journal()
-        for journal in self.journals():
-            found += _read_journal(journal)
-        return {row.id: row for row in found}
+        lists = (self.manifest, self.failures, self.unused)
+        return StoredRows(lists, self.journals(), each)
 
     def journals(self) -> list[Path]:
         """The journals that are there: a finished run has none."""
@@ -208,9 +271,9 @@ class ImageStore:
         """
         if row.failed:
             return True
-        path = self.folder / row.file
+        path = f"{self.folder}/{row.file}"
         try:
-            found = path.stat()
+            found = os.stat(path)
             if not stat.S_ISREG(found.st_mode) or not found.st_size:
                 return False
             return found.st_mtime_ns <= self._listed_at or sha256_file(path) == row.sha256
@@ -298,13 +361,13 @@ class ImageStore:
                 stream.truncate(before)
                 raise
 
-    def finish(self, rows: Iterable[ImageRow], unused: Iterable[ImageRow] = ()) -> None:
+    def finish(self, rows: Sequence[ImageRow], unused: Sequence[ImageRow] = ()) -> None:
         """Write the manifest and the lists of failed and unused images; drop the journal."""
-        rows = list(rows)
+        failed = any(row.failed for row in rows)
         with _writing(self.folder):
             for path, listed in (
-                (self.failures, [row for row in rows if row.failed]),
-                (self.unused, list(unused)),
+                (self.failures, (row for row in rows if row.failed) if failed else ()),
+                (self.unused, unused),
             ):
                 if listed:
                     write_jsonl(path, listed)
@@ -337,21 +400,3 @@ def _writing(path: Path) -> Iterator[None]:
             f"{path}: cannot be written ({error.strerror}); the finished images are kept: "
             "free space or fix permissions, then run the same command again."
         ) from error
-
-
-def _read_journal(path: Path) -> list[ImageRow]:
-    """The whole lines of a journal; another process may be writing the last one."""
-    try:
-        return _rows_of(path, ended=True)
-    except UserError:
-        if path.exists():
-            raise
-        return []  # the process that finished the run has just removed it
-
-
-def _read_rows(path: Path) -> list[ImageRow]:
-    return _rows_of(path) if path.exists() else []
-
-
-def _rows_of(path: Path, ended: bool = False) -> list[ImageRow]:
-    return [row for _, row in read_rows(path, ImageRow, ended=ended)]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from t2ipal.generation.duplicates import near_duplicates
 from t2ipal.generation.screening import UNSEEN
@@ -30,6 +33,62 @@ class _ClassCount:
     added: int
     rejected: int
     near: int
+
+
+class Tally:
+    """Counts over the images of a job, which are added in order.
+
+    Args:
+        rows: the first ones.
+
+    Attributes:
+        images: how many are usable.
+        failed: how many failed in every attempt.
+        rejected: reason -> attempts rejected for it.
+    """
+
+    def __init__(self, rows: Iterable[ImageRow] = ()) -> None:
+        self.images = self.failed = 0
+        self.rejected = Counter[str]()
+        self._images, self._missing, self._added, self._unseen = (Counter[str]() for _ in range(4))
+        self._prints = bytearray()
+        self._labels: dict[tuple[str, ...], int] = {}  # each combination, and its number
+        self._shown = array("l")  # of each fingerprint's image the number of its combination
+        for row in rows:
+            self.add(row)
+
+    def add(self, row: ImageRow) -> None:
+        """Count an image."""
+        for entry in row.rejected:
+            self.rejected[entry.reason] += 1
+            if entry.reason == UNSEEN:
+                self._unseen.update(row.labels)
+        if row.failed:
+            self.failed += 1
+            return
+        self.images += 1
+        self._missing.update(row.missing)
+        self._added.update(row.added)
+        self._images.update(row.labels)
+        if row.fingerprint:
+            self._prints += bytes.fromhex(row.fingerprint)
+            self._shown.append(self._labels.setdefault(row.labels, len(self._labels)))
+
+    def near(self) -> list[tuple[int, int]]:
+        """:func:`near_duplicates` among the images that have a fingerprint, in their order."""
+        return near_duplicates(np.frombuffer(self._prints, np.uint8).reshape(-1, 16))
+
+    def classes(self, near: Sequence[tuple[int, int]]) -> dict[str, _ClassCount]:
+        """The counts of each class."""
+        combinations = list(self._labels)
+        repeated = Counter[str]()
+        for _, again in near:
+            repeated.update(combinations[self._shown[again]])
+        counters = (self._images, self._missing, self._added, self._unseen, repeated)
+        return {
+            name: _ClassCount(*(counter[name] for counter in counters))
+            for name in sorted({*self._images, *self._added, *self._unseen})
+        }
 
 
 @dataclass(frozen=True)
@@ -69,32 +128,15 @@ class GenerateSummary:
     classes: dict[str, _ClassCount]
 
     @classmethod
-    def of(cls, rows: Sequence[ImageRow], **known: Any) -> GenerateSummary:
-        """Count ``rows``, those of failed images too; ``known`` are the attributes not counted."""
-        images, missing, added, rejected, near = (Counter[str]() for _ in range(5))
-        for row in rows:
-            if not row.failed:
-                images.update(row.labels)
-                missing.update(row.missing)
-                added.update(row.added)
-            for entry in row.rejected:
-                if entry.reason == UNSEEN:
-                    rejected.update(row.labels)
-        pairs = near_duplicates(rows)
-        for _, row in pairs:
-            near.update(row.labels)
-        counters = (images, missing, added, rejected, near)
-        failed = sum(row.failed for row in rows)
-        reasons = Counter(entry.reason for row in rows for entry in row.rejected)
+    def of(cls, tally: Tally, **known: Any) -> GenerateSummary:
+        """What ``tally`` has counted; ``known`` are the other attributes."""
+        near = tally.near()
         return cls(
-            images=len(rows) - failed,
-            failed=failed,
-            rejected=dict(sorted(reasons.items())),
-            near=len(pairs),
-            classes={
-                name: _ClassCount(*(counter[name] for counter in counters))
-                for name in sorted({*images, *added, *rejected})
-            },
+            images=tally.images,
+            failed=tally.failed,
+            rejected=dict(sorted(tally.rejected.items())),
+            near=len(near),
+            classes=tally.classes(near),
             **known,
         )
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
 
 from t2ipal.files.pictures import load_image
-from t2ipal.generation.duplicates import near_duplicates
 from t2ipal.generation.store import ImageRow, ImageStore
+from t2ipal.generation.summary import Tally
 from t2ipal.report.contact import write_contact_sheet
 
 _SHEET = "inspected.png"
@@ -23,11 +24,15 @@ def write_inspected(folder: Path) -> Path | None:
     The rejected attempts at each doubtful image come first, then the kept one; then follow the
     near-duplicates, each behind the image that it repeats.
     """
-    rows = list(ImageStore(folder).rows().values())
-    doubtful = [
-        row for row in rows if row.missing or row.added or any(entry.file for entry in row.rejected)
-    ]
-    pairs = near_duplicates(rows)
+    stored, tally = ImageStore(folder).rows(), Tally()
+    doubtful, marked = list[ImageRow](), array("q")
+    for position, row in enumerate(stored):
+        tally.add(row)
+        if row.fingerprint:
+            marked.append(position)
+        if row.missing or row.added or any(entry.file for entry in row.rejected):
+            doubtful.append(row)
+    pairs = tally.near()
     if not doubtful and not pairs:
         return None
     # Those with most retries first: they are what the sheet is for.
@@ -39,7 +44,8 @@ def write_inspected(folder: Path) -> Path | None:
             break
     items = items[:_MOST]
     for first, again in pairs[:_MOST_PAIRS]:
-        for row, what in ((first, "first"), (again, "NEARLY THE SAME")):
+        for at, what in ((first, "first"), (again, "NEARLY THE SAME")):
+            row = stored[marked[at]]
             items.append((load_image(folder / row.file), f"{what}: {', '.join(row.labels)}"))
     write_contact_sheet(
         folder / _SHEET,
