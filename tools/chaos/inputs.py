@@ -342,7 +342,7 @@ def _manifests(scratch: Path) -> list[Target]:
     captions = [LabelledCaption(f"c{n}", f"dog {n}", ("dog",), (), {}) for n in range(3)]
     identity = Identity("noise", "1", {"steps": 1}, 0)
     store = ImageStore(scratch / "store")
-    plan = Plan.of(captions, 1, [], store, identity, 0)
+    plan = Plan(captions, 1, store, identity, 0)
     rows = [
         ImageRow(
             job.id, job.caption.id, 0, job.caption.caption, ("dog",), (),
@@ -350,7 +350,7 @@ def _manifests(scratch: Path) -> list[Target]:
             {"steps": 1, "device": "cpu"},
             *store.save(_picture(), job.id), (), (), (), "0" * 32,
         )
-        for job in plan.jobs
+        for job in plan.jobs(plan.to_generate(None))
     ]  # fmt: skip
     store.finish(rows)
     files = {
@@ -367,8 +367,8 @@ def _manifests(scratch: Path) -> list[Target]:
 
     def planned(folder: Path) -> None:
         store = ImageStore(folder)
-        plan = Plan.of(captions, 1, store.rows().values(), store, identity, 0)
-        store.discard([row for row, _ in plan.foreign.values()])
+        plan = Plan(captions, 1, store, identity, 0)
+        store.discard(plan.rows.numbered(number) for number, _ in plan.foreign.values())
 
     journal = {**files, "images.partial.jsonl": files["images.jsonl"]}
     return [
