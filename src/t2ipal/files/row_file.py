@@ -7,6 +7,7 @@ import threading
 import weakref
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Generic, TypeVar, overload
 
@@ -129,18 +130,27 @@ class KeyIndex:
         keys: in order; of equal ones the last counts, or the first with ``first``.
     """
 
-    def __init__(self, keys: Iterable[str], *, first: bool = False) -> None:
-        digests = _digests(keys)
-        self._order = np.argsort(digests, kind="stable")
-        self._sorted = digests[self._order]
+    def __init__(self, keys: Iterable[str] = (), *, first: bool = False) -> None:
+        self._sorted = np.empty(0, "S16")
+        self._order = np.empty(0, np.int64)
         self._side: str = "left" if first else "right"
+        self._added = list[npt.NDArray[np.bytes_]]()  # not sorted yet
+        self.add(keys)
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._order) + sum(map(len, self._added))
+
+    def add(self, keys: Iterable[str]) -> None:
+        """Append keys; they are sorted in when one is looked for."""
+        self._added += _digests(keys)
 
     def find(self, keys: Iterable[str]) -> Positions:
         """The position of each key, -1 where it is none."""
-        digests = _digests(keys)
+        self._sort()
+        found = [self._find(digests) for digests in _digests(keys)]
+        return np.concatenate(found) if found else np.empty(0, np.int64)
+
+    def _find(self, digests: npt.NDArray[np.bytes_]) -> Positions:
         if not len(self):
             return np.full(len(digests), -1)
         at = np.searchsorted(self._sorted, digests, self._side) - (self._side == "right")
@@ -150,15 +160,34 @@ class KeyIndex:
 
     def repeated(self) -> tuple[int, int] | None:
         """The earliest position whose key stood before, and where it did; None if all differ."""
+        self._sort()
         same = np.flatnonzero(self._sorted[1:] == self._sorted[:-1])
         if not len(same):
             return None
         at = same[np.argmin(self._order[same + 1])]
         return int(self._order[at]), int(self._order[at + 1])
 
+    def distinct(self) -> Positions:
+        """Of each key the first position, in order."""
+        self._sort()
+        starts = np.append(True, self._sorted[1:] != self._sorted[:-1])[: len(self)]
+        return np.sort(self._order[starts])
 
-def _digests(keys: Iterable[str]) -> npt.NDArray[np.bytes_]:
-    joined = bytearray()
-    for key in keys:
-        joined += hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    return np.frombuffer(joined, dtype="S16")
+    def _sort(self) -> None:
+        if self._added:
+            digests = np.concatenate([self._sorted, *self._added])
+            order = np.append(self._order, np.arange(len(self._order), len(digests)))
+            self._added.clear()
+            by_digest = np.argsort(digests, kind="stable")
+            self._sorted, self._order = digests[by_digest], order[by_digest]
+
+
+def _digests(keys: Iterable[str]) -> Iterator[npt.NDArray[np.bytes_]]:
+    """Digests of the keys, block by block."""
+    iterator = iter(keys)
+    while block := list(islice(iterator, _BLOCK)):
+        joined = b"".join(
+            hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+            for key in block
+        )
+        yield np.frombuffer(joined, dtype="S16")
