@@ -34,7 +34,7 @@ from t2ipal.errors import UserError
 from t2ipal.files import sha256_file, sha256_text
 from t2ipal.files.broken import Broken
 from t2ipal.files.pictures import load_image, why_unreadable
-from t2ipal.files.row_file import KeyIndex, Lazy
+from t2ipal.files.row_file import KeyIndex, Lazy, at_positions
 from t2ipal.method.items import ItemSet
 from t2ipal.parallel.ahead import map_ahead
 
@@ -107,7 +107,7 @@ class FeatureCache:
         hashes = self._hashed(files, hashes)
         computed = self._embed_images(files, hashes, (crop,), batch_size, progress)
         places = self._images.find(_keys(hashes, (crop,)))
-        for row in np.flatnonzero(places < 0)[:1]:
+        for row in np.flatnonzero(places < 0).tolist():
             file = str(files[row])
             raise UserError(f"{file}: {self.broken.reasons.get(file, 'cannot be read.')}")
         return replace(self._images.gather(places), computed=computed)
@@ -144,10 +144,10 @@ class FeatureCache:
             return images
         hashes, views = self.hash_images(images.files), (None, *crop_boxes(crops))
         self.embed_images(images.files, hashes, crops=crops, progress=progress)
-        found = self._images.find(_keys(hashes, views)).reshape(-1, len(views)) >= 0
+        places = self._images.find(_keys(hashes, views)).reshape(-1, len(views))
         kept: list[int] = []
-        for row, (there, file) in enumerate(zip(found.all(axis=1), images.files, strict=True)):
-            if there:
+        for row, (there, file) in enumerate(zip(places, images.files, strict=True)):
+            if (there >= 0).all():
                 kept.append(row)
             elif str(file) not in self.broken.reasons:
                 self.broken.add(file, UserError("has the bytes of another file that is broken."))
@@ -245,8 +245,8 @@ class FeatureCache:
             raise UserError("there are no captions to embed; check the captions file.")
         self._captions.refresh()
         rows = np.flatnonzero(self._captions.find(_text_keys(texts, hashes)) < 0)
-        rows = rows[KeyIndex(texts[row] for row in rows).distinct()]
-        return Lazy(len(rows), lambda i: texts[rows[i]])
+        missing = at_positions(texts, rows)
+        return at_positions(missing, KeyIndex(missing).distinct())
 
     def caption_shards(self, missing: Sequence[str]) -> Sequence[Sequence[str]]:
         """The missing captions as :meth:`embed_captions` cuts them into shards."""
@@ -321,13 +321,14 @@ class FeatureCache:
         parts = _parts(crops)
 
         def view(row: int) -> View:
-            file, crop = divmod(int(row), len(crops))
+            file, crop = divmod(row, len(crops))
             return View(hashes[file] + parts[crop], Path(files[file]), crops[crop])
 
-        if self.broken.reasons:
-            rows = rows[[str(view(row).file) not in self.broken.reasons for row in rows]]
-        rows = rows[KeyIndex(view(row).key for row in rows).distinct()]  # first file of each key
-        return Lazy(len(rows), lambda i: view(rows[i]))
+        views = at_positions(Lazy(len(files) * len(crops), view), rows)
+        if lost := self.broken.reasons:
+            there = np.flatnonzero([str(view.file) not in lost for view in views])
+            views = at_positions(views, there)
+        return at_positions(views, KeyIndex(view.key for view in views).distinct())
 
     def _pixels(
         self, views: Sequence[View], batch_size: int, per_file: int

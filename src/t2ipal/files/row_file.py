@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Generic, TypeVar, overload
+from typing import Generic, Literal, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -123,6 +123,11 @@ class Lazy(Sequence[Value], Generic[Value]):
         return self._make(range(self._length)[index])
 
 
+def at_positions(values: Sequence[Value], positions: Positions) -> Lazy[Value]:
+    """The values at ``positions``, in that order, each read when it is asked for."""
+    return Lazy(len(positions), lambda i: values[int(positions[i])])
+
+
 class KeyIndex:
     """The positions of keys, found by digests of 128 bits: 24 bytes each, however long a key is.
 
@@ -133,7 +138,7 @@ class KeyIndex:
     def __init__(self, keys: Iterable[str] = (), *, first: bool = False) -> None:
         self._sorted = np.empty(0, "S16")
         self._order = np.empty(0, np.int64)
-        self._side: str = "left" if first else "right"
+        self._side: Literal["left", "right"] = "left" if first else "right"
         self._added = list[npt.NDArray[np.bytes_]]()  # not sorted yet
         self.add(keys)
 
