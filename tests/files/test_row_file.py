@@ -92,16 +92,17 @@ def test_a_file_that_is_replaced_keeps_its_rows(tmp_path: Path) -> None:
 def test_positions_of_keys_are_those_of_a_dict(seed: int) -> None:
     rng = np.random.default_rng(seed)
     keys = [f"k{number}\udcff" for number in rng.integers(0, 60, 100)]
-    index = KeyIndex(keys[:40])
-    assert index.find(["nothing", keys[3]], first=True)[1] == keys.index(keys[3])
-    for key in keys[40:]:
-        index.add(key)
+    index, early = KeyIndex(keys[:40]), KeyIndex(keys[:40], first=True)
+    assert early.find(["nothing", keys[3]]).tolist() == [-1, keys.index(keys[3])]
+    index.add(*keys[40:])
+    early.add(*keys[40:])
     wanted = [f"k{number}\udcff" for number in range(70)]
     last = {key: place for place, key in enumerate(keys)}
     assert index.find(wanted).tolist() == [last.get(key, -1) for key in wanted]
     first = {key: place for place, key in reversed([*enumerate(keys)])}
-    assert index.find(wanted, first=True).tolist() == [first.get(key, -1) for key in wanted]
+    assert early.find(wanted).tolist() == [first.get(key, -1) for key in wanted]
     assert index.distinct().tolist() == sorted(last.values()) and len(index) == 100
+    assert early.distinct().tolist() == sorted(first.values())
     again = next(place for place, key in enumerate(keys) if key in keys[:place])
     assert index.repeated() == (max(i for i in range(again) if keys[i] == keys[again]), again)
     assert KeyIndex().find(wanted[:2]).tolist() == [-1, -1]

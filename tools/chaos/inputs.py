@@ -605,8 +605,9 @@ def _features(scratch: Path) -> list[Target]:
     def read(folder: Path) -> None:
         shards = ShardFolder(folder, "images-x")
         shards.refresh()
-        if keys := [item.key for item in items if item.key in shards]:
-            shards.gather(keys)
+        places = shards.find(item.key for item in items)
+        if (places >= 0).any():
+            shards.gather(places[places >= 0])
 
     return [_one(files, read)]
 

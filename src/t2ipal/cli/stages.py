@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY
 from functools import partial
 from pathlib import Path
@@ -157,21 +158,28 @@ class Embed(ClipSettings, ReadingSettings, _SharedWork, Verb):
     """compare what is in the cache with its checksums, and embed again what has changed"""
 
     def run(self) -> int:
+        import numpy as np
+
         from t2ipal.captions.labelled import read_labelled
         from t2ipal.files import sha256_text
         from t2ipal.files.lock import one_job
+        from t2ipal.files.row_file import at_positions
         from t2ipal.generation.store import read_manifest
         from t2ipal.parallel.cluster import choose_engine
         from t2ipal.parallel.sharding import Shard
 
         cluster = choose_engine(self.engine, self.workers, self.shard)
-        rows = read_manifest(self.images)
+        rows: Sequence[ImageRow] = read_manifest(self.images)
         file = self.labelled_captions
-        captions = [] if file is None else read_labelled(file)
+        captions: Sequence[LabelledCaption] = () if file is None else read_labelled(file)
         if self.shard is not None:
             shard = Shard.parse(self.shard)
-            rows = [row for row in rows if shard.takes(row.sha256)]
-            captions = [row for row in captions if shard.takes(sha256_text(row.caption))]
+            taken = (shard.takes(row.sha256) for row in rows)
+            own = np.flatnonzero(np.fromiter(taken, bool))
+            rows = at_positions(rows, own)
+            taken = (shard.takes(sha256_text(row.caption)) for row in captions)
+            own = np.flatnonzero(np.fromiter(taken, bool))
+            captions = at_positions(captions, own)
         folder = self.features or self.images / "features"
         with one_job(folder, None if self.shard is None else self.shard.replace("/", "-of-")):
             return self._embed(folder, cluster, rows, captions)
@@ -185,25 +193,27 @@ class Embed(ClipSettings, ReadingSettings, _SharedWork, Verb):
     ) -> int:
         from t2ipal.clip.backbone import Backbone
         from t2ipal.clip.features import FeatureCache
+        from t2ipal.files.row_file import Lazy
 
         load = partial(Backbone.load, settings_of(ClipSettings, self))
         backbone = load()
         broken = Broken.of(self)
         cache = FeatureCache(folder, backbone, verify=self.verify, broken=broken)
-        files = [self.images / row.file for row in rows]
+        files = Lazy(len(rows), lambda i: self.images / rows[i].file)
+        hashes = Lazy(len(rows), lambda i: rows[i].sha256)
+        texts = Lazy(len(captions), lambda i: captions[i].caption)
         size, (height, width) = backbone.cost
         say(
             f"embed: {len(rows)} images of {size:,} bytes (global, and local on {height} x "
             f"{width}): {len(rows) * size / 1e6:,.1f} MB"
         )
-        hashes, texts = [row.sha256 for row in rows], [row.caption for row in captions]
         if cluster is not None:
             from t2ipal.clip.ray_embed import embed_on
 
             new, new_texts = embed_on(cluster, cache, load, files, hashes, texts, self.batch_size)
         else:
             new = cache.embed_images(files, hashes, batch_size=self.batch_size)
-            new_texts = cache.captions(texts).computed if texts else 0
+            new_texts = cache.embed_captions(texts) if texts else 0
         say(f"embed: {len(rows)} images of {self.images / 'images.jsonl'}, {new} of them new")
         for line in broken.write(folder):
             say(line)

@@ -20,6 +20,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -33,6 +34,7 @@ from t2ipal.errors import UserError
 from t2ipal.files import sha256_file, sha256_text
 from t2ipal.files.broken import Broken
 from t2ipal.files.pictures import load_image, why_unreadable
+from t2ipal.files.row_file import KeyIndex, Lazy, at_positions
 from t2ipal.method.items import ItemSet
 from t2ipal.parallel.ahead import map_ahead
 
@@ -102,13 +104,13 @@ class FeatureCache:
                 was computed before it is kept. Skipped ones must not be asked for: see
                 :meth:`readable`.
         """
-        views = self._views(files, hashes, (crop,))
-        computed = self._embed_images(views, batch_size, progress)
-        known = {view.file for view in views if view.key in self._images}
-        if lost := [str(file) for file in files if Path(file) not in known]:
-            raise UserError(f"{lost[0]}: {self.broken.reasons.get(lost[0], 'cannot be read.')}")
-        found = self._images.gather([view.key for view in views])
-        return replace(found, computed=computed)
+        hashes = self._hashed(files, hashes)
+        computed = self._embed_images(files, hashes, (crop,), batch_size, progress)
+        places = self._images.find(_keys(hashes, (crop,)))
+        for row in np.flatnonzero(places < 0).tolist():
+            file = str(files[row])
+            raise UserError(f"{file}: {self.broken.reasons.get(file, 'cannot be read.')}")
+        return replace(self._images.gather(places), computed=computed)
 
     def embed_images(
         self,
@@ -125,8 +127,8 @@ class FeatureCache:
         crops. Memory does not grow with the number of images. Returns how many images and crops
         were computed.
         """
-        views = self._views(files, hashes, (None, *crop_boxes(crops)))
-        return self._embed_images(views, batch_size, progress)
+        hashes, views = self._hashed(files, hashes), (None, *crop_boxes(crops))
+        return self._embed_images(files, hashes, views, batch_size, progress)
 
     def readable(
         self, images: LabelledImages, *, crops: int = 0, progress: bool = True
@@ -140,12 +142,12 @@ class FeatureCache:
         """
         if not self.broken.skip:
             return images
-        keys = self.hash_images(images.files)
-        parts = _parts((None, *crop_boxes(crops)))
-        self.embed_images(images.files, keys, crops=crops, progress=progress)
+        hashes, views = self.hash_images(images.files), (None, *crop_boxes(crops))
+        self.embed_images(images.files, hashes, crops=crops, progress=progress)
+        places = self._images.find(_keys(hashes, views)).reshape(-1, len(views))
         kept: list[int] = []
-        for row, (key, file) in enumerate(zip(keys, images.files, strict=True)):
-            if all(key + part in self._images for part in parts):
+        for row, (there, file) in enumerate(zip(places, images.files, strict=True)):
+            if (there >= 0).all():
                 kept.append(row)
             elif str(file) not in self.broken.reasons:
                 self.broken.add(file, UserError("has the bytes of another file that is broken."))
@@ -154,46 +156,75 @@ class FeatureCache:
         return images.only(kept)
 
     def captions(
-        self, texts: Sequence[str], *, batch_size: int = 64, progress: bool = True
+        self,
+        texts: Sequence[str],
+        hashes: Sequence[str] | None = None,
+        *,
+        batch_size: int = 64,
+        progress: bool = True,
     ) -> Features:
         """Features of captions; those in the cache are not computed.
 
         A caption longer than the text tower's context is cut, as open_clip does; the log gives the
         number of such captions.
 
+        Args:
+            texts: N captions.
+            hashes: SHA-256 of the texts in hex, if known.
+
         Raises:
             UserError: there is no caption.
         """
-        missing = self.missing_captions(texts)
+        computed = self.embed_captions(texts, hashes, batch_size=batch_size, progress=progress)
+        found = self._captions.gather(self._captions.find(_text_keys(texts, hashes)))
+        return replace(found, computed=computed)
+
+    def embed_captions(
+        self,
+        texts: Sequence[str],
+        hashes: Sequence[str] | None = None,
+        *,
+        batch_size: int = 64,
+        progress: bool = True,
+    ) -> int:
+        """Bring captions into the cache as :meth:`captions` does; how many were computed."""
+        missing = self.missing_captions(texts, hashes)
         with _bar(len(missing), "embedding captions", progress) as bar:
             for block in self.caption_shards(missing):
                 self.compute_captions(block, batch_size=batch_size)
                 bar.update(len(block))
-        found = self._captions.gather([sha256_text(text) for text in texts])
-        return replace(found, computed=len(missing))
+        return len(missing)
 
     # --- the same in parts, for several processes ------------------------------------------------
 
     def missing_images(
         self, files: Sequence[str | Path], hashes: Sequence[str] | None = None
-    ) -> list[View]:
+    ) -> Sequence[View]:
         """Those of the image files, as :meth:`images` takes them, that are not in the cache."""
-        return self._missing(self._views(files, hashes))
+        return self._missing(files, self._hashed(files, hashes), (None,))
 
-    def image_shards(self, missing: Sequence[View], batch_size: int) -> list[tuple[View, ...]]:
+    def image_shards(self, missing: Sequence[View], batch_size: int) -> Sequence[Sequence[View]]:
         """The missing images as :meth:`embed_images` cuts them into shards."""
-        return list(_chunks(missing, _shard_length(batch_size, self.backbone.cost[0])))
+        return _cut(missing, _shard_length(batch_size, self.backbone.cost[0]))
 
     def compute_images(
-        self, missing: Sequence[View], *, batch_size: int = 32, progress: bool = False
+        self,
+        missing: Sequence[View],
+        *,
+        batch_size: int = 32,
+        progress: bool = False,
+        per_file: int = 1,
     ) -> int:
-        """Compute and write missing images, whatever other processes have written; how many."""
+        """Compute and write missing images, whatever other processes have written; how many.
+
+        ``per_file``: at most how many of them, one after another, are views of one file.
+        """
         pending: list[Item] = []
         computed = 0
         grid: tuple[int, int] | None = None
         with _bar(len(missing), "embedding images", progress) as bar:
             try:
-                for batch, pixels in self._pixels(missing, batch_size):
+                for batch, pixels in self._pixels(missing, batch_size, per_file):
                     items, grid = self._encode_images(batch, pixels)
                     pending += items
                     computed += len(batch)
@@ -206,16 +237,20 @@ class FeatureCache:
                     self._images.write(pending, grid)
         return computed
 
-    def missing_captions(self, texts: Sequence[str]) -> list[str]:
+    def missing_captions(
+        self, texts: Sequence[str], hashes: Sequence[str] | None = None
+    ) -> Sequence[str]:
         """Those of the captions that are not in the cache, each once."""
         if not texts:
             raise UserError("there are no captions to embed; check the captions file.")
         self._captions.refresh()
-        return [text for text in dict.fromkeys(texts) if sha256_text(text) not in self._captions]
+        rows = np.flatnonzero(self._captions.find(_text_keys(texts, hashes)) < 0)
+        missing = at_positions(texts, rows)
+        return at_positions(missing, KeyIndex(missing, first=True).distinct())
 
-    def caption_shards(self, missing: Sequence[str]) -> list[tuple[str, ...]]:
-        """The missing captions as :meth:`captions` cuts them into shards."""
-        return list(_chunks(missing, _SHARD_ITEMS))
+    def caption_shards(self, missing: Sequence[str]) -> Sequence[Sequence[str]]:
+        """The missing captions as :meth:`embed_captions` cuts them into shards."""
+        return _cut(missing, _SHARD_ITEMS)
 
     def compute_captions(self, missing: Sequence[str], *, batch_size: int = 64) -> None:
         """Compute and write a shard of captions, whatever other processes have written."""
@@ -224,25 +259,15 @@ class FeatureCache:
 
     # --- images ----------------------------------------------------------------------------------
 
-    def _views(
-        self,
-        files: Sequence[str | Path],
-        hashes: Sequence[str] | None,
-        crops: Sequence[Crop | None] = (None,),
-    ) -> list[View]:
-        """The views of each file one after another; None is the whole image."""
+    def _hashed(self, files: Sequence[str | Path], hashes: Sequence[str] | None) -> Sequence[str]:
+        """The hashes of image files, as far as they are not known."""
         if not files:
             raise UserError("there are no images to embed; check the folder or the manifest.")
-        paths = [Path(file) for file in files]
-        keys = self.hash_images(paths) if hashes is None else hashes
-        if len(keys) != len(paths):
-            raise ValueError(f"{len(paths)} files but {len(keys)} hashes")
-        return [
-            View(key + part, path, crop)
-            for key, path in zip(keys, paths, strict=True)
-            for part, crop in zip(_parts(crops), crops, strict=True)
-            if str(path) not in self.broken.reasons
-        ]
+        if hashes is None:
+            return self.hash_images(files)
+        if len(hashes) != len(files):
+            raise ValueError(f"{len(files)} files but {len(hashes)} hashes")
+        return hashes
 
     def hash_images(self, files: Sequence[str | Path]) -> list[str]:
         """SHA-256 of each file in hex, by which the cache knows images; empty for broken ones."""
@@ -251,7 +276,7 @@ class FeatureCache:
             try:
                 if not path.is_file():
                     raise UserError(f"{path}: {why_unreadable([path])[0]}")
-                hashes.append(self._hash(path))
+                hashes.append(self._hash(path, remember=True))
             except OSError as error:
                 reason = f"{path}: cannot be read ({error.strerror}); check its permissions."
                 self.broken.add(path, UserError(reason))
@@ -261,50 +286,76 @@ class FeatureCache:
                 hashes.append("")
         return hashes
 
-    def _hash(self, path: Path) -> str:
-        """SHA-256 of a file, which is read once unless it changes meanwhile."""
+    def _hash(self, path: Path, *, remember: bool = False) -> str:
+        """SHA-256 of a file; one that is remembered is read once unless it changes meanwhile."""
         found = path.stat()
         state = (found.st_ino, found.st_size, found.st_mtime_ns)
         known = self._hashes.get(path)
         if known is None or known[0] != state:
-            known = self._hashes[path] = (state, sha256_file(path))
+            known = (state, sha256_file(path))
+            if remember:
+                self._hashes[path] = known
         return known[1]
 
-    def _embed_images(self, views: Sequence[View], batch_size: int, progress: bool) -> int:
-        missing = self._missing(views)
-        return self.compute_images(missing, batch_size=batch_size, progress=progress)
+    def _embed_images(
+        self,
+        files: Sequence[str | Path],
+        hashes: Sequence[str],
+        crops: Sequence[Crop | None],
+        batch_size: int,
+        progress: bool,
+    ) -> int:
+        return self.compute_images(
+            self._missing(files, hashes, crops),
+            batch_size=batch_size,
+            progress=progress,
+            per_file=len(crops),
+        )
 
-    def _missing(self, views: Sequence[View]) -> list[View]:
+    def _missing(
+        self, files: Sequence[str | Path], hashes: Sequence[str], crops: Sequence[Crop | None]
+    ) -> Sequence[View]:
+        """The views of each file that are not in the cache, each once; None is the whole image."""
         self._images.refresh()
-        unique = {view.key: view for view in reversed(views)}  # first file of each key
-        wanted = dict.fromkeys(view.key for view in views)
-        return [unique[key] for key in wanted if key not in self._images]
+        rows = np.flatnonzero(self._images.find(_keys(hashes, crops)) < 0)
+        parts = _parts(crops)
+
+        def view(row: int) -> View:
+            file, crop = divmod(row, len(crops))
+            return View(hashes[file] + parts[crop], Path(files[file]), crops[crop])
+
+        views = at_positions(Lazy(len(files) * len(crops), view), rows)
+        if lost := self.broken.reasons:
+            there = np.flatnonzero([str(view.file) not in lost for view in views])
+            views = at_positions(views, there)
+        return at_positions(views, KeyIndex(view.key for view in views).distinct())
 
     def _pixels(
-        self, views: Sequence[View], batch_size: int
+        self, views: Sequence[View], batch_size: int, per_file: int
     ) -> Iterator[tuple[Sequence[View], Tensor]]:
         """Batches with their pixels [batch_size, 3, S, S], the next ones decoded meanwhile."""
-        for decoded in _chunks(self._decoded(views, batch_size), batch_size):
+        for decoded in _chunks(self._decoded(views, 2 * batch_size // per_file), batch_size):
             batch, pixels = zip(*decoded, strict=True)
             filled = [*pixels] + [torch.zeros_like(pixels[0])] * (batch_size - len(pixels))
             yield batch, torch.stack(filled)
 
-    def _decoded(self, views: Sequence[View], batch_size: int) -> Iterator[tuple[View, Tensor]]:
-        """Views that can be read, with pixels [3, S, S]; about a batch more is decoded meanwhile.
+    def _decoded(self, views: Sequence[View], ahead: int) -> Iterator[tuple[View, Tensor]]:
+        """Views that can be read, with pixels [3, S, S]; ``ahead`` files are decoded meanwhile.
 
         All views of a file are cut from it at once.
         """
-        files = [list(group) for _, group in groupby(views, key=lambda view: view.file)]
-        each = max(map(len, files), default=1)
-        decoded = map_ahead(self._decode, files, 2 * batch_size // each)
-        for same, pixels in zip(files, decoded, strict=True):
+        files = (list(group) for _, group in groupby(views, key=lambda view: view.file))
+        for same, pixels in map_ahead(self._decode, files, ahead):
             if isinstance(pixels, UserError):
                 self.broken.add(same[0].file, pixels)
             else:
                 yield from zip(same, pixels, strict=True)
 
-    def _decode(self, views: Sequence[View]) -> list[Tensor] | UserError:
-        """Pixels of the views of one file, or why it cannot be read."""
+    def _decode(self, views: Sequence[View]) -> tuple[Sequence[View], list[Tensor] | UserError]:
+        """Views of one file and their pixels, or why it cannot be read."""
+        return views, self._pixels_of(views)
+
+    def _pixels_of(self, views: Sequence[View]) -> list[Tensor] | UserError:
         file = views[0].file
         try:
             image = load_image(file, max_megapixels=self.broken.max_megapixels)
@@ -364,6 +415,21 @@ def _chunks(values: Iterable[_T], size: int) -> Iterator[tuple[_T, ...]]:
     iterator = iter(values)
     while chunk := tuple(islice(iterator, size)):
         yield chunk
+
+
+def _cut(values: Sequence[_T], size: int) -> Sequence[Sequence[_T]]:
+    """Parts of ``size``, each made when it is asked for."""
+    return Lazy(-(-len(values) // size), lambda i: tuple(values[i * size : (i + 1) * size]))
+
+
+def _keys(hashes: Iterable[str], crops: Sequence[Crop | None]) -> Iterator[str]:
+    """The keys of each file's views, one after another."""
+    parts = _parts(crops)
+    return (key + part for key in hashes for part in parts)
+
+
+def _text_keys(texts: Iterable[str], hashes: Iterable[str] | None) -> Iterable[str]:
+    return map(sha256_text, texts) if hashes is None else hashes
 
 
 def _parts(crops: Sequence[Crop | None]) -> list[str]:

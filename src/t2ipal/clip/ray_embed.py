@@ -17,6 +17,7 @@ from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.features import FeatureCache, View
 from t2ipal.errors import UserError
 from t2ipal.files.broken import Broken
+from t2ipal.files.row_file import Lazy
 from t2ipal.parallel.cluster import Cluster, missing_of
 
 
@@ -82,10 +83,14 @@ def embed_on(
         UserError: some were not computed, and why; finished shards are kept.
     """
     missing = cache.missing_images(files, hashes)
-    missing_texts = cache.missing_captions(texts) if texts else []
-    units: list[tuple[Sequence[View], Sequence[str]]] = []
-    units += [(shard, ()) for shard in cache.image_shards(missing, batch_size)]
-    units += [((), shard) for shard in cache.caption_shards(missing_texts)]
+    missing_texts = cache.missing_captions(texts) if texts else ()
+    shards = cache.image_shards(missing, batch_size)
+    text_shards = cache.caption_shards(missing_texts)
+
+    def unit(n: int) -> tuple[Sequence[View], Sequence[str]]:
+        return (shards[n], ()) if n < len(shards) else ((), text_shards[n - len(shards)])
+
+    units = Lazy(len(shards) + len(text_shards), unit)
     if not units:
         return 0, 0
     cache.folder.mkdir(parents=True, exist_ok=True)

@@ -145,31 +145,43 @@ class Lazy(Sequence[Value], Generic[Value]):
         return self._make(range(self._length)[index])
 
 
-class KeyIndex:
-    """The positions of keys, found by digests of 128 bits: 24 bytes each, however long a key is."""
+def at_positions(values: Sequence[Value], positions: Positions) -> Lazy[Value]:
+    """The values at ``positions``, in that order, each read when it is asked for."""
+    return Lazy(len(positions), lambda i: values[int(positions[i])])
 
-    def __init__(self, keys: Iterable[str] = ()) -> None:
-        self._added = bytearray()  # digests that are not in order yet
-        self._sorted = _array(self._added)
+
+class KeyIndex:
+    """The positions of keys, found by digests of 128 bits: 24 bytes each, however long a key is.
+
+    Args:
+        keys: the first ones.
+        first: of equal keys the first counts; if omitted, the last.
+    """
+
+    def __init__(self, keys: Iterable[str] = (), *, first: bool = False) -> None:
+        self._sorted = _array(b"")
         self._positions: Positions = np.empty(0, np.int64)  # of the sorted ones
+        self._added = bytearray()  # digests that are not sorted in yet
+        self._first = first
         for key in keys:
             self.add(key)
-
-    def add(self, key: str) -> None:
-        """Add a key behind the others."""
-        self._added += _digest(key)
 
     def __len__(self) -> int:
         return len(self._positions) + len(self._added) // _DIGEST
 
-    def find(self, keys: Iterable[str], *, first: bool = False) -> Positions:
-        """The position of each key, the last of equal ones or the first; -1 where it is none."""
+    def add(self, *keys: str) -> None:
+        """Append keys; they are sorted in when one is looked for."""
+        for key in keys:
+            self._added += _digest(key)
+
+    def find(self, keys: Iterable[str]) -> Positions:
+        """The position of each key, -1 where it is none."""
         self._sort()
         wanted = _array(b"".join(map(_digest, keys)))
         if not len(self):
             return np.full(len(wanted), -1)
-        at = np.searchsorted(self._sorted, wanted, "left" if first else "right") - (not first)
-        at = np.clip(at, 0, len(self) - 1)
+        at = np.searchsorted(self._sorted, wanted, "left" if self._first else "right")
+        at = np.clip(at - (not self._first), 0, len(self) - 1)
         found: Positions = np.where(self._sorted[at] == wanted, self._positions[at], -1)
         return found
 
@@ -183,11 +195,11 @@ class KeyIndex:
         return int(self._positions[at]), int(self._positions[at + 1])
 
     def distinct(self) -> Positions:
-        """The positions of the keys, in order; of equal ones the last."""
+        """The positions that count, in order."""
         self._sort()
-        last = np.ones(len(self), dtype=bool)
-        last[:-1] = self._sorted[1:] != self._sorted[:-1]
-        return np.sort(self._positions[last])
+        differ = self._sorted[1:] != self._sorted[:-1]
+        counts = np.append(True, differ) if self._first else np.append(differ, True)
+        return np.sort(self._positions[counts[: len(self)]])
 
     def _sort(self) -> None:
         if self._added:
@@ -206,5 +218,5 @@ def _digest(key: str) -> bytes:
     return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_DIGEST).digest()
 
 
-def _array(digests: bytes | bytearray) -> npt.NDArray[np.bytes_]:
-    return np.frombuffer(bytes(digests), dtype=f"S{_DIGEST}")
+def _array(digests: bytes) -> npt.NDArray[np.bytes_]:
+    return np.frombuffer(digests, dtype=f"S{_DIGEST}")

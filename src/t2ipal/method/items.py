@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from t2ipal.method.train_config import ItemKind
 
+_CHECKED = 4096  # items that are checked together
+
 
 @dataclass(frozen=True, eq=False)
 class ItemSet:
@@ -46,8 +48,9 @@ class ItemSet:
             raise ValueError(
                 f"targets have shape {list(self.targets.shape)}; expected [{len(self.global_)}, C]"
             )
-        known = (self.targets >= 0) & (self.targets <= 1)
-        if not bool((known | (self.targets == -1)).all()):
+        for part in torch.split(self.targets, _CHECKED):
+            if bool((((part >= 0) & (part <= 1)) | (part == -1)).all()):
+                continue
             raise ValueError("targets must be 1 (present), 0 (absent), between, or -1 (unknown)")
         if any(len(crop) != len(self) or crop.kind != self.kind for crop in self.crops):
             raise ValueError("each set of crops must hold the same items")
@@ -59,8 +62,8 @@ class ItemSet:
         """The set without its crops."""
         return replace(self, crops=()) if self.crops else self
 
-    def take(self, rows: Tensor) -> ItemSet:
-        """The items at ``rows`` [n], in that order."""
+    def take(self, rows: Tensor | slice) -> ItemSet:
+        """The items at ``rows`` [n], in that order; of a slice they are not copied."""
         mask = None if self.mask is None else self.mask[rows]
         crops = tuple(crop.take(rows) for crop in self.crops)
         return ItemSet(
@@ -130,12 +133,17 @@ def check_features(
             raise ValueError("an item has no real position: its row of the mask has no True")
     if torch.compiler.is_exporting():
         return  # values are not there yet
-    first = local[:, 0] if mask is None else local[mask[:, 0], 0]
-    for name, features in (("global", global_), ("local", first)):
-        lengths = features.float().norm(dim=-1)
-        # Normalising a zero vector leaves it zero; float16 rounds lengths by less than 1e-3.
-        if not bool((((lengths - 1).abs() < 1e-2) | (lengths == 0)).all()):
-            raise ValueError(f"{name} features are not L2-normalised: divide them by their length")
+    first = local[:, 0]
+    for start in range(0, count, _CHECKED):
+        part = slice(start, start + _CHECKED)
+        there = first[part] if mask is None else first[part][mask[part, 0]]
+        for name, features in (("global", global_[part]), ("local", there)):
+            lengths = features.float().norm(dim=-1)
+            # Normalising a zero vector leaves it zero; float16 rounds lengths by less than 1e-3.
+            if not bool((((lengths - 1).abs() < 1e-2) | (lengths == 0)).all()):
+                raise ValueError(
+                    f"{name} features are not L2-normalised: divide them by their length"
+                )
     if embedding_width is not None and width != embedding_width:
         raise ValueError(
             f"features are {width} wide but class embeddings {embedding_width}: they come from "

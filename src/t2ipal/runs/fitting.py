@@ -230,8 +230,7 @@ def train(
     for line in (*(real.read if real else ()), *(test.lines() if test else ())):
         say(line)
     labelled = read_labelled(captions)
-    if named := [row for row in labelled if row.labels]:
-        hold_out(named, vocabulary)  # refuses too few, before CLIP is loaded
+    hold_out(labelled, vocabulary)  # refuses too few, before CLIP is loaded
     backbone = Backbone.load(config, pool_positions=chosen.pool_positions)
     bench = Workbench(
         vocabulary,

@@ -175,7 +175,7 @@ def run(
 
 def label_stage(
     config: RunConfig, vocabulary: Vocabulary, out: Path, say: Say
-) -> list[LabelledCaption]:
+) -> Sequence[LabelledCaption]:
     """Captions file or composed captions -> captions.jsonl, with the labels of each.
 
     Raises:
@@ -189,9 +189,9 @@ def label_stage(
     digest = sha256_text(json.dumps(given))
     if path.exists():
         if made_from(out).get(path.name) == digest:
-            rows = read_labelled(path)
-            say(f"label: {len(rows)} captions, done before")
-            return rows
+            before = read_labelled(path)
+            say(f"label: {len(before)} captions, done before")
+            return before
         say("label: classes or captions have changed, so captions are labelled anew")
     rows = list(labelled_captions(config, vocabulary))
     summary = LabelSummary.of(rows, vocabulary)
@@ -203,7 +203,7 @@ def label_stage(
             f"{len(vocabulary)} classes; check --classes, or add synonyms to its YAML file."
         )
     rows += composed_for_missing(rows, vocabulary, config, say)
-    hold_out([row for row in rows if row.labels], vocabulary)  # refuses too few
+    hold_out(rows, vocabulary)  # refuses too few
     write_jsonl(path, rows)
     note_made(out, path.name, digest)
     return rows
