@@ -17,15 +17,21 @@ from __future__ import annotations
 import argparse
 import heapq
 import io
+import multiprocessing
+import os
 import random
 import resource
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,11 +39,14 @@ from PIL import Image
 
 from t2ipal.captions.labelled import LabelledCaption, label_each, read_labelled
 from t2ipal.captions.sources import each_caption
+from t2ipal.clip import shards
 from t2ipal.clip.shards import Item, ShardFolder
-from t2ipal.files import write_jsonl
+from t2ipal.files import sha256_text, write_jsonl
+from t2ipal.files.row_file import RowFile
 from t2ipal.generation.duplicates import fingerprint
 from t2ipal.generation.screening import reject_reason
 from t2ipal.generation.store import ImageRow, ImageStore, read_manifest
+from t2ipal.runs.workbench import Workbench
 from t2ipal.vocabulary import Vocabulary
 
 
@@ -166,6 +175,82 @@ def measure_captions(count: int = 50_000) -> CaptionCosts:
         return CaptionCosts(label, memory / count, read, (_memory() - before) / len(held))
 
 
+def measure_training(count: int) -> tuple[float, float, float]:
+    """Bytes of memory, at the end and at most, and seconds of one core, to make a workbench.
+
+    It is made of ``count`` captions with an image each and of features that are mapped from disk,
+    as large ones are. Files that are mapped are not counted: the system can page them out. In a
+    process of its own, which gives memory back that is free again, as all do with large arrays.
+    """
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"  # read by the C library of the new process
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_training, count).result()
+
+
+def _training(count: int) -> tuple[float, float, float]:
+    torch.set_num_threads(1)
+    shards._IN_MEMORY_BYTES = 0
+    vocabulary = Vocabulary.load("voc2007")
+    backbone: Any = SimpleNamespace(image_space="image", text_space="text")
+    unit = torch.tensor([0.6, 0.8])
+    local = unit.half().expand(2, 2).contiguous()  # of 2 positions, 2 wide
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for space, grid, row in (
+            ("captions-text", None, lambda n: _trained_caption(n).caption),
+            ("images-image", (1, 2), str),
+        ):
+            cache = ShardFolder(folder / "features", space)
+            for first in range(0, count, 256):
+                part = range(first, min(first + 256, count))
+                cache.write([Item(sha256_text(row(n)), unit, local) for n in part], grid)
+        write_jsonl(folder / "captions.jsonl", map(_trained_caption, range(count)))
+        write_jsonl(folder / "images.jsonl", map(_trained_image, range(count)))
+        captions = read_labelled(folder / "captions.jsonl")
+        images = RowFile(folder / "images.jsonl", ImageRow)
+        peak, done = [0.0], threading.Event()
+
+        def watch() -> None:
+            while not done.wait(0.01):
+                peak.append(max(peak.pop(), _anonymous()))
+
+        watcher = threading.Thread(target=watch)
+        before, started = _anonymous(), time.process_time()
+        watcher.start()
+        bench = Workbench(
+            vocabulary, backbone, folder / "features", captions, images, folder, progress=False
+        )
+        took = time.process_time() - started
+        done.set()
+        watcher.join()
+        held = _anonymous() - before
+        assert bench.generated_images + len(bench.valid) == count
+    return held, peak[0] - before, took
+
+
+def _trained_caption(number: int) -> LabelledCaption:
+    labels = (("dog", "sofa"), ("cat",), ("bird", "boat", "person"))[number % 3]
+    text = f"{' and '.join(labels)} near the window number {number}"
+    return LabelledCaption(f"c{number}", text, labels, (), {name: name for name in labels})
+
+
+def _trained_image(number: int) -> ImageRow:
+    caption, id = _trained_caption(number), f"{number:020}"
+    return ImageRow(
+        id, caption.id, 0, caption.caption, caption.labels, (), 0, 0, "stabilityai/sd-turbo",
+        "0" * 40, {"steps": 2, "guidance": 0.0, "exact": True}, f"images/00/{id}.png",
+        sha256_text(str(number)), (), caption.labels[: number % 5 == 0], (), "0" * 32,
+    )  # fmt: skip
+
+
+def _anonymous() -> float:
+    """Bytes of memory that are no mapped file's; Linux alone tells them apart."""
+    if sys.platform != "linux":
+        return _memory()
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition("RssAnon:")[2].split()[0])
+
+
 def _decode(data: bytes) -> Image.Image:
     with Image.open(io.BytesIO(data)) as image:
         return image.convert("RGB").resize((224, 224), Image.Resampling.BICUBIC)
@@ -265,6 +350,15 @@ def main() -> None:
         f"bytes held meanwhile; read in {1000 * captions.read:.3f} ms, "
         f"{captions.read_memory:.0f} bytes"
     )
+    small, large = 20_000, 200_000
+    slopes = [
+        (many - few) / (large - small)
+        for few, many in zip(measure_training(small), measure_training(large), strict=True)
+    ]
+    print(
+        f"  a caption and its image, to train on: {slopes[0]:.0f} bytes without their features, "
+        f"{slopes[1]:.0f} while they are read, in {1000 * slopes[2]:.3f} ms"
+    )
     cpu = costs.encode + costs.look + costs.write_down
     print("\nPublished:")
     for speed in (*GENERATION.values(), *EMBEDDING.values()):
@@ -305,6 +399,11 @@ def main() -> None:
         f"{arguments.images * captions.label_memory / 1e9:.1f} GB of memory; read by generate and "
         f"train in {arguments.images * captions.read / 60:.0f} minutes into "
         f"{arguments.images * captions.read_memory / 1e9:.0f} GB"
+    )
+    print(
+        f"Trained on with their images: read in {arguments.images * slopes[2] / 60:.0f} minutes "
+        f"with at most {arguments.images * slopes[1] / 1e9:.1f} GB of memory, of which "
+        f"{arguments.images * slopes[0] / 1e9:.1f} GB are held; features are mapped from disk"
     )
 
 
