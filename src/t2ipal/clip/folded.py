@@ -53,6 +53,7 @@ def fold(visual: nn.Module) -> torch.memory_format:
 
 def fuse_attention(tower: nn.Module) -> None:
     """Make the attention of open_clip's blocks :class:`t2ipal.clip.onednn.SelfAttention`."""
+    module: Any
     for module in tower.modules():
         if type(module) is ResidualAttentionBlock:
             onednn.fuse(module.attn)

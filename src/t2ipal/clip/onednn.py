@@ -97,8 +97,8 @@ class Convolution(nn.Conv2d):
 class SelfAttention(nn.MultiheadAttention):
     """The attention of a sequence [B, N, W] to itself, as open_clip's blocks call it.
 
-    PyTorch's own swaps B and N before it projects. Where gradients are recorded and the weights
-    ask for none, that becomes N products of B rows each, which take several times as long on a CPU.
+    PyTorch's own swaps B and N before it projects. With weights that ask for no gradient, that
+    becomes N products of B rows each: where B is small, several times as slow on a CPU.
     """
 
     def forward(self, query: Tensor, *others: Any, **options: Any) -> Any:
@@ -109,8 +109,8 @@ class SelfAttention(nn.MultiheadAttention):
             return super().forward(query, *others, **options)
         stacked = linear(query, self.in_proj_weight, self.in_proj_bias)  # [B, N, 3W]
         parts = stacked.reshape(*query.shape[:2], 3, self.num_heads, -1)
-        # [3, B, heads, N, W / heads]
-        mixed = F.scaled_dot_product_attention(*parts.permute(2, 0, 3, 1, 4), mask)
+        q, k, v = parts.permute(2, 0, 3, 1, 4)  # [B, heads, N, W / heads] each
+        mixed = F.scaled_dot_product_attention(q, k, v, mask)
         mixed = mixed.transpose(1, 2).flatten(2)
         return linear(mixed, self.out_proj.weight, self.out_proj.bias), None
 
