@@ -6,7 +6,8 @@ Both sides tune two shared contexts of 16 vectors by the ranking loss of caption
 tower of CLIP's RN50 at random weights:
 
 * plain: as one would write it down. All 77 positions, every caption encoded in every step, one pass
-  through the tower for each of the two contexts. The tower is frozen on this side too.
+  through the tower for each of the two contexts. The tower is frozen on this side too, and its
+  layers are open_clip's own.
 * t2ipal: ``t2ipal.method.training.fit`` as ``t2ipal train --method tai-dpt`` runs it. Captions
   are encoded once, before; that is left out, as it is spent once and not in every step.
 
@@ -49,13 +50,17 @@ CONTEXT_TOKENS, CAPTION_TOKENS, POSITIONS = 16, 20, 77
 STEPS = 3
 
 
-def load_tower() -> Backbone:
-    """CLIP's RN50 at random weights."""
+def random_clip() -> Any:
+    """CLIP's RN50 at random weights, as open_clip makes it."""
     torch.manual_seed(0)
+    return open_clip.create_model("RN50")
+
+
+def load_tower() -> Backbone:
+    """The same as a backbone, which changes layers of the model it is given."""
     config = open_clip.get_model_config("RN50")
-    model = open_clip.create_model("RN50")
     return Backbone(
-        model,
+        random_clip(),
         open_clip.get_tokenizer("RN50"),
         ClipSettings(clip="RN50", device="cpu"),
         config=config,
@@ -126,7 +131,7 @@ class PlainStep:
     """The same step without any saving."""
 
     def __init__(self, clip: Backbone, vocabulary: Vocabulary, batch: int) -> None:
-        self.model = clip.model
+        self.model = random_clip().eval().requires_grad_(False)
         made = torch.Generator().manual_seed(1)
         self.contexts = [
             torch.randn(CONTEXT_TOKENS, clip.text_width, generator=made).mul_(0.02).requires_grad_()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -47,12 +48,65 @@ def test_a_sum_comes_before_the_activation() -> None:
 def test_attention() -> None:
     layer, x = nn.MultiheadAttention(32, 4, batch_first=True), noise(2, 6, 32)
     nn.init.normal_(layer.in_proj_bias)
-    mask = torch.full((6, 6), float("-inf")).triu(1)
+    mask = causal(6)
     expected = [layer(x, x, x, need_weights=False, attn_mask=each)[0] for each in (None, mask)]
     assert onednn.fuse(layer)
     for each, known in zip((None, mask), expected, strict=True):
         found = layer(x, x, x, need_weights=False, attn_mask=each)[0]
         torch.testing.assert_close(found, known, atol=1e-5, rtol=1e-5)
+
+
+def causal(length: int) -> Tensor:
+    return torch.full((length, length), float("-inf")).triu(1)
+
+
+def test_attention_of_a_frozen_layer_gives_the_gradient_of_pytorchs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = nn.MultiheadAttention(32, 4, batch_first=True).requires_grad_(False)
+    nn.init.normal_(plain.in_proj_bias)
+    nn.init.normal_(plain.out_proj.bias)
+    ours = copy.deepcopy(plain)
+    assert onednn.fuse(ours)
+    assert list(ours.state_dict()) == list(plain.state_dict())
+    direction = noise(3, 6, 32)
+
+    def run(layer: nn.Module, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        x = (noise(3, 6, 32) / 4).requires_grad_()
+        result = layer(x, x, x, need_weights=False, attn_mask=mask)[0]
+        return result, torch.autograd.grad((result * direction).sum(), x)[0]
+
+    expected = [run(plain, mask) for mask in (None, causal(6), causal(6) < 0)]
+    for mask, known in zip((None, causal(6), causal(6) < 0), expected, strict=True):
+        for same in (ours, copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
+            torch.testing.assert_close(run(same, mask), known, atol=1e-5, rtol=1e-5)
+    # Not by way of PyTorch's own, which would give the same:
+    monkeypatch.delattr(nn.MultiheadAttention, "forward")
+    run(ours, causal(6))
+
+
+def test_attention_that_is_not_known_is_pytorchs() -> None:
+    plain = nn.MultiheadAttention(32, 4, batch_first=True)
+    ours, x = copy.deepcopy(plain), noise(2, 6, 32)
+    assert onednn.fuse(ours)
+    hidden = torch.arange(6).expand(2, -1) > 3
+    ways: list[dict[str, Any]] = [
+        {"need_weights": False, "key_padding_mask": hidden},
+        {"need_weights": False, "attn_mask": causal(6).expand(8, -1, -1)},
+    ]
+    for options in ways:
+        assert torch.equal(ours(x, x, x, **options)[0], plain(x, x, x, **options)[0])
+    mask = causal(6)
+    expected = plain.double()(*[x.double()] * 3, need_weights=False, attn_mask=mask.double())[0]
+    found = ours.double()(*[x.double()] * 3, need_weights=False, attn_mask=mask.double())[0]
+    assert torch.equal(found, expected)
+    plain, ours = plain.float(), ours.float()
+    for layer in (plain, ours):  # weights that are trained
+        layer(x, x, x, need_weights=False, attn_mask=mask)[0].square().sum().backward()
+    for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, atol=1e-3, rtol=1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ours(x, x, x, need_weights=False, attn_mask=mask)[0].dtype == torch.bfloat16
 
 
 def test_elsewhere_layers_are_those_of_pytorch() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import open_clip
 import pytest
 import torch
+from torch import nn
 
+from t2ipal.clip import onednn
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.text import TextTower
 from t2ipal.errors import UserError
@@ -103,6 +106,32 @@ def test_gradient_reaches_the_embeddings_and_nothing_else(tiny_vit: Backbone) ->
         )
     slope = (after - before).sum() / (2 * step.norm())
     torch.testing.assert_close(slope, embeddings.grad.norm(), rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("name", ["rn50", "tiny_vit"])
+def test_layers_of_a_backbone_compute_what_those_of_open_clip_do(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    """Features of prompts behind a shared start and their gradient; weights keep their keys."""
+    backbone: Backbone = request.getfixturevalue(name)
+    plain = copy.deepcopy(backbone._text)
+    for block in plain.transformer.resblocks:
+        assert type(block.attn) is onednn.SelfAttention
+        block.attn.__class__ = nn.MultiheadAttention
+    assert list(plain.transformer.state_dict()) == list(backbone._text.transformer.state_dict())
+    made = torch.Generator().manual_seed(0)
+    prompts = torch.randn(2, 7, 9, backbone.text_width, generator=made) / 10
+    prompts[:, :, :6] = prompts[:, :1, :6]
+    eos, direction = torch.full((7,), 8), torch.randn(2, 7, backbone.width, generator=made)
+
+    def run(tower: TextTower) -> tuple[torch.Tensor, torch.Tensor]:
+        x = prompts.clone().requires_grad_()
+        features = nn.functional.normalize(tower.encode_prompts(x, eos, 6, 0), dim=-1)
+        (features * direction).sum().backward()
+        assert x.grad is not None
+        return features, x.grad / x.grad.norm()
+
+    torch.testing.assert_close(run(backbone._text), run(plain), atol=1e-6, rtol=0)
 
 
 VARIANTS: dict[str, dict[str, Any]] = {

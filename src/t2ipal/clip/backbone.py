@@ -18,7 +18,7 @@ from torch import Tensor
 from t2ipal.clip import load as sources
 from t2ipal.clip.clip_settings import ClipSettings, Precision, ResizeMode
 from t2ipal.clip.dense import ImageFeatures, image_encoder
-from t2ipal.clip.folded import fold
+from t2ipal.clip.folded import fold, fuse_attention
 from t2ipal.clip.positions import resize_tower
 from t2ipal.clip.preprocessing import Preprocessing
 from t2ipal.clip.text import TextFeatures, TextTower
@@ -101,6 +101,7 @@ class Backbone:
         self._memory_format = fold(model.visual)
         self._encode_image = image_encoder(model.visual, pool_positions=pool_positions)
         self._text = TextTower(model)
+        fuse_attention(self._text.transformer)
         self._tokenizer = tokenizer
         self.context_length = self._text.context_length
         self.text_width = self._text.width

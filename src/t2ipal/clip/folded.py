@@ -30,10 +30,10 @@ def fold(visual: nn.Module) -> torch.memory_format:
     Convolutions are changed in those towers only in which each normalisation stands right behind
     its convolution.
     """
+    fuse_attention(visual)
     module: Any
     for module in visual.modules():
         if type(module) is ResidualAttentionBlock:
-            onednn.fuse(module.attn)
             first, activation, _ = module.mlp
             if onednn.fuse(first, activation):
                 module.mlp[1] = nn.Identity()
@@ -49,6 +49,14 @@ def fold(visual: nn.Module) -> torch.memory_format:
             _fold_convolutions(module)
     visual.eval().to(memory_format=memory_format)
     return memory_format
+
+
+def fuse_attention(tower: nn.Module) -> None:
+    """Make the attention of open_clip's blocks :class:`t2ipal.clip.onednn.SelfAttention`."""
+    module: Any
+    for module in tower.modules():
+        if type(module) is ResidualAttentionBlock:
+            onednn.fuse(module.attn)
 
 
 def _fold_convolutions(module: nn.Module) -> None:

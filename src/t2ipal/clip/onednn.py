@@ -7,7 +7,8 @@ give the same, but needs a C++ compiler and a minute. Features change in their l
 
 The operators know float32 on the CPU, and no gradients. Anywhere else (on another device, in
 autocast, where gradients are recorded, where a graph is traced for export) the layers compute as
-those of ``torch.nn`` do, so a tower can be moved, copied and exported as before.
+those of ``torch.nn`` do, so a tower can be moved, copied and exported as before. Attention alone
+does without a detour of ``torch.nn`` where gradients are recorded, as in prompt tuning.
 """
 
 from __future__ import annotations
@@ -39,15 +40,17 @@ def _kind(activation: nn.Module) -> _Kind:
     return _KINDS[type(activation)]
 
 
-def _usable(x: Tensor) -> bool:
+def _on_cpu(x: Tensor) -> bool:
     return (
-        _AVAILABLE
-        and x.dtype == torch.float32
+        x.dtype == torch.float32
         and x.device.type == "cpu"
-        and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()  # or exporting
     )
+
+
+def _usable(x: Tensor) -> bool:
+    return _AVAILABLE and _on_cpu(x) and not torch.is_grad_enabled()
 
 
 def linear(
@@ -92,15 +95,22 @@ class Convolution(nn.Conv2d):
 
 
 class SelfAttention(nn.MultiheadAttention):
-    """The attention of a sequence [B, N, W] to itself, as open_clip's vision blocks call it."""
+    """The attention of a sequence [B, N, W] to itself, as open_clip's blocks call it.
+
+    PyTorch's own swaps B and N before it projects. With weights that ask for no gradient, that
+    becomes N products of B rows each: where B is small, several times as slow on a CPU.
+    """
 
     def forward(self, query: Tensor, *others: Any, **options: Any) -> Any:
-        if options.get("attn_mask") is not None or not _usable(query):
+        mask = options.get("attn_mask")  # [N, N], added to the scores
+        known = mask is None or (mask.is_floating_point() and mask.ndim == 2)
+        known &= self.batch_first and not options.keys() - {"need_weights", "attn_mask"}
+        if not (known and _on_cpu(query)):
             return super().forward(query, *others, **options)
         stacked = linear(query, self.in_proj_weight, self.in_proj_bias)  # [B, N, 3W]
         parts = stacked.reshape(*query.shape[:2], 3, self.num_heads, -1)
-        # [3, B, heads, N, W / heads]
-        mixed = F.scaled_dot_product_attention(*parts.permute(2, 0, 3, 1, 4))
+        q, k, v = parts.permute(2, 0, 3, 1, 4)  # [B, heads, N, W / heads] each
+        mixed = F.scaled_dot_product_attention(q, k, v, mask)
         mixed = mixed.transpose(1, 2).flatten(2)
         return linear(mixed, self.out_proj.weight, self.out_proj.bias), None
 
