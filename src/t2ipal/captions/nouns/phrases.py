@@ -11,16 +11,28 @@ from t2ipal.captions.nouns.lexicon import (
     ADVERB,
     CLOSED,
     MODAL,
+    TOYS,
     VERB,
+    head_of,
+    living_kind,
     noun_forms,
     readings,
     verb_forms,
     word_lists,
 )
-from t2ipal.captions.nouns.living import TOYS, head_of, living_kind
-from t2ipal.captions.nouns.match import Form, Objection
-from t2ipal.captions.nouns.rules import rules_for
-from t2ipal.captions.nouns.sentence import tokenize
+from t2ipal.captions.nouns.meaning_rules import (
+    ACTIVITY,
+    AWAITED,
+    COLLECTIVE,
+    COLOUR,
+    DEPICTION,
+    KIN,
+    LIKENESS,
+    MEAT,
+    NEGATED,
+)
+from t2ipal.captions.nouns.sentence import Form, Objection, Rule, tokenize
+from t2ipal.captions.nouns.syntax_rules import HYPHENATED, MODIFIER, POSSESSIVE, VERBAL
 from t2ipal.errors import listed
 from t2ipal.files.class_words import is_id
 from t2ipal.files.names import fold, without_accents
@@ -33,6 +45,19 @@ _UNSPACED = re.compile(
 _OF_GRAMMAR = CLOSED & ~(MODAL | ADVERB)
 _PUNCTUATION = frozenset('.,;:!?()"/-\u2013\u2014')
 _SHOWN = 5
+
+# In the order in which they are asked; the first objection is the reason.
+_NOUN_RULES: tuple[Rule, ...] = (
+    HYPHENATED,
+    POSSESSIVE,
+    COLLECTIVE,
+    COLOUR,
+    VERBAL,
+    MODIFIER,
+    NEGATED,
+)
+_NOUN_RULES += (LIKENESS, DEPICTION, AWAITED, MEAT, KIN)
+_ACTIVITY_RULES: tuple[Rule, ...] = (ACTIVITY, NEGATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +178,11 @@ class _PhraseTable:
                 activity=meaning.activity,
                 toy=not TOYS.isdisjoint(words),
             )
+            rules = _ACTIVITY_RULES if form.activity else _NOUN_RULES
             entry = Entry(
                 words,
                 form,
-                rules_for(form),
+                tuple(objects for objects, to in rules if to is None or to(form)),
                 tuple(meaning.classes),
                 tuple(item for item in meaning.contexts.items() if item[0] not in meaning.classes),
                 tuple(meaning.denied),

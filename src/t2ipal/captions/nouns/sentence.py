@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 from unicodedata import category
 
@@ -48,6 +50,35 @@ NAMING = _WORDS["naming"]
 
 
 _REACH = 64  # words to the left in which a governor is looked for
+
+
+@dataclass(frozen=True)
+class Form:
+    """A surface form of class words: the phrase and what its shape tells.
+
+    Attributes:
+        phrase: lower case, words separated by one space.
+        singular: it can be a singular noun.
+        plural: it can be a plural noun ("sheep" is both).
+        animate: its head is a person or an animal.
+        activity: it is a form of a verb that names a class ("dancing").
+        toy: the words themselves name a likeness ("teddy bear").
+    """
+
+    phrase: str
+    singular: bool
+    plural: bool
+    animate: bool
+    activity: bool = False
+    toy: bool = False
+
+
+class Match(NamedTuple):
+    """``form`` stands at ``sentence.words[start:end]``."""
+
+    form: Form
+    start: int
+    end: int
 
 
 class Governor(NamedTuple):
@@ -180,6 +211,14 @@ def tokenize(text: str) -> tuple[list[str], frozenset[int]]:
         else:
             kept.append(word)
     return kept, frozenset(joined)
+
+
+Objection = Callable[[Sentence, Match, Governor], str]
+"""Gives the reason why the match names nothing in the picture, "" where it sees none."""
+
+Rule = tuple[Objection, Callable[[Form], bool] | None]
+"""One way in which a class word does not name a thing in the picture: what finds it, and to which
+forms it can ever object, if not to all. Rules are about English, not about any vocabulary."""
 
 
 def _can_end_phrase(tag: int) -> bool:
