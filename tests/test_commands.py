@@ -33,7 +33,7 @@ from t2ipal.captions.labelled import label_captions
 from t2ipal.cli import main
 from t2ipal.datasets import official
 from t2ipal.files import write_jsonl
-from t2ipal.generation.diffusion.presets import PRESETS
+from t2ipal.generation.diffusion.settings import PRESETS
 from t2ipal.generation.store import read_manifest
 from t2ipal.miniature import official_layouts
 from t2ipal.vocabulary import Vocabulary
