@@ -71,7 +71,12 @@ def convert(
             visual.trunk.load_state_dict(_siglip_vision(take, vision))
             words: nn.Module = _text_tower(text, read.projection_size, siglip=True)
         else:
-            visual = _vision_tower(vision, config.projection_dim)
+            visual = VisionTransformer(
+                image_size=vision["image_size"],
+                patch_size=vision["patch_size"],
+                output_dim=config.projection_dim,
+                **_open_clip(vision),
+            )
             visual.load_state_dict(_clip_vision(take, vision))
             make = BertTower if kind == "chinese_clip" else _text_tower
             words = make(text, config.projection_dim)
@@ -121,15 +126,6 @@ def _open_clip(shape: dict[str, Any]) -> dict[str, Any]:
         "act_layer": _ACTIVATIONS[shape["activation"]],
         "norm_layer": partial(nn.LayerNorm, eps=shape["eps"]),
     }
-
-
-def _vision_tower(shape: dict[str, Any], output_dim: int) -> VisionTransformer:
-    return VisionTransformer(
-        image_size=shape["image_size"],
-        patch_size=shape["patch_size"],
-        output_dim=output_dim,
-        **_open_clip(shape),
-    )
 
 
 def _text_tower(shape: dict[str, Any], output_dim: int, siglip: bool = False) -> TextTransformer:

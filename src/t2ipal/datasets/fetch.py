@@ -125,7 +125,6 @@ def fetch_benchmark(
 
 
 def _size(url: str) -> int:
-    """Bytes of a file on a server."""
     from huggingface_hub import get_session, hf_raise_for_status
 
     with server_failures(url, urlsplit(url).netloc):

@@ -189,8 +189,10 @@ def _pattern(image: Image.Image, rng: random.Random) -> None:
 
 def _layout(count: int, rng: random.Random, split: str) -> list[tuple[float, float, float]]:
     """Centre x, centre y and size in pixels of each icon; every split has layouts of its own."""
-    if split == "plain":
-        return _cells(count, rng)
+    if split == "plain":  # icons of one size in different cells of the scene
+        starts = range(0, PLAIN_SIDE, CELL)
+        cells = rng.sample([(x, y) for x in starts for y in starts], count)
+        return [(x + CELL / 2, y + CELL / 2, CELL) for x, y in cells]
     if split in CLUTTERED_SPLITS:
         return _scatter([rng.uniform(12, 22) for _ in range(count)], rng, overhang=2)
     scale = {1: (26, 50), 2: (22, 38), 3: (19, 32), 4: (18, 28)}[count]
@@ -214,13 +216,6 @@ def _layout(count: int, rng: random.Random, split: str) -> list[tuple[float, flo
             for i, s in enumerate(sizes)
         ]
     return _scatter(sizes, rng, overhang=3)
-
-
-def _cells(count: int, rng: random.Random) -> list[tuple[float, float, float]]:
-    """Icons of one size in different cells of the scene."""
-    starts = range(0, PLAIN_SIDE, CELL)
-    cells = rng.sample([(x, y) for x in starts for y in starts], count)
-    return [(x + CELL / 2, y + CELL / 2, CELL) for x, y in cells]
 
 
 def _scatter(

@@ -136,8 +136,8 @@ class Sentence(NamedTuple):
         while index >= end:
             tag = tags[index]
             if tag & (CONJ | COMMA):
-                if not _can_end_phrase(tags[index - 1]):
-                    break
+                if tags[index - 1] & CLOSED and not tags[index - 1] & NUMBER:
+                    break  # no word that can end the conjunct before an "and"
                 if start < 0:
                     start, determined = open_end, own
                 if own and words[index] not in ("or", "nor"):
@@ -219,11 +219,6 @@ Objection = Callable[[Sentence, Match, Governor], str]
 Rule = tuple[Objection, Callable[[Form], bool] | None]
 """One way in which a class word does not name a thing in the picture: what finds it, and to which
 forms it can ever object, if not to all. Rules are about English, not about any vocabulary."""
-
-
-def _can_end_phrase(tag: int) -> bool:
-    """Can a word with these readings end the conjunct before an "and"?"""
-    return not tag & CLOSED or bool(tag & NUMBER)
 
 
 def _is_verb(sentence: Sentence, index: int, adjacent: bool) -> bool:
