@@ -31,9 +31,9 @@ from hub_models import GATED, GENERATORS, put_clips, put_generator
 from loopback_hub import Hub, serving
 from t2ipal.captions.labelled import label_captions
 from t2ipal.cli import main
-from t2ipal.datasets import voc2007
+from t2ipal.datasets import official
 from t2ipal.files import write_jsonl
-from t2ipal.generation.diffusion.presets import PRESETS
+from t2ipal.generation.diffusion.settings import PRESETS
 from t2ipal.generation.store import read_manifest
 from t2ipal.miniature import official_layouts
 from t2ipal.vocabulary import Vocabulary
@@ -164,7 +164,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory, tiny_run: TinyRun) -> Path:
     labelled = label_captions(CAPTIONS, Vocabulary.load("voc2007"))
     write_jsonl(folder / "captions.jsonl", labelled)
     _labelled_photos(folder / "photos-with-labels", ("dog", "person", "cat", "bus", "car", "boat"))
-    _labelled_photos(folder / "data" / "voc2007-test", voc2007.CLASSES)
+    _labelled_photos(folder / "data" / "voc2007-test", official.VOC_CLASSES)
     shutil.copytree(tiny_run.folder, folder / "runs" / "miniature")
     for name in ("configs", "examples"):
         (folder / name).symlink_to(ROOT / name)
@@ -250,9 +250,11 @@ def test_the_commands_of_a_page_run_as_they_stand(
     shutil.copytree(inputs, folder, symlinks=True)
     for name in (".local/share/bash-completion/completions", ".zfunc", ".config/fish/completions"):
         (home / name).mkdir(parents=True)
-    for split in voc2007.OFFICIAL:  # a benchmark insists on the official number of images
+    for split in official.OFFICIAL[
+        "voc2007"
+    ]:  # a benchmark insists on the official number of images
         ids = (folder / f"data/VOCdevkit/VOC2007/ImageSets/Main/{split}.txt").read_text().split()
-        monkeypatch.setitem(voc2007.OFFICIAL, split, len(ids))
+        monkeypatch.setitem(official.OFFICIAL["voc2007"], split, len(ids))
     before = [one for other in PAGES[: PAGES.index(page)] for one in _statements(other)]
     for statement in _statements(page):
         if statement in before or _reasons(statement):

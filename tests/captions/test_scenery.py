@@ -7,22 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from t2ipal.captions.compose import compose
-from t2ipal.captions.scenery import Scenery, _file, wordings
+from t2ipal.captions.compose import _Scenery, _scenery, _wordings, compose
 from t2ipal.vocabulary import Vocabulary
 
 
 def test_the_file_is_whole() -> None:
     seen: dict[str, str] = {}
-    for name, kind in _file()["kinds"].items():
-        assert kind["numbers"] in _file()["numbers"], name
-        assert set(kind["places"].split()) <= set(wordings()), name
+    for name, kind in _scenery()["kinds"].items():
+        assert kind["numbers"] in _scenery()["numbers"], name
+        assert set(kind["places"].split()) <= set(_wordings()), name
         assert set(kind) <= {"nouns", "adjectives", "doing", "numbers", "places"}, name
         for noun in kind["nouns"].split():
             assert noun not in seen, f"{noun} is of {seen[noun]} and of {name}"
             seen[noun] = name
-    used = {place for kind in _file()["kinds"].values() for place in kind["places"].split()}
-    assert set(wordings()) == used | {"neutral"}
+    used = {place for kind in _scenery()["kinds"].values() for place in kind["places"].split()}
+    assert set(_wordings()) == used | {"neutral"}
 
 
 @pytest.mark.parametrize(
@@ -40,18 +39,18 @@ def test_the_file_is_whole() -> None:
     ],
 )
 def test_nouns_find_their_kind(phrase: str, like: str) -> None:
-    assert Scenery.of(phrase) == Scenery.of(like) != Scenery()
+    assert _Scenery.of(phrase) == _Scenery.of(like) != _Scenery()
 
 
 def test_synonyms_take_after_their_class() -> None:
-    assert Scenery.of("pooch") == Scenery()
-    assert Scenery.of("pooch", "dog") == Scenery.of("dog")
+    assert _Scenery.of("pooch") == _Scenery()
+    assert _Scenery.of("pooch", "dog") == _Scenery.of("dog")
 
 
 def test_most_classes_of_the_benchmarks_have_a_kind() -> None:
     for name, share in (("voc2007", 1.0), ("coco2014", 1.0), ("nuswide", 0.7)):
         names = Vocabulary.load(name).readable
-        known = sum(Scenery.of(one) != Scenery() for one in names)
+        known = sum(_Scenery.of(one) != _Scenery() for one in names)
         assert known >= share * len(names), name
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from loopback_hub import Fault, Hub
 from t2ipal.cli import main
-from t2ipal.datasets import coco_json, fetch, voc2007
+from t2ipal.datasets import fetch, official
 from t2ipal.miniature import official_layouts
 
 TEST, TRAINVAL = "VOCtest_06-Nov-2007.tar", "VOCtrainval_06-Nov-2007.tar"
@@ -59,8 +59,8 @@ def voc(hub: Hub, layouts: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
         digest = hashlib.sha256(content.getvalue()).hexdigest()
         known.append(fetch._Archive(archive.part, archive.path, digest))
     monkeypatch.setitem(fetch.SERVERS, "voc2007", (server, tuple(known)))
-    for split in voc2007.OFFICIAL:
-        monkeypatch.setitem(voc2007.OFFICIAL, split, _lines(lists / f"{split}.txt"))
+    for split in official.OFFICIAL["voc2007"]:
+        monkeypatch.setitem(official.OFFICIAL["voc2007"], split, _lines(lists / f"{split}.txt"))
     return hub
 
 
@@ -240,9 +240,9 @@ def test_coco2014_is_fetched_and_complete(
         digest = hashlib.sha256(content.getvalue()).hexdigest()
         known.append(fetch._Archive(archive.part, archive.path, digest))
     monkeypatch.setitem(fetch.SERVERS, "coco2014", (server, tuple(known)))
-    for split in coco_json.COCO2014_IMAGES:
+    for split in official.OFFICIAL["coco2014"]:
         count = len(list((root / f"{split}2014").iterdir()))
-        monkeypatch.setitem(coco_json.COCO2014_IMAGES, split, count)
+        monkeypatch.setitem(official.OFFICIAL["coco2014"], split, count)
     assert _fetch(hub, tmp_path / "coco", name="coco2014") == 0
     assert main(["data", "check", str(tmp_path / "coco")]) == 1
     said = capsys.readouterr().out

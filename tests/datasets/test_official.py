@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from t2ipal.cli import main
+from t2ipal.datasets.official import VOC_CLASSES, _parsed_xml, _read_voc2007
 from t2ipal.datasets.read import read_labelled_images
-from t2ipal.datasets.voc2007 import CLASSES, _parsed, read_voc2007
 from t2ipal.errors import UserError
 from t2ipal.files.broken import Broken
 from t2ipal.vocabulary import Vocabulary
@@ -51,7 +51,7 @@ def voc(tmp_path: Path) -> Path:
 
 def class_lists(voc: Path) -> None:
     """What the devkit's class lists say of the same annotations."""
-    for label in CLASSES:
+    for label in VOC_CLASSES:
         rows = []
         for name, objects in OBJECTS.items():
             marks = [1 - hard for n, hard in objects if n == label]
@@ -76,14 +76,14 @@ def test_voc_reads_annotations_and_lists_alike(voc: Path) -> None:
     class_lists(voc)
     shutil.rmtree(voc / "VOC2007" / "Annotations")
     for folder in (voc, voc.parent, voc / "VOC2007"):
-        assert np.array_equal(read_voc2007(folder, VOC).targets, found.targets)
+        assert np.array_equal(_read_voc2007(folder, VOC).targets, found.targets)
     as_negative = read_labelled_images(f"voc2007:{voc}?difficult=negative", VOC)
     assert np.array_equal(as_negative.targets, np.where(found.targets < 0, 0, found.targets))
 
 
 def test_voc_under_the_classes_of_another_benchmark(voc: Path) -> None:
     """Cross-dataset: what COCO calls dining table and tv; its other classes are unknown."""
-    targets = read_voc2007(voc, COCO, difficult="negative").targets
+    targets = _read_voc2007(voc, COCO, difficult="negative").targets
     columns = {name: index for index, name in enumerate(COCO.names)}
     assert targets[0, columns["dog"]] == 1 and targets[2, columns["tv"]] == 1
     assert (targets[:, columns["zebra"]] == -1).all()
@@ -295,11 +295,11 @@ def test_annotations_in_the_encodings_of_other_tools(
         f'<?xml version="1.0" encoding="{declared}"?>\n<annotation><name>{name}</name></annotation>'
     )
     path.write_bytes(text.encode(codec))
-    assert _parsed(path).findtext("name") == name
+    assert _parsed_xml(path).findtext("name") == name
 
 
 def test_annotations_in_an_unknown_encoding(tmp_path: Path) -> None:
     path = tmp_path / "1.xml"
     path.write_bytes(b'<?xml version="1.0" encoding="klingon"?><annotation/>')
     with pytest.raises(UserError, match=r"1.xml: says that its encoding is 'klingon'"):
-        _parsed(path)
+        _parsed_xml(path)

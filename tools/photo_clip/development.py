@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-from t2ipal.datasets.voc2007 import COCO_NAMES
+from t2ipal.datasets.official import COCO_NAMES
 from t2ipal.vocabulary import Vocabulary
 
 LEAST = 5  # a class with fewer positive photos is left out

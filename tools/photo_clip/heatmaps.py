@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from t2ipal import Tagger
-from t2ipal.datasets.voc2007 import COCO_NAMES
+from t2ipal.datasets.official import COCO_NAMES
 from t2ipal.vocabulary import Vocabulary
 
 SHOWN = (

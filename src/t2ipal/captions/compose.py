@@ -9,14 +9,24 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from importlib import resources
+from typing import Any
 
-from t2ipal.captions.nouns.lexicon import GERUND, NOUN, noun_forms, readings, verb_forms, word_lists
-from t2ipal.captions.nouns.living import head_of
+import yaml
+
+from t2ipal.captions.nouns.lexicon import (
+    GERUND,
+    NOUN,
+    head_of,
+    noun_forms,
+    readings,
+    verb_forms,
+    word_lists,
+)
 from t2ipal.captions.nouns.noun_filter import NounFilter
-from t2ipal.captions.scenery import Scenery, wordings
 from t2ipal.captions.sources import Caption
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_text
@@ -35,47 +45,12 @@ ATTEMPTS = 40
 _TOGETHER = 0.8  # how often a further class is one that is found where the first ones are
 _EVERYWHERE = {"weather", "neutral"}
 
-_ONE = (
-    "{a} {place}",
-    "{a} {place}",
-    "a photo of {a} {place}",
-    "a close up of {a}",
-    "there {be} {a} {place}",
-    "a picture of {a} {place}",
-    "an image of {a} {place}",
-    "a picture of {a}",
-)
-_TWO = (
-    "{a} and {b} {place}",
-    "{a} next to {b} {place}",
-    "{a} near {b}",
-    "{a} in front of {b} {place}",
-    "a photo of {a} and {b}",
-    "{a} behind {b} {place}",
-    "there {be} {a} beside {b} {place}",
-)
-_MORE = (
-    "{list} {place}",
-    "a scene with {list} {place}",
-    "{list} next to {last} {place}",
-    "a photo of {list} and {last}",
-    "{list} in front of {last} {place}",
-    "{list} and {last} {place}",
-)
 _WORDS = word_lists("composing")
 _MASS = _WORDS["mass"]
 _UNIQUE = _WORDS["unique"]
 _SINGLE = _WORDS["single"]
 _VOWEL_SOUND = _WORDS["vowel_sound"]
 _CONSONANT_SOUND = ("uni", "eu", "ewe", "one", "once", "use", "usu", "ufo", "ukulele", "uten")
-
-
-@dataclass(frozen=True)
-class _Composed:
-    """A composed caption and the classes it was written for, in the vocabulary's order."""
-
-    caption: Caption
-    classes: tuple[str, ...]
 
 
 def compose(vocabulary: Vocabulary, n: int, *, seed: int = 0) -> list[Caption]:
@@ -94,10 +69,12 @@ def compose(vocabulary: Vocabulary, n: int, *, seed: int = 0) -> list[Caption]:
         There are two espressos on a plain background.
         There are two black corgis in the rain.
     """
-    return [item.caption for item in _compose_with_classes(vocabulary, n, seed=seed)]
+    return [caption for caption, _ in _compose_with_classes(vocabulary, n, seed)]
 
 
-def _compose_with_classes(vocabulary: Vocabulary, n: int, *, seed: int = 0) -> list[_Composed]:
+def _compose_with_classes(
+    vocabulary: Vocabulary, n: int, seed: int
+) -> Iterator[tuple[Caption, tuple[str, ...]]]:
     """As :func:`compose`, with the classes each caption was written for.
 
     Where concepts overlap ("dog" and "animal"), a caption's classes are all that its words name.
@@ -105,11 +82,72 @@ def _compose_with_classes(vocabulary: Vocabulary, n: int, *, seed: int = 0) -> l
     if n < 1:
         raise UserError(f"the number of captions to compose must be at least 1, not {n}.")
     writer, rng = Writer(vocabulary), random.Random(f"write {seed}")
-    out = []
     for classes in writer.deal(n, seed):
         text, named = writer.write(classes, rng)
-        out.append(_Composed(writer.caption(text), named))
-    return out
+        yield writer.caption(text), named
+
+
+@dataclass(frozen=True)
+class _Scenery:
+    """What fits a kind of thing; see ``scenery.yaml``.
+
+    Attributes:
+        adjectives: may stand before it.
+        numbers: may count it; the likely ones come twice.
+        doing: may stand behind one of it or several: "parked".
+        places: names of places, as keys of :func:`_wordings`.
+    """
+
+    adjectives: tuple[str, ...] = ("small", "large", "old", "new", "beautiful")
+    numbers: tuple[str, ...] = ("two", "two", "three", "four", "several", "some")
+    doing: tuple[str, ...] = ()
+    places: tuple[str, ...] = ("neutral",)
+
+    @classmethod
+    def of(cls, *phrases: str) -> _Scenery:
+        """What fits the first of these noun phrases that is known: "teddy bears" are toys."""
+        for phrase in phrases:
+            words = phrase.lower().split()
+            shorter = " ".join(words[-2:]), words[-1], head_of(phrase.lower())
+            for known in (" ".join(words), *shorter):
+                if known in _kinds():
+                    return _kinds()[known]
+        return cls()
+
+
+@cache
+def _scenery() -> dict[str, Any]:
+    source = resources.files("t2ipal.captions").joinpath("scenery.yaml")
+    found: dict[str, Any] = yaml.safe_load(source.read_text(encoding="utf-8"))
+    return found
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    parts = text.split(",") if "," in text else text.split()
+    return tuple(" ".join(part.split()) for part in parts)
+
+
+@cache
+def _wordings() -> dict[str, tuple[str, ...]]:
+    """Place -> how captions write it: ``street`` -> "on a street", "in a city"."""
+    return {name: _listed(text) for name, text in _scenery()["places"].items()}
+
+
+@cache
+def _kinds() -> dict[str, _Scenery]:
+    """Singular and plural nouns -> what fits them."""
+    found: dict[str, _Scenery] = {}
+    for kind in _scenery()["kinds"].values():
+        scenery = _Scenery(
+            adjectives=_listed(kind["adjectives"]),
+            numbers=_listed(_scenery()["numbers"][kind["numbers"]]),
+            doing=_listed(kind.get("doing", "")),
+            places=_listed(kind["places"]),
+        )
+        for noun in (name.replace("_", " ") for name in kind["nouns"].split()):
+            for form in (noun, *(form for form, _, _ in noun_forms(noun))):
+                found.setdefault(form, scenery)
+    return found
 
 
 @dataclass(frozen=True)
@@ -136,7 +174,7 @@ class _Phrase:
 
     text: str
     plural: bool
-    scenery: Scenery
+    scenery: _Scenery
 
 
 class Writer:
@@ -180,7 +218,7 @@ class Writer:
         """
         rng = random.Random(f"deal {seed}")
         classes = len(self.vocabulary)
-        places = [set(Scenery.of(name).places) - _EVERYWHERE for name in self.vocabulary.readable]
+        places = [set(_Scenery.of(name).places) - _EVERYWHERE for name in self.vocabulary.readable]
         sizes = [size for size in SIZES if size <= classes]
         weights = SIZE_WEIGHTS[: len(sizes)]
         deck: list[int] = []
@@ -219,11 +257,11 @@ class Writer:
         first, last = phrases[0], phrases[-1]
         place = self._place(phrases, rng)
         if len(phrases) == 1:
-            template = "a photo of {a}" if plain else rng.choice(_ONE)
+            template = "a photo of {a}" if plain else rng.choice(_scenery()["templates"]["one"])
         elif len(phrases) == 2:
-            template = "{a} and {b}" if plain else rng.choice(_TWO)
+            template = "{a} and {b}" if plain else rng.choice(_scenery()["templates"]["two"])
         else:
-            template = "{list} and {last}" if plain else rng.choice(_MORE)
+            template = "{list} and {last}" if plain else rng.choice(_scenery()["templates"]["more"])
         listed = [phrase.text for phrase in phrases]
         if "{last}" in template:
             listed.pop()
@@ -242,7 +280,7 @@ class Writer:
         shared = set.intersection(*(set(phrase.scenery.places) for phrase in phrases))
         places = [place for place in phrases[0].scenery.places if place in shared] or ["neutral"]
         chosen = rng.choice(places)
-        options = [wording for wording in wordings()[chosen] if self._silent(wording)]
+        options = [wording for wording in _wordings()[chosen] if self._silent(wording)]
         return rng.choice(options) if options else ""
 
     def _phrase(self, position: int, rng: random.Random, plain: bool, together: int) -> _Phrase:
@@ -251,7 +289,7 @@ class Writer:
         nouns = self.nouns[position]
         if not nouns or (item.verbs and rng.random() < 0.5):
             deed = self._deed(position, rng, nouns)
-            return _Phrase(deed, deed.startswith("people "), Scenery.of(deed.split()[0]))
+            return _Phrase(deed, deed.startswith("people "), _Scenery.of(deed.split()[0]))
         readable = [noun for noun in nouns if noun.readable]
         # The readable name as often as all synonyms together.
         noun = (
@@ -259,7 +297,7 @@ class Writer:
             if plain
             else rng.choice(readable if readable and rng.random() < 0.5 else nouns)
         )
-        scenery = Scenery.of(noun.form, item.readable)
+        scenery = _Scenery.of(noun.form, item.readable)
         adjectives = [word for word in scenery.adjectives if self._silent(word)]
         adjective = ""
         if not plain and adjectives and noun.kind in ("one", "many") and rng.random() < 0.35:

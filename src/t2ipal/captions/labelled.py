@@ -225,5 +225,5 @@ def _examples(rows: Sequence[LabelledCaption]) -> tuple[LabelledCaption, ...]:
     return tuple(chosen)
 
 
-def _short(text: str, width: int = 90) -> str:
-    return text if len(text) <= width else text[: width - 3].rstrip() + "..."
+def _short(text: str) -> str:
+    return text if len(text) <= 90 else text[:87].rstrip() + "..."

@@ -163,7 +163,7 @@ def _read(path: Path) -> Iterator[_Row]:
         raise UserError(f"{path}: the file is empty; write one caption on each line.")
     kind = _json_kind(first[0].strip(), suffix) if first else None
     if kind == "lines":
-        return _json_lines(path)
+        return (one for n, row in read_jsonl(path) for one in _object(row, f"{path}:{n}", n))
     if kind == "document" or suffix == ".json":
         return _json_document(path, read_json(path))
     mark = looks_like_table(first, _TEXT_KEYS)
@@ -233,11 +233,6 @@ def _wordiest(rows: Sequence[tuple[int, Sequence[str]]], width: int) -> int:
         for i, cell in enumerate(cells):
             words[i] += len(cell.split())
     return words.index(max(words))
-
-
-def _json_lines(path: Path) -> Iterator[_Row]:
-    for number, row in read_jsonl(path):
-        yield from _object(row, f"{path}:{number}", number)
 
 
 def _object(row: dict[str, Any], place: str, number: int) -> Iterator[_Row]:

@@ -85,20 +85,22 @@ def write_captions(
     """
     if n < 1:
         raise UserError(f"the number of captions to write must be at least 1, not {n}.")
-    loaded = _load(model) if isinstance(model, str) else model
+    if isinstance(model, str):
+        address = model.startswith(("http://", "https://"))
+        model = _Endpoint(model) if address else _Transformers(model)
     templates = Writer(vocabulary)
-    known = _Accepted(cache or Path("~/.cache/t2ipal/captions").expanduser(), loaded.name)
+    known = _Accepted(cache or Path("~/.cache/t2ipal/captions").expanduser(), model.name)
     captions, composed = [], 0
     for number, classes in enumerate(tqdm(templates.deal(n, seed), "captions", disable=None)):
         key = sha256_text(str(seed), str(number), *(vocabulary.readable[c] for c in classes))
         if key not in known.texts:
-            known.add(key, _written(loaded, templates, classes, int(key[:12], 16)))
+            known.add(key, _written(model, templates, classes, int(key[:12], 16)))
         text = known.texts[key]
         if not _names_exactly(templates, text, classes):  # another vocabulary's, or none
             composed += 1
             text, _ = templates.write(classes, random.Random(f"instead {key}"))
         captions.append(templates.caption(text))
-    told = (loaded.name, n - composed, n, composed)
+    told = (model.name, n - composed, n, composed)
     level = logging.WARNING if composed else logging.INFO
     log.log(level, "%s wrote %d of %d captions; %d are composed from templates instead", *told)
     return captions
@@ -167,12 +169,6 @@ class _Accepted:
 
 
 # --- models --------------------------------------------------------------------------------------
-
-
-def _load(model: str) -> _LanguageModel:
-    if model.startswith(("http://", "https://")):
-        return _Endpoint(model)
-    return _Transformers(model)
 
 
 class _Transformers:

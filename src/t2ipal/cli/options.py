@@ -150,7 +150,7 @@ def require_data(*specs: str | None) -> None:
     """As :func:`require_paths`, for labelled images such as ``voc2007:DIR?split=test``."""
     for spec in specs:
         if spec is not None and spec.partition(":")[0] != "miniature":
-            from t2ipal.datasets.read import parse_layout
+            from t2ipal.datasets.official import parse_layout
 
             layout = parse_layout(spec)
             require_paths(spec.partition("?")[0] if layout is None else layout[1])

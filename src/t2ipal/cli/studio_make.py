@@ -25,8 +25,7 @@ from t2ipal.cli.studio_runs import Runs
 from t2ipal.errors import UserError
 from t2ipal.files import read_jsonl, read_rows, write_text
 from t2ipal.files.pictures import load_image
-from t2ipal.generation.diffusion.presets import PresetName
-from t2ipal.generation.diffusion.settings import NO_GENERATOR
+from t2ipal.generation.diffusion.settings import NO_GENERATOR, PresetName
 from t2ipal.generation.store import ImageRow, ImageStore
 from t2ipal.runs.config import RunConfig
 from t2ipal.tagger import CONFIG

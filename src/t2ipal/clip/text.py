@@ -10,7 +10,7 @@ from open_clip import CLIP, CustomTextCLIP
 from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
-from t2ipal.clip.foreign_towers import BertTower, TransformersCLIP
+from t2ipal.clip.from_transformers import BertTower, TransformersCLIP
 from t2ipal.errors import UserError
 
 _PROMPTS_PER_ROW = 32

@@ -15,8 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from t2ipal.clip.foreign_towers import TransformersCLIP
-from t2ipal.clip.from_transformers import KINDS, SIGLIP, convert, no_clip
+from t2ipal.clip.from_transformers import KINDS, SIGLIP, TransformersCLIP, convert, no_clip
 from t2ipal.clip.model_folder import refuse_pickles, refuse_tokenizer_code
 from t2ipal.clip.preprocessing import of_transformers
 from t2ipal.errors import UserError

@@ -9,18 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from t2ipal.datasets.labelled_images import LabelledImages
-from t2ipal.datasets.official import Columns, wanted_file
+from t2ipal.datasets.labelled_images import Columns, LabelledImages
 from t2ipal.errors import UserError, listed
 from t2ipal.files.broken import Broken
 from t2ipal.files.names import portable_path
 from t2ipal.files.tables import read_json
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
-COCO2014_IMAGES = {"val": 40_504, "train": 82_783}
 _NEGATIVE = "neg_category_ids"
 _SAMPLES = 20  # images by which their folder is known
-_ARCHIVES = "unpack annotations_trainval2014.zip, val2014.zip and train2014.zip of cocodataset.org"
 
 
 def read_coco_json(
@@ -107,30 +104,6 @@ def read_coco_json(
         "(--real-folder for real training images).",
         broken,
     )
-
-
-def read_coco2014(
-    folder: Path, vocabulary: Vocabulary, *, split: str = "val", broken: Broken | None = None
-) -> LabelledImages:
-    """Read a split of MS-COCO 2014 as its archives unpack (cocodataset.org).
-
-        COCO/annotations/instances_val2014.json
-        COCO/val2014/COCO_val2014_000000000042.jpg
-
-    The usual test set is val2014 with all its 40,504 images, those without an object included.
-
-    Args:
-        folder: holds ``annotations`` and ``val2014``.
-        split: val or train.
-        broken: told of missing images, which are an error if omitted.
-
-    Raises:
-        UserError: another folder, a missing or broken file, a missing image; it is named.
-    """
-    path = wanted_file(folder / "annotations" / f"instances_{split}2014.json", _ARCHIVES)
-    images = folder / f"{split}2014"
-    title = f"MS-COCO 2014 {split}"
-    return read_coco_json(path, vocabulary, images=images, source=title, broken=broken)
 
 
 def _load_json(path: Path) -> dict[str, list[dict[str, Any]]]:

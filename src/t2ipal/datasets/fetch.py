@@ -125,10 +125,9 @@ def fetch_benchmark(
 
 
 def _size(url: str) -> int:
-    """Bytes of a file on a server."""
     from huggingface_hub import get_session, hf_raise_for_status
 
-    with server_failures(url, _host(url)):
+    with server_failures(url, urlsplit(url).netloc):
         answer = get_session().head(url, follow_redirects=True, timeout=30)
         hf_raise_for_status(answer)
     length = answer.headers.get("Content-Length", "")
@@ -144,7 +143,8 @@ def _announce(
 
     Photos are compressed already, so archives unpack to about their own size.
     """
-    there = sum(_partial(archive, out).stat().st_size for archive in sizes if _begun(archive, out))
+    parts = [out / f"{archive.name}.part" for archive in sizes]
+    there = sum(part.stat().st_size for part in parts if part.is_file())
     needed = sum(sizes.values()) + max(sizes.values()) - there
     free = shutil.disk_usage(out).free
     names = ", ".join(f"{archive.name} ({_gigabytes(size)})" for archive, size in sizes.items())
@@ -163,14 +163,6 @@ def _gigabytes(count: int) -> str:
     return f"{count / 1e9:.2f} GB"
 
 
-def _partial(archive: _Archive, out: Path) -> Path:
-    return out / f"{archive.name}.part"
-
-
-def _begun(archive: _Archive, out: Path) -> bool:
-    return _partial(archive, out).is_file()
-
-
 def _download(url: str, archive: _Archive, size: int, out: Path) -> Path:
     """The whole archive, with the right checksum, under its name with ``.part``.
 
@@ -179,11 +171,11 @@ def _download(url: str, archive: _Archive, size: int, out: Path) -> Path:
     """
     from huggingface_hub.file_download import http_get
 
-    partial = _partial(archive, out)
-    if _begun(archive, out) and partial.stat().st_size > size:
+    partial = out / f"{archive.name}.part"
+    if partial.is_file() and partial.stat().st_size > size:
         partial.unlink()
     try:
-        with server_failures(url, _host(url)), partial.open("ab") as file:
+        with server_failures(url, urlsplit(url).netloc), partial.open("ab") as file:
             http_get(
                 url,
                 file,
@@ -202,10 +194,6 @@ def _download(url: str, archive: _Archive, size: int, out: Path) -> Path:
             "another server with --mirror."
         )
     return partial
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).netloc
 
 
 def _unpack(file: Path, archive: _Archive, out: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from t2ipal.captions.nouns.lexicon import noun_forms
 from t2ipal.errors import UserError, listed, nearest
 from t2ipal.files.broken import Broken
 from t2ipal.files.names import name_key, readable_name
-from t2ipal.vocabulary import Vocabulary
+from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
 Labels = NDArray[np.int8]
 """1 present, 0 absent, -1 unknown: [N, C]."""
@@ -164,3 +164,69 @@ class ClassNames:
             f"{where}: unknown class {name!r}{nearest(name, names)}; use the names of the "
             f"vocabulary {self._vocabulary.title!r}."
         )
+
+
+class Columns:
+    """Where the classes of a data set stand in a vocabulary.
+
+    Attributes:
+        names: the n classes of the data set that are classes of the vocabulary.
+        ignored: its other classes.
+        notes: what to say of classes of the vocabulary that the data set does not have.
+
+    Args:
+        names: the classes of the data set.
+        vocabulary: the C classes; see :class:`ClassNames`.
+        where: what the message starts with.
+        elsewhere: what other vocabularies call a class of the data set.
+        kind: what the message calls its classes.
+
+    Raises:
+        UserError: no class of the data set is one of the vocabulary.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        vocabulary: Vocabulary,
+        where: str,
+        elsewhere: Mapping[str, str] | None = None,
+        kind: str = "classes",
+    ) -> None:
+        every = list(names)
+        known = ClassNames(vocabulary)
+        columns: dict[str, tuple[int, ...]] = {}
+        for name in every:
+            for word in (name, (elsewhere or {}).get(name, name)):
+                if found := known.find(word):
+                    columns.setdefault(name, found)
+        if not columns:
+            raise UserError(
+                f"{where}: none of its {len(every)} {kind} is a class of the vocabulary "
+                f"{vocabulary.title!r}; give other classes."
+            )
+        self.names = tuple(columns)
+        self.ignored = tuple(name for name in every if name not in columns)
+        self._columns: dict[int, list[int]] = {}  # class -> its columns
+        self._whole: set[int] = set()  # classes that are absent where all their names are
+        for column, (name, classes) in enumerate(columns.items()):
+            for index in classes:
+                self._columns.setdefault(index, []).append(column)
+                if known.means_whole(name, index):
+                    self._whole.add(index)
+        self._classes = len(vocabulary)
+        lacking = [name for c, name in enumerate(vocabulary.names) if c not in self._columns]
+        self.notes = [f"classes it says nothing about: {listed(lacking)}"] if lacking else []
+
+    def targets(self, labels: Labels) -> Labels:
+        """Labels int8 [N, n] of ``names`` as targets [N, C]; classes without a name are unknown.
+
+        Where two names are one class it is present if either is, and absent if both are. A class
+        that only narrower words name (car for vehicle) is unknown where these are absent.
+        """
+        targets = np.full((len(labels), self._classes), UNKNOWN, dtype=np.int8)
+        for index, columns in self._columns.items():
+            own = labels[:, columns]
+            absent = (own == 0).all(axis=1) & (index in self._whole)
+            targets[:, index] = np.where((own == 1).any(axis=1), 1, np.where(absent, 0, UNKNOWN))
+        return targets

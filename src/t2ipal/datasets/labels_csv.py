@@ -71,11 +71,6 @@ def read_labels_csv(
     )  # fmt: skip
 
 
-def _escaped(folder: Path, name: str) -> tuple[Path, Path]:
-    plain = Path(from_readable(name.strip()))
-    return folder / plain, plain
-
-
 class _Rows:
     """The rows of one table as they are read."""
 
@@ -146,7 +141,8 @@ class _Rows:
         near = self.path.parent / relative
         file = relative if not near.is_file() and relative.is_file() else near
         if "\\x" in name and not file.is_file():  # as predict writes what is no UTF-8
-            file = next(filter(Path.is_file, _escaped(self.path.parent, name)), near)
+            plain = Path(from_readable(name.strip()))
+            file = next(filter(Path.is_file, (self.path.parent / plain, plain)), near)
         if not name.strip() or not file.is_file():
             error = UserError(
                 f"{self.path}:{line}: there is no image {name.strip()!r} in {self.path.parent}; "

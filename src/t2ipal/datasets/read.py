@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from t2ipal.datasets import nuswide, voc2007
-from t2ipal.datasets.coco_json import COCO2014_IMAGES, read_coco2014, read_coco_json
-from t2ipal.datasets.image_folder import OTHERS, read_image_folder
+from t2ipal.datasets.coco_json import read_coco_json
 from t2ipal.datasets.labelled_images import ClassNames, LabelledImages
 from t2ipal.datasets.labels_csv import LABELS_FILE, read_labels_csv
-from t2ipal.datasets.official import split_options
-from t2ipal.errors import UserError
+from t2ipal.datasets.official import parse_layout
+from t2ipal.errors import UserError, nearest
 from t2ipal.files import sha256_file, sha256_text, sweep, temporary_path
 from t2ipal.files.broken import Broken
+from t2ipal.files.folders import LeftOut, find_images, hidden
+from t2ipal.files.pictures import has_picture_suffix
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
 log = logging.getLogger(__name__)
@@ -32,40 +31,7 @@ MINIATURE_SPLITS = {
     "hard": "held-out style, cluttered",
     "known": "known style",
 }
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """A benchmark in the layout of its authors.
-
-    Attributes:
-        read: folder, vocabulary and options to images.
-        options: option -> the values it may have; None for anything.
-        official: split -> how many images it has.
-        split: the split if none is named.
-    """
-
-    read: Callable[..., LabelledImages]
-    options: dict[str, tuple[str, ...] | None]
-    official: dict[str, int]
-    split: str
-
-
-_LAYOUTS = {
-    "voc2007": _Layout(
-        voc2007.read_voc2007,
-        {"split": tuple(voc2007.OFFICIAL), "difficult": tuple(voc2007.DIFFICULT)},
-        voc2007.OFFICIAL,
-        "test",
-    ),
-    "coco2014": _Layout(read_coco2014, {"split": tuple(COCO2014_IMAGES)}, COCO2014_IMAGES, "val"),
-    "nuswide": _Layout(
-        nuswide.read_nuswide,
-        {"split": tuple(nuswide.OFFICIAL), "images": None},
-        nuswide.OFFICIAL,
-        "test",
-    ),
-}
+_OTHERS = {"absent": 0, "unknown": UNKNOWN}
 
 
 def read_labelled_images(
@@ -81,8 +47,8 @@ def read_labelled_images(
 
     Args:
         spec: a folder with ``labels.csv``, the path of such a file, a COCO-format JSON, a folder of
-            folders of images named by class (``DIR?others=unknown``:
-            :mod:`t2ipal.datasets.image_folder`), or
+            folders of images named by class (classes that a folder does not name are absent from
+            its images, with ``DIR?others=unknown`` unknown in them), or
             ``miniature[:test|dev|style|hard|known][:N]``, N scenes of the miniature (1000 of
             ``test`` if omitted); or ``voc2007:DIR``, ``coco2014:DIR``, ``nuswide:DIR``, a benchmark
             in its authors' layout, with options behind it: ``voc2007:DIR?split=trainval``.
@@ -103,7 +69,7 @@ def read_labelled_images(
     path, others = _with_others(spec)
     if path.is_dir():
         if not (path / LABELS_FILE).is_file():
-            found = read_image_folder(path, vocabulary, others=others or "absent")
+            found = _read_image_folder(path, vocabulary, others=others or "absent")
             if found is not None:
                 return found
             raise UserError(
@@ -134,27 +100,80 @@ def _with_others(spec: str | Path) -> tuple[Path, str | None]:
     if not mark or path.exists() or not Path(folder).is_dir():
         return path, None
     key, _, value = option.partition("=")
-    if key != "others" or value not in OTHERS:
-        raise UserError(f"{spec}: expected others={' or others='.join(OTHERS)} behind the '?'.")
+    if key != "others" or value not in _OTHERS:
+        raise UserError(f"{spec}: expected others={' or others='.join(_OTHERS)} behind the '?'.")
     return Path(folder), value
 
 
-def parse_layout(spec: str) -> tuple[_Layout, Path, dict[str, str]] | None:
-    """The layout, folder and options of ``NAME:DIR?key=value&key=value``; None for other specs.
+def _read_image_folder(
+    path: Path, vocabulary: Vocabulary, *, others: str = "absent"
+) -> LabelledImages | None:
+    """Images sorted into folders by class, as torchvision's ImageFolder has them.
+
+        PHOTOS/dog/1.jpg
+        PHOTOS/potted plant/summer/2.jpg
+
+    A folder names one class of an image and does not say whether the image shows others too. By
+    default they count as absent, as is usual when such folders are evaluated; an average precision
+    needs absent images. With ``PHOTOS?others=unknown`` there is nothing to evaluate.
+
+    A class without a folder is absent from (or unknown in) all images. An image that lies in
+    several folders, by links, shows several classes.
+
+    Folders go by name, readable name or synonym of a class, letter case and underscores aside;
+    those that start with a dot are left out. None if no folder in it holds an image.
+
+    Args:
+        others: the label of classes that an image's folder does not name: absent or unknown.
 
     Raises:
-        UserError: an unknown option or value.
+        UserError: a folder of no class, two folders of one class, or images beside the folders.
     """
-    name, separator, rest = spec.partition(":")
-    if name not in _LAYOUTS or not separator:
+    left_out = LeftOut()
+    inside = {
+        entry: list(find_images([entry], left_out))
+        for entry in sorted(path.iterdir())
+        if entry.is_dir() and not hidden(entry.name)
+    }
+    if not any(inside.values()):
+        if str(left_out):
+            raise UserError(f"{path}: no image in its folders ({left_out}); check the path.")
         return None
-    layout = _LAYOUTS[name]
-    folder, options = split_options(spec, rest, layout.options, name)
-    for key, value in options.items():
-        allowed = layout.options[key]
-        if allowed is not None and value not in allowed:
-            raise UserError(f"{spec}: {key} must be {' or '.join(allowed)}, not {value!r}.")
-    return layout, Path(folder), options
+    loose = (e for e in sorted(path.iterdir()) if has_picture_suffix(e.name))
+    for entry in filter(Path.is_file, loose):
+        raise UserError(
+            f"{entry}: lies in no class's folder; move it into one, or name a folder without "
+            "loose images."
+        )
+    known = ClassNames(vocabulary)
+    files: dict[str, Path] = {}  # by real path: one that lies in two folders shows both classes
+    columns: dict[str, list[int]] = {}
+    folder_of: dict[int, str] = {}
+    for entry, images in inside.items():
+        if not images:
+            left_out.add("folders without an image", entry.name)
+            continue
+        found = known.find(entry.name)
+        if not found:
+            raise UserError(
+                f"{entry}: unknown class {entry.name!r}{nearest(entry.name, vocabulary.names)}; "
+                f"rename the folder to a class of the vocabulary {vocabulary.title!r}."
+            )
+        if found[0] in folder_of:
+            raise UserError(
+                f"{entry}: is about class {vocabulary.names[found[0]]!r}, as the folder "
+                f"{folder_of[found[0]]!r} is; merge them."
+            )
+        folder_of[found[0]] = entry.name
+        for image in images:
+            real = os.path.realpath(image)
+            files.setdefault(real, image)
+            columns.setdefault(real, []).extend(found)
+    targets = np.full((len(files), len(vocabulary)), _OTHERS[others], dtype=np.int8)
+    for row, classes in enumerate(columns.values()):
+        targets[row, classes] = 1
+    notes = (str(left_out),) if str(left_out) else ()
+    return LabelledImages(str(path), tuple(files.values()), targets, (), path, notes)
 
 
 def _read_miniature(
@@ -185,7 +204,8 @@ def _read_miniature(
             "give labelled images of your classes."
         )
     # Another renderer gives other scenes and other classes choose others, so both are named.
-    sources = sorted(Path(scenes.__file__).parent.glob("*.py"))
+    files = Path(scenes.__file__).parent.iterdir()
+    sources = sorted(file for file in files if file.suffix in (".py", ".yaml"))
     digest = sha256_text(*map(sha256_file, sources), *names)[:8]
     folder = Path(cache) / f"{MINIATURE}-{split}-{count}-seed{seed}-{digest}"
     if folder.is_dir() and not _whole(folder, names):

@@ -27,14 +27,6 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def without_accents(text: str) -> str:
-    """Latin letters without their accents: "cafe" for "café"; other scripts as they are."""
-    if text.isascii() or not all(unicodedata.normalize("NFD", c)[0] < "\u0250" for c in text):
-        return text
-    parts = unicodedata.normalize("NFD", text)
-    return "".join(sign for sign in parts if not unicodedata.combining(sign))
-
-
 def name_key(name: str) -> str:
     """The form in which names are compared: folded, and ``_``, ``-`` and blanks are one blank.
 

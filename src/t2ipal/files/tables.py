@@ -198,14 +198,12 @@ class Table:
     """A table with named columns, its rows read one by one.
 
     Attributes:
-        path: where it is read.
         columns: the header, white space at the ends removed; empty if there is none.
         rows: (line number, cells), as many cells each as there are columns, or as in the first row;
             to be iterated once, which raises a UserError at a row that is broken or of another
             number of cells.
     """
 
-    path: Path
     columns: tuple[str, ...]
     rows: Iterator[tuple[int, list[str]]]
 
@@ -237,13 +235,13 @@ def read_table(path: str | Path, delimiter: str | None = None, *, header: bool =
     def lines() -> Iterator[str]:
         return (line + "\n" for number, line in text_lines(path) if number >= first)
 
-    mark = delimiter or _header_delimiter(line)
+    mark = delimiter or max(_DELIMITERS, key=lambda mark: len(_cells(line, mark)))
     quoted = mark != "\t" or _plainly_quoted(lines)
     rows = _split(path, lines(), mark, quoted, first)
     columns: tuple[str, ...] = ()
     if header:
         columns = tuple(cell.strip() for cell in next(rows, (first, []))[1])
-    return Table(path, columns, _of_one_width(path, rows, len(columns), mark, quoted))
+    return Table(columns, _of_one_width(path, rows, len(columns), mark, quoted))
 
 
 def _of_one_width(
@@ -261,11 +259,6 @@ def _of_one_width(
                 f"{path}:{number}: {len(cells)} cells where {what} has {width}; {hint}."
             )
         yield number, cells
-
-
-def _header_delimiter(header: str) -> str:
-    """The separator that splits a header into most columns; the comma if none does."""
-    return max(_DELIMITERS, key=lambda mark: len(_cells(header, mark)))
 
 
 def _cells(line: str, mark: str) -> list[str]:

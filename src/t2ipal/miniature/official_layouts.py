@@ -96,7 +96,9 @@ def build(benchmark: str, folder: str | Path) -> Path:
     if not done.exists():
         vocabulary = Vocabulary.load(benchmark)
         sets = {split: _pictures(vocabulary, split) for split in ("train", "test")}
-        told = _captions(benchmark)
+        # Captions of scenes that are never rendered, in the manner of the miniature's world.
+        rngs = (random.Random(f"told {benchmark} {i}") for i in range(CAPTIONS))
+        told = [scenes.plan_scene(rng).caption for rng in rngs]
         _WRITERS[benchmark](folder, vocabulary, sets, told)
         write_text(done, " ".join((__doc__ or "").split()) + "\n")
     return folder
@@ -148,12 +150,6 @@ def _pictured(scene: scenes.Scene, named: dict[str, tuple[str, ...]]) -> _Pictur
             )  # fmt: skip
             cells[label] = cells.get(label, 0) + len(rows)
     return _Pictured(scene, scene.plan.caption, boxes, cells)
-
-
-def _captions(benchmark: str) -> list[str]:
-    """Captions of scenes that are never rendered, in the manner of the miniature's world."""
-    rngs = (random.Random(f"told {benchmark} {i}") for i in range(CAPTIONS))
-    return [scenes.plan_scene(rng).caption for rng in rngs]
 
 
 def _save(picture: _Pictured, path: Path) -> None:

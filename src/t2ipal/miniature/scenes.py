@@ -26,7 +26,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from t2ipal.files import atomic_path
 from t2ipal.miniature import icons
 from t2ipal.miniature import scene_captions as captions
-from t2ipal.miniature.world import CIRCLES, INDEX, PLACES, THINGS, VOC
+from t2ipal.miniature.world import CIRCLES, GROUND, INDEX, PLACES, THINGS, VOC, Colour
 
 SIZE = 64
 COARSE = 16  # side of the map that says which class is seen where
@@ -36,8 +36,6 @@ CLUTTERED_SPLITS = ("test", "dev", "hard")
 PLAIN_SIDE = 96  # pixels: the generator draws larger pictures, CLIP sees all at one size
 CELL = 32  # pixels: side of the cells of plain scenes, each of which holds one icon or none
 GRID = 16  # pixels: horizons in plain scenes are multiples of it
-
-Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -110,23 +108,6 @@ def side_of(split: str) -> int:
 
 # --- background ---------------------------------------------------------------------------------
 
-# place: (upper colour, lower colour, where they meet as a share of the height)
-_GROUND: dict[str, tuple[Colour, Colour, float]] = {
-    "room": ((226, 210, 180), (150, 105, 70), 0.62),
-    "kitchen": ((205, 225, 225), (170, 170, 165), 0.55),
-    "wall": ((190, 120, 100), (190, 120, 100), 1.0),
-    "street": ((175, 190, 200), (105, 105, 110), 0.5),
-    "city": ((150, 165, 185), (130, 125, 120), 0.6),
-    "night": ((18, 22, 55), (40, 42, 60), 0.65),
-    "snow": ((200, 215, 230), (245, 248, 252), 0.45),
-    "field": ((150, 200, 240), (95, 165, 60), 0.4),
-    "forest": ((60, 110, 60), (70, 85, 40), 0.6),
-    "desert": ((240, 215, 150), (220, 170, 95), 0.45),
-    "sea": ((165, 210, 240), (35, 110, 175), 0.4),
-    "beach": ((90, 175, 220), (235, 210, 150), 0.5),
-    "sky": ((95, 165, 235), (170, 212, 248), 0.5),
-}
-
 
 def _shift(colour: Colour, rng: random.Random, hue: float, light: float) -> Colour:
     h, s, v = colorsys.rgb_to_hsv(*(c / 255 for c in colour))
@@ -139,7 +120,7 @@ def _shift(colour: Colour, rng: random.Random, hue: float, light: float) -> Colo
 
 def _background(place: str, rng: random.Random, *, split: str = "known") -> Image.Image:
     """A background of ``place``: patterned if held out, two smooth surfaces if plain."""
-    upper, lower, share = _GROUND[place]
+    upper, lower, share = GROUND[place]
     upper, lower = _shift(upper, rng, 0.04, 0.18), _shift(lower, rng, 0.04, 0.18)
     if rng.random() < 0.2 and split not in HELD_OUT_SPLITS:
         lower = upper
@@ -208,8 +189,10 @@ def _pattern(image: Image.Image, rng: random.Random) -> None:
 
 def _layout(count: int, rng: random.Random, split: str) -> list[tuple[float, float, float]]:
     """Centre x, centre y and size in pixels of each icon; every split has layouts of its own."""
-    if split == "plain":
-        return _cells(count, rng)
+    if split == "plain":  # icons of one size in different cells of the scene
+        starts = range(0, PLAIN_SIDE, CELL)
+        cells = rng.sample([(x, y) for x in starts for y in starts], count)
+        return [(x + CELL / 2, y + CELL / 2, CELL) for x, y in cells]
     if split in CLUTTERED_SPLITS:
         return _scatter([rng.uniform(12, 22) for _ in range(count)], rng, overhang=2)
     scale = {1: (26, 50), 2: (22, 38), 3: (19, 32), 4: (18, 28)}[count]
@@ -233,13 +216,6 @@ def _layout(count: int, rng: random.Random, split: str) -> list[tuple[float, flo
             for i, s in enumerate(sizes)
         ]
     return _scatter(sizes, rng, overhang=3)
-
-
-def _cells(count: int, rng: random.Random) -> list[tuple[float, float, float]]:
-    """Icons of one size in different cells of the scene."""
-    starts = range(0, PLAIN_SIDE, CELL)
-    cells = rng.sample([(x, y) for x in starts for y in starts], count)
-    return [(x + CELL / 2, y + CELL / 2, CELL) for x, y in cells]
 
 
 def _scatter(

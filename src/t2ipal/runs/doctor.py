@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from t2ipal.clip.backbone import Backbone
-from t2ipal.datasets.read import parse_layout, read_labelled_images
+from t2ipal.datasets.official import parse_layout
+from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError, listed
 from t2ipal.files import read_jsonl
 from t2ipal.files.broken import Broken

@@ -40,4 +40,4 @@ def test_every_list_is_used(path: Path) -> None:
     assert f'word_lists("{path.stem}")' in SOURCE
     if path.stem not in TABLES:
         unused = [key for key in word_lists(path.stem) if f'_WORDS["{key}"]' not in SOURCE]
-        assert set(unused) <= {"person_nouns", "animal_nouns"}  # living.py asks for both at once
+        assert set(unused) <= {"person_nouns", "animal_nouns"}  # lexicon.py asks for both at once

@@ -9,7 +9,7 @@ import pytest
 from conftest import TinyRun
 from t2ipal.cli import main
 from t2ipal.errors import UserError
-from t2ipal.generation.diffusion.presets import PRESETS
+from t2ipal.generation.diffusion.settings import PRESETS
 from t2ipal.runs.config import RunConfig
 
 

@@ -8,10 +8,9 @@ import diffusers
 import pytest
 
 import tiny_diffusion
-from t2ipal.generation.diffusion.schedulers import without_noise
 from t2ipal.generation.diffusion.settings import Settings
 from t2ipal.generation.diffusion.source import Source
-from t2ipal.generation.diffusion.text_to_image import TextToImage
+from t2ipal.generation.diffusion.text_to_image import TextToImage, _without_noise
 
 BETAS = {"beta_start": 0.001, "beta_end": 0.02, "beta_schedule": "scaled_linear"}
 
@@ -27,15 +26,15 @@ BETAS = {"beta_start": 0.001, "beta_end": 0.02, "beta_schedule": "scaled_linear"
     ],
 )
 def test_the_sibling_reads_the_same_configuration(own: str, drawn_with: str) -> None:
-    scheduler = without_noise(getattr(diffusers, own)(**BETAS))
+    scheduler = _without_noise(getattr(diffusers, own)(**BETAS))
     assert type(scheduler).__name__ == drawn_with
     assert {key: scheduler.config[key] for key in BETAS} == BETAS
 
 
 def test_sde_solvers_lose_their_noise() -> None:
     noisy = diffusers.DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++", **BETAS)
-    assert without_noise(noisy).config.algorithm_type == "dpmsolver++"
-    assert without_noise(without_noise(noisy)).config.algorithm_type == "dpmsolver++"
+    assert _without_noise(noisy).config.algorithm_type == "dpmsolver++"
+    assert _without_noise(_without_noise(noisy)).config.algorithm_type == "dpmsolver++"
 
 
 def painter(ancestral: bool) -> Any:

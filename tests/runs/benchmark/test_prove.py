@@ -17,7 +17,7 @@ import pytest
 from hub_models import put_clips, put_generator
 from loopback_hub import Fault, Hub
 from t2ipal.cli import main
-from t2ipal.datasets import fetch, voc2007
+from t2ipal.datasets import fetch, official
 from t2ipal.miniature import official_layouts
 from t2ipal.runs import doctor
 from t2ipal.runs.benchmark import gpu_checks, proof
@@ -246,7 +246,7 @@ def test_archives_and_published_figures_from_servers_on_the_loopback_address(
         hub.blobs[path] = content
         known = fetch._Archive(part, path, hashlib.sha256(content).hexdigest())
         monkeypatch.setitem(fetch.SERVERS, name, (hub.store_url, (known,)))
-    monkeypatch.setitem(voc2007.OFFICIAL, "test", 20)
+    monkeypatch.setitem(official.OFFICIAL["voc2007"], "test", 20)
     captions = len(json.loads(file.read_text())["annotations"])
     monkeypatch.setitem(doctor._CAPTIONS, file.name, captions)
     configs = open_clip.factory._MODEL_CONFIGS

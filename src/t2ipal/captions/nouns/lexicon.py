@@ -7,6 +7,7 @@ ships inside its package. A word's readings are bits of an int, so that a rule i
 
 from __future__ import annotations
 
+import re
 from functools import cache, lru_cache
 from importlib import resources
 
@@ -184,3 +185,39 @@ def verb_forms(phrase: str) -> tuple[str, ...]:
         for form in lemminflect.getInflection(verb, tag, inflect_oov=False):
             forms[form] = None
     return tuple(" ".join([form, *rest]) for form in forms)
+
+
+# --- people and animals --------------------------------------------------------------------------
+
+_AFTER_HEAD = re.compile(r"(?<=.) (?:of |[(\[])")
+_LIVING_WORDS = word_lists("living")
+ATTRIBUTIVE = _LIVING_WORDS["attributive"]
+UNREAL = _LIVING_WORDS["unreal"]
+UNREAL_LIVING = _LIVING_WORDS["unreal_living"]
+TOYS = UNREAL | UNREAL_LIVING | _LIVING_WORDS["toys"]
+
+
+@cache
+def _kinds() -> dict[str, str]:
+    """Words for people and animals, singular and plural, with what they are."""
+    return {
+        form: kind
+        for kind in ("person", "animal")
+        for noun in sorted(_LIVING_WORDS[f"{kind}_nouns"])
+        for form, _, _ in noun_forms(noun)
+    }
+
+
+def living_kind(word: str) -> str:
+    """ "person" or "animal" for a word that names one, "" for any other."""
+    return _kinds().get(word, "")
+
+
+def acts(word: str) -> bool:
+    """Does a person or an animal do something when a verb form follows: "the man trains"?"""
+    return word in _kinds() and word not in ATTRIBUTIVE
+
+
+def head_of(phrase: str) -> str:
+    """The last word, or the one before "of" or a bracket: "bow" of "bow (weapon)"."""
+    return _AFTER_HEAD.split(phrase)[0].split()[-1]

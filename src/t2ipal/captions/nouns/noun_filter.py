@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from t2ipal.captions.nouns.compounds import STANDS_BEFORE
 from t2ipal.captions.nouns.lexicon import ADJECTIVE, CLOSED, NOUN, VERB
-from t2ipal.captions.nouns.match import Match, Objection
 from t2ipal.captions.nouns.phrases import Entry, phrase_table
-from t2ipal.captions.nouns.sentence import Sentence, tokenize
+from t2ipal.captions.nouns.sentence import Match, Objection, Sentence, tokenize
+from t2ipal.captions.nouns.syntax_rules import STANDS_BEFORE
 from t2ipal.vocabulary import Vocabulary
 
 
@@ -56,8 +55,8 @@ class NounFilter:
     """Finds the classes that captions name.
 
     All names, synonyms and their plurals are looked up longest first, together with the phrases
-    that only look like a class (``words/idioms.yaml`` and the vocabulary's
-    ``excluding``); the rules of :mod:`t2ipal.captions.nouns.rules` then decide about each
+    that only look like a class (``words/idioms.yaml`` and the vocabulary's ``excluding``); rules of
+    grammar (``syntax_rules.py``) and of meaning (``meaning_rules.py``) then decide about each
     occurrence.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -11,19 +12,31 @@ from t2ipal.captions.nouns.lexicon import (
     ADVERB,
     CLOSED,
     MODAL,
+    TOYS,
     VERB,
+    head_of,
+    living_kind,
     noun_forms,
     readings,
     verb_forms,
     word_lists,
 )
-from t2ipal.captions.nouns.living import TOYS, head_of, living_kind
-from t2ipal.captions.nouns.match import Form, Objection
-from t2ipal.captions.nouns.rules import rules_for
-from t2ipal.captions.nouns.sentence import tokenize
+from t2ipal.captions.nouns.meaning_rules import (
+    ACTIVITY,
+    AWAITED,
+    COLLECTIVE,
+    COLOUR,
+    DEPICTION,
+    KIN,
+    LIKENESS,
+    MEAT,
+    NEGATED,
+)
+from t2ipal.captions.nouns.sentence import Form, Objection, Rule, tokenize
+from t2ipal.captions.nouns.syntax_rules import HYPHENATED, MODIFIER, POSSESSIVE, VERBAL
 from t2ipal.errors import listed
 from t2ipal.files.class_words import is_id
-from t2ipal.files.names import fold, without_accents
+from t2ipal.files.names import fold
 from t2ipal.vocabulary import Vocabulary
 
 # Thai to Burmese, Khmer, kana, Han, Hangul: no blanks between words, or particles joined to them.
@@ -33,6 +46,19 @@ _UNSPACED = re.compile(
 _OF_GRAMMAR = CLOSED & ~(MODAL | ADVERB)
 _PUNCTUATION = frozenset('.,;:!?()"/-\u2013\u2014')
 _SHOWN = 5
+
+# In the order in which they are asked; the first objection is the reason.
+_NOUN_RULES: tuple[Rule, ...] = (
+    HYPHENATED,
+    POSSESSIVE,
+    COLLECTIVE,
+    COLOUR,
+    VERBAL,
+    MODIFIER,
+    NEGATED,
+)
+_NOUN_RULES += (LIKENESS, DEPICTION, AWAITED, MEAT, KIN)
+_ACTIVITY_RULES: tuple[Rule, ...] = (ACTIVITY, NEGATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +179,11 @@ class _PhraseTable:
                 activity=meaning.activity,
                 toy=not TOYS.isdisjoint(words),
             )
+            rules = _ACTIVITY_RULES if form.activity else _NOUN_RULES
             entry = Entry(
                 words,
                 form,
-                rules_for(form),
+                tuple(objects for objects, to in rules if to is None or to(form)),
                 tuple(meaning.classes),
                 tuple(item for item in meaning.contexts.items() if item[0] not in meaning.classes),
                 tuple(meaning.denied),
@@ -302,7 +329,7 @@ def _notes(vocabulary: Vocabulary, meanings: dict[str, _Meaning]) -> Iterator[st
 
 def _is_foreign(name: str) -> bool:
     words = () if name.isascii() else _key(name).split()
-    return not all(readings[word] or readings[without_accents(word)] for word in words)
+    return not all(readings[word] or readings[_without_accents(word)] for word in words)
 
 
 def _can_be_found(phrase: str) -> bool:
@@ -322,7 +349,7 @@ def _spellings(form: str) -> Iterator[str]:
     key = _key(form)
     words = key.split()
     kept = words if "(" in words else [word for word in words if word[0] not in _PUNCTUATION]
-    for spelling in dict.fromkeys((key, " ".join(kept), without_accents(key))):
+    for spelling in dict.fromkeys((key, " ".join(kept), _without_accents(key))):
         yield spelling
         if "&" in words:
             yield spelling.replace(" & ", " and ")
@@ -334,3 +361,11 @@ def _all_forms(word: str) -> list[str]:
     word = fold(word)
     verbs = verb_forms(word) if readings[word] & VERB else ()
     return [*(form for form, _, _ in noun_forms(word)), *verbs]
+
+
+def _without_accents(text: str) -> str:
+    """Latin letters without their accents: "cafe" for "café"; other scripts as they are."""
+    if text.isascii() or not all(unicodedata.normalize("NFD", c)[0] < "\u0250" for c in text):
+        return text
+    parts = unicodedata.normalize("NFD", text)
+    return "".join(sign for sign in parts if not unicodedata.combining(sign))

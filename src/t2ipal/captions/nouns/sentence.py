@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 from unicodedata import category
 
@@ -48,6 +50,35 @@ NAMING = _WORDS["naming"]
 
 
 _REACH = 64  # words to the left in which a governor is looked for
+
+
+@dataclass(frozen=True)
+class Form:
+    """A surface form of class words: the phrase and what its shape tells.
+
+    Attributes:
+        phrase: lower case, words separated by one space.
+        singular: it can be a singular noun.
+        plural: it can be a plural noun ("sheep" is both).
+        animate: its head is a person or an animal.
+        activity: it is a form of a verb that names a class ("dancing").
+        toy: the words themselves name a likeness ("teddy bear").
+    """
+
+    phrase: str
+    singular: bool
+    plural: bool
+    animate: bool
+    activity: bool = False
+    toy: bool = False
+
+
+class Match(NamedTuple):
+    """``form`` stands at ``sentence.words[start:end]``."""
+
+    form: Form
+    start: int
+    end: int
 
 
 class Governor(NamedTuple):
@@ -105,8 +136,8 @@ class Sentence(NamedTuple):
         while index >= end:
             tag = tags[index]
             if tag & (CONJ | COMMA):
-                if not _can_end_phrase(tags[index - 1]):
-                    break
+                if tags[index - 1] & CLOSED and not tags[index - 1] & NUMBER:
+                    break  # no word that can end the conjunct before an "and"
                 if start < 0:
                     start, determined = open_end, own
                 if own and words[index] not in ("or", "nor"):
@@ -182,9 +213,12 @@ def tokenize(text: str) -> tuple[list[str], frozenset[int]]:
     return kept, frozenset(joined)
 
 
-def _can_end_phrase(tag: int) -> bool:
-    """Can a word with these readings end the conjunct before an "and"?"""
-    return not tag & CLOSED or bool(tag & NUMBER)
+Objection = Callable[[Sentence, Match, Governor], str]
+"""Gives the reason why the match names nothing in the picture, "" where it sees none."""
+
+Rule = tuple[Objection, Callable[[Form], bool] | None]
+"""One way in which a class word does not name a thing in the picture: what finds it, and to which
+forms it can ever object, if not to all. Rules are about English, not about any vocabulary."""
 
 
 def _is_verb(sentence: Sentence, index: int, adjacent: bool) -> bool:

@@ -15,7 +15,6 @@ from PIL import Image
 from t2ipal.errors import UserError
 from t2ipal.generation.diffusion.placement import LEVELS, Placement, networks_of
 from t2ipal.generation.diffusion.prompt_length import PromptLength, padded_length
-from t2ipal.generation.diffusion.schedulers import without_noise
 from t2ipal.generation.diffusion.settings import PRECISIONS, Settings
 from t2ipal.generation.diffusion.source import Source, load_pipeline, locate, quiet_bars
 
@@ -73,7 +72,7 @@ class TextToImage:
         }
         if (own := getattr(pipe, "scheduler", None)) is not None:
             if not settings.ancestral:
-                pipe.scheduler = without_noise(own)
+                pipe.scheduler = _without_noise(own)
             self.generated_on["scheduler"] = type(pipe.scheduler).__name__
             if type(pipe.scheduler) is not type(own):
                 log.info(
@@ -350,3 +349,32 @@ _ARGUMENTS = {
     "height": "height",
     "width": "width",
 }
+
+# Schedulers that add fresh noise in every step, and their siblings that do not.
+_SIBLINGS = {
+    "EulerAncestralDiscreteScheduler": "EulerDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler": "KDPM2DiscreteScheduler",
+    "DPMSolverSDEScheduler": "DPMSolverMultistepScheduler",
+    "DDPMScheduler": "DDIMScheduler",
+}
+_SDE = "sde-"  # prefix of the algorithms of DPM-Solver that add noise
+
+
+def _without_noise(scheduler: Any) -> Any:
+    """The deterministic sibling of a diffusers scheduler; itself if it adds no noise.
+
+    With a sibling, which reads the same configuration, an image is a function of its initial noise
+    alone, and few steps give less grain.
+
+    A scheduler of a distilled model that must add noise (LCM, TCD) has no sibling and stays.
+    """
+    import diffusers
+
+    name = type(scheduler).__name__
+    if name in _SIBLINGS:
+        return getattr(diffusers, _SIBLINGS[name]).from_config(scheduler.config)
+    algorithm = getattr(getattr(scheduler, "config", None), "algorithm_type", None)
+    if isinstance(algorithm, str) and algorithm.startswith(_SDE):
+        plain = algorithm.removeprefix(_SDE)
+        return type(scheduler).from_config(scheduler.config, algorithm_type=plain)
+    return scheduler

@@ -13,8 +13,7 @@ from PIL import Image
 
 from t2ipal.clip.clip_settings import DeviceSettings, Precision
 from t2ipal.errors import UserError
-from t2ipal.generation.diffusion.presets import PresetName
-from t2ipal.generation.diffusion.settings import GenerationSettings
+from t2ipal.generation.diffusion.settings import GenerationSettings, PresetName
 from t2ipal.runs.fitting import Say
 
 

@@ -20,7 +20,8 @@ import yaml
 
 from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.datasets.labelled_images import LabelledImages
-from t2ipal.datasets.read import parse_layout, read_labelled_images
+from t2ipal.datasets.official import parse_layout
+from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_file, sha256_text, write_text
 from t2ipal.files.broken import Broken

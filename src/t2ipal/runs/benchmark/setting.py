@@ -26,7 +26,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Le
 
-from t2ipal.datasets.read import parse_layout
+from t2ipal.datasets.official import parse_layout
 from t2ipal.errors import Count, UserError, Whole, nearest, read_settings, settings
 from t2ipal.files.yaml_files import read_yaml, yaml_key
 from t2ipal.method.methods import MethodConfig, method_config

@@ -25,9 +25,8 @@ from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.clip.features import FeatureCache
 from t2ipal.clip.load import find
-from t2ipal.generation.diffusion.presets import PRESETS, PresetName
 from t2ipal.generation.diffusion.prompt_length import padded_length
-from t2ipal.generation.diffusion.settings import PRECISIONS, GenerationSettings
+from t2ipal.generation.diffusion.settings import PRECISIONS, PRESETS, GenerationSettings, PresetName
 from t2ipal.generation.diffusion.source import quiet_bars
 from t2ipal.generation.generate import generate
 from t2ipal.generation.store import read_manifest
