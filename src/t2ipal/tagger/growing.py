@@ -20,8 +20,7 @@ from t2ipal.method.head_config import HeadConfig
 from t2ipal.method.items import ItemSet
 from t2ipal.method.methods import METHOD_NAMES, method_config
 from t2ipal.tagger.clip_model import ClipModel
-from t2ipal.tagger.inputs import ImageLike, one_image, open_image
-from t2ipal.tagger.new_names import with_new
+from t2ipal.tagger.inputs import ImageLike, one_image, open_image, with_new
 from t2ipal.vocabulary import ClassName, Vocabulary
 
 if TYPE_CHECKING:
