@@ -93,7 +93,7 @@ class Predict(ModelSettings, DeviceSettings, PictureSettings, Verb):
 
     def run(self) -> int:
         kind = self._kind()
-        self._check(kind)
+        self._check_options(kind)
         limits = self._limits()
         left_out = LeftOut()
         found = map(str, find_images(self.images, left_out, recursive=self.recursive))
@@ -149,7 +149,7 @@ class Predict(ModelSettings, DeviceSettings, PictureSettings, Verb):
             say(f"wrote {export_tags(self.out, self.export, names)}")
         return status
 
-    def _check(self, kind: str) -> None:
+    def _check_options(self, kind: str) -> None:
         """Whether the options go together."""
         if has_picture_suffix(self.model) and not Path(self.model).is_dir():
             raise UserError(
