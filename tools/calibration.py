@@ -18,10 +18,9 @@ import numpy as np
 from t2ipal.files.broken import Broken
 from t2ipal.metrics.evaluation import f1_of
 from t2ipal.metrics.uncertainty import calibration_error
-from t2ipal.tagger.refit import refit
 from t2ipal.tagger.scoring import labelled_scores
 from t2ipal.tagger.tagger import Tagger
-from t2ipal.tagger.thresholds import Thresholds
+from t2ipal.tagger.thresholds import Thresholds, refit
 
 
 def figures(

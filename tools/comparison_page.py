@@ -12,15 +12,15 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from tools.config_headers import NOT_RUN, header, published_words
-
 from t2ipal.files import write_text
-from t2ipal.runs.benchmark.published import Figure, Published, Row, published
+from t2ipal.runs.benchmark.published import Published, Row, published
 from t2ipal.runs.benchmark.setting import BenchmarkConfig
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 PAGE = ROOT / "docs" / "benchmarks.md"
+NOT_RUN = "not run"
+FOLDERS = {"voc2007": "VOCdevkit", "coco2014": "COCO", "nuswide": "NUS-WIDE"}
 TITLES = {"voc2007": "VOC2007", "coco2014": "MS-COCO 2014", "nuswide": "NUS-WIDE"}
 
 INTRODUCTION = """\
@@ -37,9 +37,25 @@ NOTHING_MEASURED = "**This project has run none of its settings on real data yet
 SOMETHING_MEASURED = "This project's own figures stand in the last table;"
 
 
-def configurations() -> list[BenchmarkConfig]:
-    """All of configs/, by name."""
-    return [BenchmarkConfig.read(path) for path in sorted(CONFIGS.rglob("*.yaml"))]
+def header(config: BenchmarkConfig, figures: Published) -> list[str]:
+    """The three comment lines that ``configs/NAME.yaml`` must start with."""
+    setting = config.setting
+    return [
+        f"# t2ipal benchmark configs/{config.name}.yaml --data {FOLDERS[setting.test]}",
+        f"# Published mAP: {published_words(config, figures)}",
+        f"# Measured mAP: {figures.measured.get(config.name, NOT_RUN)}",
+    ]
+
+
+def published_words(config: BenchmarkConfig, figures: Published) -> str:
+    """Figures and sources of the rows to compare with, in one line."""
+    words = []
+    for row, figure in config.setting.figures():
+        about = [f"{row.method}, {row.backbone}"]
+        about += [figure.setting] if figure.setting else []
+        about += [figures.lists[figure.list]] if figure.list else []
+        words.append(f"{figure.map} ({'; '.join([*about, row.source])})")
+    return ", ".join(words) or "none for this setting"
 
 
 def page(figures: Published, configs: Sequence[BenchmarkConfig]) -> str:
@@ -80,39 +96,22 @@ def measured(figures: Published, config: BenchmarkConfig) -> str:
 
 def table(figures: Published, rows: Sequence[Row]) -> str:
     """Rows with a column for each list of test images, and a line for each setting."""
-    columns = [
-        key
-        for key in column_keys(figures)
-        if any(column(figure) == key for row in rows for figure in row.figures)
-    ]
-    settings = any(figure.setting for row in rows for figure in row.figures)
+    titles = {(test, ""): TITLES[test] for test in ("voc2007", "coco2014")}
+    titles |= {("nuswide", k): f"{TITLES['nuswide']}, {v}" for k, v in figures.lists.items()}
+    shown = [figure for row in rows for figure in row.figures]
+    columns = [key for key in titles if key in {(figure.test, figure.list) for figure in shown}]
+    settings = any(figure.setting for figure in shown)
     head = ["method", "backbone", "uses", *(["setting"] if settings else [])]
-    head += [title(figures, key) for key in columns]
+    head += [titles[key] for key in columns]
 
     def lines() -> Iterator[list[str]]:
         for row in rows:
             for setting in dict.fromkeys(figure.setting for figure in row.figures):
-                found = {column(f): f"{f.map}" for f in row.figures if f.setting == setting}
+                found = {(f.test, f.list): f"{f.map}" for f in row.figures if f.setting == setting}
                 cells = [row.method, row.backbone, row.uses, *([setting] if settings else [])]
                 yield [*cells, *(found.get(key, "-") for key in columns), row.source]
 
     return markdown((*head, "source"), lines(), numbers=len(columns))
-
-
-def column_keys(figures: Published) -> list[tuple[str, str]]:
-    """Test and list of every column there may be."""
-    return [("voc2007", ""), ("coco2014", ""), *(("nuswide", key) for key in figures.lists)]
-
-
-def column(figure: Figure) -> tuple[str, str]:
-    """The column in which a figure belongs."""
-    return figure.test, figure.list
-
-
-def title(figures: Published, key: tuple[str, str]) -> str:
-    """What a column is called."""
-    test, list_ = key
-    return TITLES[test] + (f", {figures.lists[list_]}" if list_ else "")
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: int = 0) -> str:
@@ -124,7 +123,8 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: int = 
 
 def outputs() -> dict[Path, str]:
     """Every file this script writes, with its text."""
-    figures, configs = published(), configurations()
+    figures = published()
+    configs = [BenchmarkConfig.read(path) for path in sorted(CONFIGS.rglob("*.yaml"))]
     texts = {PAGE: page(figures, configs)}
     for config in configs:
         path = CONFIGS / f"{config.name}.yaml"

@@ -36,7 +36,7 @@ from tools.rounds import spread
 from t2ipal.clip import photo_clip
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.clip_settings import ClipSettings
-from t2ipal.runs.benchmark.checks import made_pictures
+from t2ipal.runs.benchmark.proof import made_pictures
 from t2ipal.runs.benchmark.speed_checks import bare_embedding, cached_embedding
 
 BATCH = 32

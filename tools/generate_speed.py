@@ -30,6 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -133,14 +134,12 @@ def resume(count: int) -> None:
         rows = captions(count)
         write_jsonl(file, rows)
         generate(rows, Stamp(), out, batch_size=64, progress=False)
-        command = [sys.executable, "-m", "t2ipal.cli", "generate", "--captions", str(file)]
+        command = [sys.executable, "-m", "t2ipal.cli", "generate"]
+        command += ["--labelled-captions", str(file)]
         command += ["--generator", "miniature", "--out", str(out)]
-        seconds = []
-        for _ in range(5):
-            started = time.perf_counter()
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            seconds.append(time.perf_counter() - started)
-        print(done.stdout.splitlines()[0].replace(folder, "..."))
+        repeat = partial(subprocess.run, command, check=True, capture_output=True, text=True)
+        seconds = [timed(repeat) for _ in range(5)]
+        print(repeat().stdout.splitlines()[0].replace(folder, "..."))
         print(f"repeating a finished run of {count} images: {spread(seconds, '.2f')} s")
 
 

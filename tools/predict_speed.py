@@ -26,7 +26,7 @@ from tools.rounds import spread
 _MAKE = """
 import sys
 from pathlib import Path
-from t2ipal.runs.benchmark.checks import made_pictures
+from t2ipal.runs.benchmark.proof import made_pictures
 made_pictures(Path(sys.argv[1]), int(sys.argv[2]), (48, 48))
 """
 
@@ -95,17 +95,9 @@ def memory(tagger: str, count: int) -> None:
         print(f"{count} files: peak {much / 1e6:.0f} MB, {count / wall:.0f} a second", flush=True)
         print(f"growth: {(much - little) / 1e6:.0f} MB", flush=True)
         again = Path(folder) / "again.csv"
-        words = [
-            sys.executable,
-            "-m",
-            "t2ipal",
-            "predict",
-            tagger,
-            str(pictures),
-            "--out",
-            str(again),
-        ]
-        with subprocess.Popen(words, stdout=subprocess.DEVNULL) as process:
+        words = ["predict", tagger, str(pictures), "--out", str(again)]
+        command = [sys.executable, "-m", "t2ipal", *words]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             time.sleep(wall / 2)
             process.kill()
         rest, _, _ = run("predict", tagger, pictures, "--out", again)

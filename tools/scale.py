@@ -137,18 +137,12 @@ def measure(side: int = 512) -> Costs:
     return Costs(encode, look, write_down, decode, shard, took, size, memory)
 
 
-@dataclass(frozen=True)
-class CaptionCosts:
-    """Seconds of one core and bytes of memory per caption: labelling them, and reading them all."""
+def measure_captions(count: int = 50_000) -> tuple[float, float, float, float]:
+    """The costs of captions of about ten words, in a text with one on each line.
 
-    label: float
-    label_memory: float
-    read: float
-    read_memory: float
-
-
-def measure_captions(count: int = 50_000) -> CaptionCosts:
-    """The costs of captions of about ten words, in a text with one on each line."""
+    Returns:
+        Seconds of one core and bytes of memory per caption: labelling them, and reading them all.
+    """
     vocabulary = Vocabulary.load("coco2014")
     sentence = "a dog and a cat sit on a {} sofa near window number {}\n"
     colours = ("red", "blue", "green", "white")
@@ -172,7 +166,7 @@ def measure_captions(count: int = 50_000) -> CaptionCosts:
         before, started = _memory(), time.perf_counter()
         held = read_labelled(labelled)
         read = (time.perf_counter() - started) / count
-        return CaptionCosts(label, memory / count, read, (_memory() - before) / len(held))
+        return label, memory / count, read, (_memory() - before) / len(held)
 
 
 def measure_training(count: int) -> tuple[float, float, float]:
@@ -344,11 +338,11 @@ def main() -> None:
     ):
         print(f"  {what:42} {1000 * value:8.3f} ms")
     print(f"  a row: {costs.row_bytes:.0f} bytes on disk, {costs.row_memory:.0f} in memory")
-    captions = measure_captions()
+    label, label_memory, read, read_memory = measure_captions()
     print(
-        f"  a caption: labelled in {1000 * captions.label:.3f} ms, {captions.label_memory:.0f} "
-        f"bytes held meanwhile; read in {1000 * captions.read:.3f} ms, "
-        f"{captions.read_memory:.0f} bytes"
+        f"  a caption: labelled in {1000 * label:.3f} ms, {label_memory:.0f} "
+        f"bytes held meanwhile; read in {1000 * read:.3f} ms, "
+        f"{read_memory:.0f} bytes"
     )
     small, large = 20_000, 200_000
     slopes = [
@@ -395,10 +389,10 @@ def main() -> None:
         f"{arguments.images * costs.row_memory / 1e9:.0f} GB of memory"
     )
     print(
-        f"As many captions: labelled in {arguments.images * captions.label / 3600:.1f} hours with "
-        f"{arguments.images * captions.label_memory / 1e9:.1f} GB of memory; read by generate and "
-        f"train in {arguments.images * captions.read / 60:.0f} minutes into "
-        f"{arguments.images * captions.read_memory / 1e9:.0f} GB"
+        f"As many captions: labelled in {arguments.images * label / 3600:.1f} hours with "
+        f"{arguments.images * label_memory / 1e9:.1f} GB of memory; read by generate and "
+        f"train in {arguments.images * read / 60:.0f} minutes into "
+        f"{arguments.images * read_memory / 1e9:.0f} GB"
     )
     print(
         f"Trained on with their images: read in {arguments.images * slopes[2] / 60:.0f} minutes "

@@ -227,13 +227,13 @@ def lose(_):
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(0.01)  # the signal is noticed here, where Python prints what is raised and goes on
 
-door.own_process()
+door._own_process()
 thing = Thing()
 kept = weakref.ref(thing, lose)
 try:
     del thing
     time.sleep(20)
-except door.Stopped:
+except door._Stopped:
     sys.exit("stopped")
 """
 

@@ -17,7 +17,7 @@ from t2ipal.generation.inspector import ClipInspector
 from t2ipal.generation.store import read_manifest
 from t2ipal.method.train_config import TrainConfig
 from t2ipal.miniature.scenes import random_scene, scene_rng
-from t2ipal.report.inspected import write_inspected
+from t2ipal.report.contact import write_inspected
 from t2ipal.runs.config import RunConfig
 from t2ipal.runs.pipeline import run
 from t2ipal.runs.workbench import _generated_targets

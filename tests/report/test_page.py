@@ -11,20 +11,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from t2ipal.files import write_text
 from t2ipal.metrics.evaluation import evaluate
 from t2ipal.metrics.gap import ModalityGap, _PairGap
 from t2ipal.report.content import (
     Accuracy,
     CaptionCard,
-    ClassCount,
     MethodResult,
-    Prediction,
     ReportContent,
     TaggedScene,
     mean,
     spread,
 )
-from t2ipal.report.page import _inlined, _percent, _render, _signed, build_report
+from t2ipal.report.page import _inlined, _percent, _signed, report_page
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 SCORES = np.array([[2.0, -1, -2], [1, 2, -2], [-2, 1, -3], [-1, -2, -4]])
@@ -98,17 +97,17 @@ def content() -> ReportContent:
         facts=(("76.9", "mAP"),),
         next_steps=((f"Tag {NASTY}:", f"t2ipal predict {NASTY}"),),
         thresholds=(0.31, 0.42, 0.53),
-        counts=(ClassCount("dog", 1200, 40), ClassCount("cat", 0, 0)),
+        counts=(("dog", 1200, 40), ("cat", 0, 0)),
         captions=(CaptionCard(NASTY, ("dog",), (image(), image()), unknown=("cat",), rejected=2),),
         scenes=(
             TaggedScene(
                 image(size=200),
                 true=("dog", "bird"),
                 predictions=(
-                    Prediction("dog", 0.91, True, heat),
-                    Prediction("cat", 0.62, True, heat.T),
-                    Prediction("train", 0.5, True),
-                    Prediction(NASTY, 0.04, False),
+                    ("dog", 0.91, True, heat),
+                    ("cat", 0.62, True, heat.T),
+                    ("train", 0.5, True, None),
+                    (NASTY, 0.04, False, None),
                 ),
                 unknown=("train",),
             ),
@@ -116,9 +115,7 @@ def content() -> ReportContent:
         accuracy=Accuracy.of(
             ("dog", "cat", NASTY), SCORES, TARGETS, 1 / (1 + np.exp(-SCORES)), SCORES > 0
         ),
-        mistakes=(
-            TaggedScene(image(), ("cat",), (Prediction(NASTY, 0.8, True, heat),), fault="dog: no"),
-        ),
+        mistakes=(TaggedScene(image(), ("cat",), ((NASTY, 0.8, True, heat),), fault="dog: no"),),
         gap=ModalityGap(
             (_PairGap("captions", "real", 0.98765, 0.999, 50),),
             {"captions": np.array([[0.0, 0.0], [1.0, 1.0]]), "real": np.array([[2.0, 1.0]])},
@@ -131,7 +128,7 @@ def content() -> ReportContent:
 
 
 def test_the_page_is_well_formed_and_says_everything(content):
-    page = Page(_render(content))
+    page = Page(report_page(content))
     for words in (
         "One sentence.",
         "76.9",
@@ -158,7 +155,7 @@ def test_the_page_is_well_formed_and_says_everything(content):
 
 
 def test_what_is_typed_is_escaped_and_nothing_runs(content):
-    source = _render(content)
+    source = report_page(content)
     page = Page(source)
     assert "<script" not in source
     assert page.text.count("<script>alert('x')</script>") >= 9  # shown as text
@@ -167,7 +164,7 @@ def test_what_is_typed_is_escaped_and_nothing_runs(content):
 
 
 def test_nothing_comes_from_outside(content):
-    source = _render(content)
+    source = report_page(content)
     page = Page(source)
     for _, attributes in page.tags:
         for name in ("src", "srcset", "data", "poster", "action"):
@@ -183,7 +180,7 @@ def test_nothing_comes_from_outside(content):
 
 
 def test_every_image_is_inlined_has_words_and_opens(content):
-    images = Page(_render(content)).all("img")
+    images = Page(report_page(content)).all("img")
     assert len(images) == 2 + 3 + 2  # generated images, a scene and a mistake with overlays
     for attributes in images:
         assert attributes["alt"]
@@ -193,7 +190,7 @@ def test_every_image_is_inlined_has_words_and_opens(content):
 
 
 def test_tags_are_marked_right_wrong_or_missed(content):
-    source = _render(content)
+    source = report_page(content)
     assert '<span class="chip hit" title="right">dog 0.91</span>' in source
     assert '<span class="chip wrong" title="wrong">cat 0.62</span>' in source
     assert '<span class="chip unknown" title="truth unknown">train 0.50</span>' in source
@@ -202,7 +199,7 @@ def test_tags_are_marked_right_wrong_or_missed(content):
 
 
 def test_classes_are_ordered_by_ap_and_the_undefined_comes_last(content):
-    source = _render(content)
+    source = report_page(content)
     chart = source[source.index("<h2>Average precision per class") :]
     places = [chart.index(f'<span class="key">{name}') for name in ("cat", "dog", "&lt;script")]
     assert places == sorted(places)
@@ -210,7 +207,7 @@ def test_classes_are_ordered_by_ap_and_the_undefined_comes_last(content):
 
 
 def test_bars_are_as_long_as_their_figures(content):
-    page = Page(_render(content))
+    page = Page(report_page(content))
     widths = [rect["width"] for rect in page.all("rect") if rect.get("class") == "fill"]
     assert widths[:4] == ["50.00%", "77.00%", "74.00%", "89.00%"]
     dots = [circle["cx"] for circle in page.all("circle") if "%" in circle["cx"]]
@@ -218,19 +215,19 @@ def test_bars_are_as_long_as_their_figures(content):
 
 
 def test_the_difference_is_against_the_focus(content):
-    text = Page(_render(content)).text
+    text = Page(report_page(content)).text
     assert "against t2i-pal" in text
     assert "\N{MINUS SIGN}27.0" in text and "+12.0" in text
 
 
 def test_an_empty_report_is_a_page_without_sections():
-    page = Page(_render(ReportContent("Nothing yet", "", ("dog",))))
+    page = Page(report_page(ReportContent("Nothing yet", "", ("dog",))))
     assert not page.all("section") and not page.all("aside") and not page.all("nav")
     assert "Nothing yet" in page.text
 
 
 def test_a_report_without_test_images_still_shows_the_thresholds():
-    source = _render(ReportContent("Own", "", ("dog", "cat"), thresholds=(0.25, 0.5)))
+    source = report_page(ReportContent("Own", "", ("dog", "cat"), thresholds=(0.25, 0.5)))
     page = Page(source)
     assert "Threshold per class" in page.text and "Average precision" not in page.text
     widths = [rect["width"] for rect in page.all("rect") if rect.get("class") == "fill"]
@@ -239,7 +236,7 @@ def test_a_report_without_test_images_still_shows_the_thresholds():
 
 
 def test_thresholds_stand_beside_the_class_that_they_are_of(content):
-    chart = Page(_render(content)).text
+    chart = Page(report_page(content)).text
     assert "cat 84.0 ≥ 0.42" in chart and "dog 70.0 ≥ 0.31" in chart
     assert f"{NASTY} \N{EN DASH} ≥ 0.53" in chart
 
@@ -250,15 +247,15 @@ def test_a_series_keeps_its_colour_where_another_is_undefined():
         MethodResult("tai-dpt", (0.5,), class_ap=(0.25,)),
         MethodResult("t2i-pal", (0.5,), class_ap=(0.5,)),
     ]
-    page = Page(_render(ReportContent("t", "", ("dog",), methods=tuple(methods))))
+    page = Page(report_page(ReportContent("t", "", ("dog",), methods=tuple(methods))))
     dots = [circle["class"] for circle in page.all("circle") if "%" in circle["cx"]]
     assert dots == ["s2"]
 
 
 def test_the_file_is_written_whole_and_the_same_each_time(content, tmp_path):
-    build_report(tmp_path / "report.html", content)
+    write_text(tmp_path / "report.html", report_page(content))
     first = (tmp_path / "report.html").read_bytes()
-    build_report(tmp_path / "report.html", content)
+    write_text(tmp_path / "report.html", report_page(content))
     assert (tmp_path / "report.html").read_bytes() == first
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
@@ -267,7 +264,7 @@ def test_photos_are_scaled_down_and_light():
     random = np.random.default_rng(0)
     noise = Image.fromarray(random.integers(0, 255, (900, 1200, 3), dtype=np.uint8))
     content = ReportContent("t", "", ("dog",), captions=(CaptionCard("noise", (), (noise,)),))
-    (tag,) = Page(_render(content)).all("img")
+    (tag,) = Page(report_page(content)).all("img")
     assert (tag["width"], tag["height"]) == ("256", "192") and len(tag["src"]) < 120_000
     assert noise.size == (1200, 900)  # the caller's image is left alone
     small = Image.fromarray(random.integers(0, 255, (20, 20, 3), dtype=np.uint8))
@@ -280,7 +277,7 @@ def test_figures_are_formatted():
     assert _signed(0.0341) == "+3.4" and _signed(-0.007) == "\N{MINUS SIGN}0.7"
     assert _signed(-0.00001) == "0.0" and _signed(math.nan) == "\N{EN DASH}"
     methods = (MethodResult("one", (0.5,)), MethodResult("three", (0.49, 0.50, 0.51)))
-    source = _render(ReportContent("t", "", ("dog",), methods=methods))
+    source = report_page(ReportContent("t", "", ("dog",), methods=methods))
     assert '<td class="figure" title="by seed: 50.0"><b>50.0</b></td>' in source
     assert 'title="by seed: 49.0, 50.0, 51.0"><b>50.0</b> <span class="spread">± 1.0<' in source
     assert math.isnan(mean(())) and math.isnan(spread((0.3,)))
@@ -319,7 +316,7 @@ def test_curves_are_drawn_where_their_figures_are(content):
     assert accuracy.average_precision[:2] == ((1 + 2 / 4) / 2, 1.0)
     assert [(row.tagged, row.shown) for row in accuracy.tags] == [(2, 2), (1, 1), (0, 0)]
     assert (accuracy.tags[0].precision, accuracy.tags[0].recall) == (0.5, 0.5)
-    page = Page(_render(content))
+    page = Page(report_page(content))
     lines = [line["points"].split() for line in page.all("polyline")]
     dog, cat, mean_of_both, reliability = lines  # the class that no image shows has no line
     assert dog[0] == "0,0" and dog[25] == "100,0" and dog[26] == "104,100" and dog[-1] == "200,100"
@@ -332,7 +329,7 @@ def test_curves_are_drawn_where_their_figures_are(content):
 
 
 def test_the_map_keeps_its_shape(content):
-    page = Page(_render(content))
+    page = Page(report_page(content))
     dots = [(dot["cx"], dot["cy"]) for dot in page.all("circle") if dot.get("r") == "1.6"]
     assert dots == [("0.0", "150.0"), ("100.0", "50.0"), ("200.0", "50.0")]
 
@@ -340,5 +337,5 @@ def test_the_map_keeps_its_shape(content):
 def test_a_model_that_no_test_image_suits_still_has_a_page():
     none = np.full((2, 1), -1)
     accuracy = Accuracy.of(("dog",), np.zeros((2, 1)), none, np.zeros((2, 1)), none > 0)
-    page = Page(_render(ReportContent("t", "", ("dog",), accuracy=accuracy)))
+    page = Page(report_page(ReportContent("t", "", ("dog",), accuracy=accuracy)))
     assert "Tags at the thresholds" in page.text and not page.all("polyline")

@@ -14,11 +14,15 @@ from conftest import TinyRun
 from t2ipal.cli import main
 from t2ipal.errors import UserError
 from t2ipal.metrics.evaluation import f1_of
-from t2ipal.tagger.calibration import calibrate, calibrated, first_thresholds, uncalibrated
+from t2ipal.tagger.calibration import (
+    _first_thresholds,
+    calibrate,
+    calibrated,
+    uncalibrated,
+)
 from t2ipal.tagger.card import model_card
-from t2ipal.tagger.refit import _best_expected, _fit, refit
 from t2ipal.tagger.tagger import Tagger
-from t2ipal.tagger.thresholds import Thresholds
+from t2ipal.tagger.thresholds import Thresholds, _best_expected, _fit, refit
 from t2ipal.vocabulary import Vocabulary
 
 CLASSES = 12
@@ -130,7 +134,7 @@ def test_calibrating_twice_starts_from_the_first_thresholds_and_can_be_undone(ta
     one = calibrated(tagger, scores, targets, "a").tagger
     two = calibrated(one, scores, targets, "b").tagger
     assert one.thresholds == two.thresholds != tagger.thresholds
-    assert first_thresholds(two) == tagger.thresholds == uncalibrated(two).thresholds
+    assert _first_thresholds(two) == tagger.thresholds == uncalibrated(two).thresholds
     assert "calibration" not in tagger.about and "calibration" not in uncalibrated(two).about
     grown = two.with_classes(["tent"])
     assert uncalibrated(grown).thresholds == tagger.thresholds.grown(["tent"])

@@ -7,9 +7,10 @@ import pytest
 
 from conftest import TinyRun
 from t2ipal.cli import main
+from t2ipal.cli.adjusting import _suggestions
 from t2ipal.cli.options import Verb
 from t2ipal.cli.whole import Run
-from t2ipal.tagger.suggesting import held_out_figures, suggestions
+from t2ipal.tagger.scoring import held_out_figures
 from t2ipal.tagger.tagger import Tagger
 
 
@@ -30,7 +31,7 @@ def test_the_weakest_come_first_with_what_helps_them():
         "jar": row | {"AP": None, "shown": 0, "images": 3, "found": 3},
         "cup": row | {"AP": 0.2, "taken_for": {"mug": 4}, "found": 2},
     }
-    lines = suggestions(figures, 2, "RUN/model", "--config RUN/config.yaml --out RUN")
+    lines = _suggestions(figures, 2, "RUN/model", "--config RUN/config.yaml --out RUN")
     assert [line.partition(":")[0] for line in lines if not line.startswith(" ")] == ["jar", "cup"]
     text = "\n".join(lines)
     assert "taken for mug in 4 of 8" in text and "no better than chance" in text

@@ -48,9 +48,9 @@ from t2ipal.files import LOCK
 Row = dict[str, Any]
 COUNTS = {"kills": 1000, "refusals": 500, "pairs": 200, "ray": 20, "inputs": 100_000}
 _MODULES = (
-    "open_clip timm transformers diffusers t2ipal.cli.stages t2ipal.cli.whole t2ipal.cli.tagging "
+    "open_clip timm transformers diffusers t2ipal.cli.stages t2ipal.cli.whole t2ipal.cli.adjusting "
     "t2ipal.cli.exchanging t2ipal.cli.benchmarking t2ipal.runs.pipeline t2ipal.generation.exchange "
-    "t2ipal.tagger.card t2ipal.report.page t2ipal.report.contact t2ipal.report.inspected "
+    "t2ipal.tagger.card t2ipal.report.page t2ipal.report.contact "
     "t2ipal.captions.compose t2ipal.generation.hub_dataset"
 )
 

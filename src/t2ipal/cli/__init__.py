@@ -18,7 +18,7 @@ _VERBS = {
     "pack": ("exchanging", "Pack", "a set of images -> webdataset shards"),
     "embed": ("stages", "Embed", "images and captions -> cached CLIP features"),
     "train": ("stages", "Train", "labelled captions and generated images -> a tagger"),
-    "eval": ("tagging", "Eval", "measure a tagger on labelled images"),
+    "eval": ("adjusting", "Eval", "measure a tagger on labelled images"),
     "suggest": ("adjusting", "Suggest", "which classes of a tagger are weak, and what would help"),
     "compare": ("whole", "Compare", "table of methods and ablations on labelled images"),
     "benchmark": ("benchmarking", "Benchmark", "a published setting on its data, or a rehearsal"),
@@ -29,24 +29,16 @@ _VERBS = {
     ),
     "add-class": ("adjusting", "AddClass", "add classes to a tagger, without training"),
     "calibrate": ("adjusting", "Calibrate", "fit a tagger's thresholds to some labelled photos"),
-    "export": ("exporting", "Export", "a tagger -> one ONNX file that needs no PyTorch"),
+    "export": ("exchanging", "Export", "a tagger -> one ONNX file that needs no PyTorch"),
     "predict": ("predicting", "Predict", "tag images"),
     "undo-keywords": ("predicting", "UndoKeywords", "take away keywords that predict added"),
-    "push": ("fetching", "Push", "put a tagger on the Hugging Face hub"),
-    "data": ("fetching", "Data", "fetch the archives of a benchmark, or check what is there"),
+    "push": ("exchanging", "Push", "put a tagger on the Hugging Face hub"),
+    "data": ("benchmarking", "Data", "fetch the archives of a benchmark, or check what is there"),
     "studio": ("studio", "Studio", "tag photos, make taggers and read reports in the browser"),
     "doctor": ("whole", "Doctor", "what is here, what a run needs, how long and large it would be"),
-    "completion": ("completing", "Completion", "what makes a shell complete commands and options"),
+    "completion": ("whole", "Completion", "what makes a shell complete commands and options"),
 }
-_ONLY_SAY = {
-    "eval",
-    "predict",
-    "suggest",
-    "doctor",
-    "completion",
-    "help",
-    "version",
-}  # as far as -h says
+_ONLY_SAY = {"eval", "predict", "suggest", "doctor", "completion", "help", "version"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,22 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         from t2ipal.cli import door, speech
 
-        if arguments is None:
-            from t2ipal.clip.spared import spare_imports
-
-            door.own_process()
-            spare_imports()
         words = sys.argv[1:] if arguments is None else arguments
-        try:
-            status = _run(words)
-        except Exception as error:
-            if arguments is None and door.Stopped.received:  # libraries turn it into others
-                raise KeyboardInterrupt from error
-            if (said := door.sentence(error)) is None:
-                raise
-            speech.complain(said)
-            status = 2
         only_says = (words or ["help"])[0] in _ONLY_SAY or bool({"-h", "--help"} & {*words})
+        status = door.answered(lambda: _run(words), owned=arguments is None)
         return speech.farewell(status, only_says=only_says)
     except KeyboardInterrupt as error:
         number = int(getattr(error, "number", 2))
@@ -107,10 +86,7 @@ def _run(arguments: list[str]) -> int:
         raise UserError(
             f"there is no command {name!r}{nearest(name, _VERBS)}; see 't2ipal --help'."
         )
-    import logging
-
     from t2ipal.cli.options import Verb
-    from t2ipal.cli.speech import PlainFormatter
 
     module, verb, _ = _VERBS[name]
     made: type[Verb] = getattr(importlib.import_module(f"t2ipal.cli.{module}"), verb)
@@ -118,9 +94,6 @@ def _run(arguments: list[str]) -> int:
         for line in made.help(everything="--help-all" in rest).splitlines():
             say(line)
         return 0
-    handler = logging.StreamHandler()
-    handler.setFormatter(PlainFormatter("%(levelname)s: %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     return made.parse(rest).run()
 
 

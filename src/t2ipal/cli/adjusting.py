@@ -1,4 +1,4 @@
-"""Verbs that adjust a trained model without training it."""
+"""Verbs that measure a trained model on labelled images, and adjust it without training it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,67 @@ from dataclasses import KW_ONLY
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from t2ipal.cli.options import Verb, require_data, require_paths
+from t2ipal.cli.options import Verb, require_paths
 from t2ipal.cli.speech import say
+from t2ipal.clip.clip_settings import DeviceSettings, ModelSettings
 from t2ipal.errors import Count, UserError, listed, settings
+from t2ipal.files import write_text
 from t2ipal.runs.config import EvaluationSettings
 from t2ipal.runs.folder import MADE_FROM
-from t2ipal.tagger import PACKAGED, from_hub, model_folder, read_config, saved_vocabulary
+from t2ipal.tagger import PACKAGED, model_folder, read_config, saved_vocabulary
 
 if TYPE_CHECKING:
     from t2ipal.vocabulary import ClassName
+
+
+_FEW = 16  # generated images of a class are few: what the adapter's bank takes of each
+
+
+@settings
+class Eval(ModelSettings, DeviceSettings, EvaluationSettings, Verb):
+    """Measure a tagger on labelled images."""
+
+    positional = ("model",)
+    needed = ("data",)
+    examples = """
+        t2ipal eval runs/mine/model --data photos/
+        t2ipal eval runs/mine/model --data coco2014:COCO --out eval.json
+    """
+    _: KW_ONLY
+    model: Path
+    """photo (the tagger of this package), a model folder such as RUN/model, or an ONNX file"""
+    features: Annotated[Path, "DIR"] | None = None
+    """folder of the feature cache; beside the model if omitted"""
+    out: Annotated[Path, "FILE"] | None = None
+    """JSON file to write the figures to"""
+
+    def run(self) -> int:
+        assert self.data is not None, "it is needed"
+        # before PyTorch is imported, which takes seconds
+        model_folder(self.model, typed=True)
+        saved_vocabulary(self.model)
+        require_paths(self.data_folder, data=[self.data])
+        from t2ipal.tagger.scoring import evaluate
+
+        evaluation = evaluate(
+            self.model,
+            self.data,
+            images=self.data_folder,
+            cache=self.features,
+            device=self.device,
+            precision=self.precision,
+            image_size=self.image_size,
+            resize_mode=self.resize_mode,
+            crops=self.crops,
+            skip_broken=self.skip_broken,
+            max_megapixels=self.max_megapixels,
+            say=say,
+        )
+        for line in evaluation.lines():
+            say(line)
+        if self.out is not None:
+            write_text(self.out, json.dumps(evaluation.to_json(), indent=1) + "\n")
+        return 0
 
 
 @settings
@@ -60,7 +112,7 @@ class AddClass(_Adjusted, Verb):
                 "classes; name a folder for the new model."
             )
         require_paths(self.images)
-        from t2ipal.tagger.new_names import with_new
+        from t2ipal.tagger.inputs import with_new
         from t2ipal.vocabulary import ClassName
 
         classes = [ClassName(name, synonyms=self.synonyms) for name in self.names]
@@ -105,9 +157,7 @@ class Calibrate(_Adjusted, EvaluationSettings, Verb):
         if self.undo == (self.data is not None):
             raise UserError("calibrate takes either --data LABELLED or --undo; give one of them.")
         out = _destination(self.model, self.out)
-        require_data(self.data)
-        require_paths(self.data_folder)
-        from t2ipal.files import write_text
+        require_paths(self.data_folder, data=[self.data])
         from t2ipal.files.broken import Broken
         from t2ipal.tagger.calibration import calibrate, uncalibrated
         from t2ipal.tagger.tagger import Tagger
@@ -154,22 +204,19 @@ class Suggest(EvaluationSettings, Verb):
 
     def run(self) -> int:
         folder = model_folder(self.model, typed=True)
-        require_data(self.data)
-        require_paths(self.data_folder)
-        from t2ipal.tagger.suggesting import suggestions
-
+        require_paths(self.data_folder, data=[self.data])
         figures = self._figures(folder)
         run = None
         if folder is not None and (folder.parent / "config.yaml").is_file():
             run = f"--config {folder.parent / 'config.yaml'} --out {folder.parent}"
-        for line in suggestions(figures, self.most, self.model, run):
+        for line in _suggestions(figures, self.most, self.model, run):
             say(line)
         return 0
 
     def _figures(self, folder: Path | None) -> dict[str, dict[str, Any]]:
         """By class: those of labelled images, or those that training left in the model."""
         if self.data is None:
-            config, _ = read_config(folder or from_hub(self.model))
+            config, _ = read_config(self.model)
             if not (figures := config.get("about", {}).get("classes")):
                 raise UserError(
                     f"{self.model}: holds no figures of held-out images; measure it on labelled "
@@ -177,8 +224,7 @@ class Suggest(EvaluationSettings, Verb):
                 )
             return dict(figures)
         from t2ipal.files.broken import Broken
-        from t2ipal.tagger.scoring import labelled_scores
-        from t2ipal.tagger.suggesting import held_out_figures
+        from t2ipal.tagger.scoring import held_out_figures, labelled_scores
         from t2ipal.tagger.tagger import Tagger
 
         tagger = Tagger.from_pretrained(self.model)
@@ -195,12 +241,68 @@ class Suggest(EvaluationSettings, Verb):
         return {name: row for name, row in figures.items() if row["shown"]}
 
 
-def _destination(model: str, out: Path | None) -> Path:
-    """The folder to write an adjusted model to.
+def _suggestions(
+    figures: dict[str, dict[str, Any]], count: int, model: str, run: str | None
+) -> list[str]:
+    """Lines about the ``count`` weakest classes, the weakest first, with commands that may help.
 
-    Raises:
-        UserError: there is no such model, or it is not the user's own and no other folder is named.
+    Args:
+        figures: class -> as :func:`held_out_figures` gives it; of a trained model also in how many
+            of its generated ``images`` it is ``found``.
+        model: as commands name it.
+        run: the options of ``t2ipal run`` that repeat the run of the model; None if unknown.
     """
+    order = sorted(figures, key=lambda name: (figures[name]["AP"] or -1.0, name))[:count]
+    lines = []
+    for name in order:
+        own = figures[name]
+        if own["AP"] is None:
+            lines.append(f"{name}: no held-out item shows it, so it was not measured")
+        else:
+            level = " (no better than chance)" if own["AP"] <= own["chance"] else ""
+            lines.append(
+                f"{name}: AP {100 * own['AP']:.1f} on {own['shown']} held-out items{level}"
+            )
+        if rivals := own.get("taken_for"):
+            told = ", ".join(f"{other} in {times}" for other, times in rivals.items())
+            lines.append(f"  taken for {told} of {own['shown']}")
+        lines += [f"  {line}" for line in _remedies(name, own, model, run)]
+    return lines
+
+
+def _remedies(name: str, own: dict[str, Any], model: str, run: str | None) -> list[str]:
+    again = f"t2ipal run {run or '--classes CLASSES --captions CAPTIONS --out NEW'}"
+    images, seen = own.get("images"), own.get("found", 0)
+    lines = []
+    if images and 2 * seen < images:
+        lines += [
+            f"name: CLIP finds it in {seen} of the {images} images generated for it; give it a "
+            "more common readable name in the file of classes:",
+            f"    {again} --classes CLASSES.yaml",
+        ]
+    elif images is not None and images < _FEW:
+        lines += [
+            f"captions: {images} generated images show it; more captions that name it, alone and "
+            "beside others:",
+            f"    {again} --captions MORE.txt",
+        ]
+    elif images is not None:
+        lines += ["images: more of each caption:", f"    {again} --images-per-caption 2"]
+    if rivals := list(own.get("taken_for", ())):
+        lines.append(
+            f"captions: some that name {name} without {rivals[0]}, {rivals[0]} without {name}, and "
+            "both"
+        )
+    lines += [
+        "photos: labelled ones to train on, or a few to fit its threshold to:",
+        f"    {again} --real-images LABELLED --shots 16",
+        f"    t2ipal calibrate {model} --data LABELLED",
+    ]
+    return lines
+
+
+def _destination(model: str, out: Path | None) -> Path:
+    """The folder to write an adjusted model to."""
     folder = model_folder(model, typed=True)
     if out is not None:
         return out

@@ -1,16 +1,85 @@
-"""Verbs that run a published setting, and check what this project's own machines could not."""
+"""Verbs that fetch data of benchmarks, run published settings, and check what needs a GPU."""
 
 from __future__ import annotations
 
 import dataclasses
+import typing
 from dataclasses import KW_ONLY, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from t2ipal.cli.options import Verb
+from t2ipal.cli.options import Verb, require_paths
 from t2ipal.cli.speech import say
-from t2ipal.errors import Batch, UserError, settings, settings_of
+from t2ipal.errors import Batch, UserError, nearest, settings, settings_of
 from t2ipal.files.broken import ReadingSettings
+
+_BY_HAND = {
+    "nuswide": "NUS-WIDE is given to those who ask for it",
+    "narratives": "Localized Narratives are a single file",
+}
+
+
+@settings
+class Data(Verb):
+    """Fetch the official archives of a benchmark, or check what a folder holds of the benchmarks.
+
+    Archives are compared with their official checksums; an interrupted command resumes, and how
+    much disk is needed is said before.
+    """
+
+    positional = ("action", "what")
+    examples = """
+        t2ipal data fetch voc2007 --out data/voc2007
+        t2ipal data fetch coco2014 --parts annotations val --out data/coco2014
+        t2ipal data check data/voc2007
+    """
+    _: KW_ONLY
+    action: Literal["fetch", "check"]
+    """fetch or check"""
+    what: str
+    """fetch: voc2007 or coco2014; check: a folder"""
+    out: Annotated[Path, "DIR"] | None = None
+    """fetch: folder to unpack in"""
+    parts: Annotated[tuple[str, ...], "PART"] = ()
+    """fetch: these parts alone: test and trainval of voc2007; annotations (captions are among
+    them), val and train of coco2014"""
+    mirror: Annotated[str, "URL"] | None = None
+    """fetch: another server, with the paths of the official one"""
+
+    def run(self) -> int:
+        if self.action == "check":
+            return self._compare()
+        from t2ipal.datasets.fetch import Benchmark, fetch_benchmark
+
+        known = typing.get_args(Benchmark)
+        if self.what in _BY_HAND:
+            raise UserError(
+                f"{_BY_HAND[self.what]}, so fetch it by hand as docs/protocols.md says, then run: "
+                "t2ipal data check DIR."
+            )
+        if self.what not in known:
+            raise UserError(
+                f"{self.what}: no benchmark that can be fetched{nearest(self.what, known)}; "
+                f"name {' or '.join(known)}."
+            )
+        if self.out is None:
+            raise UserError("say where to unpack it, with --out DIR.")
+        benchmark = cast(Benchmark, self.what)
+        fetch_benchmark(self.out, benchmark, parts=self.parts, mirror=self.mirror, say=say)
+        say(f"t2ipal data check {self.out}  # compares it with the official numbers")
+        return 0
+
+    def _compare(self) -> int:
+        if self.out is not None or self.parts or self.mirror is not None:
+            raise UserError("data check takes a folder and nothing else.")
+        require_paths(self.what)
+        from t2ipal.runs.doctor import examine_data
+
+        missing = False
+        for finding in examine_data(Path(self.what)):
+            say(str(finding))
+            missing |= finding.missing
+        return 1 if missing else 0
 
 
 @settings

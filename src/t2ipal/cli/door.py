@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import codecs
 import errno
+import logging
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from t2ipal.cli.speech import complain, plain
 from t2ipal.errors import UserError, not_installed
 
 _REMEDIES = {
@@ -31,14 +34,50 @@ _LONGEST = 4000  # characters of a complaint
 _KEPT = "t2ipal-keep"  # name of an error handler
 
 
-class Stopped(KeyboardInterrupt):
+class _Stopped(KeyboardInterrupt):
     """A signal asks the program to end; raised where it is, so that everything is tidied up."""
 
     number = int(signal.SIGINT)
     received = False
 
 
-def own_process() -> None:
+class _PlainFormatter(logging.Formatter):
+    """Log records as complaints: escaped, all but the line breaks."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(plain, super().format(record).split("\n")))
+
+
+def answered(run: Callable[[], int], *, owned: bool) -> int:
+    """The exit status of ``run``; an error from outside the program is told in a sentence.
+
+    Args:
+        owned: the process is this program's: it answers to signals, and libraries that are not
+            needed are not imported.
+
+    Raises:
+        KeyboardInterrupt: the user, or the system, asks to stop.
+    """
+    if owned:
+        from t2ipal.clip.spared import spare_imports
+
+        _own_process()
+        spare_imports()
+    handler = logging.StreamHandler()
+    handler.setFormatter(_PlainFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    try:
+        return run()
+    except Exception as error:
+        if owned and _Stopped.received:  # libraries turn it into others
+            raise KeyboardInterrupt from error
+        if (said := sentence(error)) is None:
+            raise
+        complain(said)
+        return 2
+
+
+def _own_process() -> None:
     """Open the standard streams so that they lose no character, and listen to signals.
 
     SIGINT, SIGTERM and, unless it is ignored, SIGHUP end the program from within.
@@ -69,16 +108,16 @@ def _keep(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    Stopped.number, Stopped.received = number, True
-    raise Stopped
+    _Stopped.number, _Stopped.received = number, True
+    raise _Stopped
 
 
 def _stop_again(lost: sys.UnraisableHookArgs) -> None:
     """Python calls this where nothing can be raised, as in callbacks of its import system."""
-    if not isinstance(lost.exc_value, Stopped):
+    if not isinstance(lost.exc_value, _Stopped):
         sys.__unraisablehook__(lost)
         return
-    again = threading.Timer(0.01, os.kill, (os.getpid(), Stopped.number))
+    again = threading.Timer(0.01, os.kill, (os.getpid(), _Stopped.number))
     again.daemon = True
     again.start()
 

@@ -135,8 +135,11 @@ class Verb:
         return f"{text}\nexamples:\n{textwrap.indent(textwrap.dedent(cls.examples).strip(), '  ')}"
 
 
-def require_paths(*paths: str | Path | None) -> None:
+def require_paths(*paths: str | Path | None, data: Iterable[str | None] = ()) -> None:
     """Answer mistyped paths before PyTorch is imported, which takes seconds.
+
+    Args:
+        data: labelled images, such as ``voc2007:DIR?split=test``.
 
     Raises:
         UserError: one of them is not there.
@@ -144,11 +147,7 @@ def require_paths(*paths: str | Path | None) -> None:
     for path in paths:
         if path is not None and not Path(path).exists():
             raise UserError(f"{path}: no such folder or file; check the path.")
-
-
-def require_data(*specs: str | None) -> None:
-    """As :func:`require_paths`, for labelled images such as ``voc2007:DIR?split=test``."""
-    for spec in specs:
+    for spec in data:
         if spec is not None and spec.partition(":")[0] != "miniature":
             from t2ipal.datasets.official import parse_layout
 

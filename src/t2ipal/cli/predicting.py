@@ -7,8 +7,8 @@ import math
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import KW_ONLY
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 
 _LONGEST_NAME = 200  # bytes: file systems take 255, and a name while it is written is longer
+# And what else is written for each image: done for those that have a row, for no others.
+_ROWS_DEPEND_ON = (
+    "top", "crops", "image_size", "resize_mode", "precision", "write_keywords", "embed", "dry_run",
+)  # fmt: skip
 _NEARLY_ALL = 0.6  # of a photo of 3:2 CLIP sees two thirds, which everybody expects
 
 
@@ -89,8 +93,7 @@ class Predict(ModelSettings, DeviceSettings, PictureSettings, Verb):
 
     def run(self) -> int:
         kind = self._kind()
-        self._check_words()
-        self._check_keywords(kind)
+        self._check_options(kind)
         limits = self._limits()
         left_out = LeftOut()
         found = map(str, find_images(self.images, left_out, recursive=self.recursive))
@@ -106,15 +109,16 @@ class Predict(ModelSettings, DeviceSettings, PictureSettings, Verb):
         meant = dict.fromkeys(map(vocabulary.meant, self.classes))
         names = [vocabulary.names[i] for i in meant]
         if self.query:
-            from t2ipal.tagger.new_names import queried, with_new
+            from t2ipal.tagger.inputs import queried, with_new
 
             vocabulary = with_new(vocabulary, queried(self.query))
             names += self.query if names else ()
         names = names or list(vocabulary.names)
         for name in limits if isinstance(limits, dict) else ():
             vocabulary.meant(name)
+        tag = partial(self._tag, names=names, limits=limits, kind=kind, left_out=left_out)
         if self.out is None:
-            return self._tag(self._load(), files, names, limits, kind, left_out, None)
+            return tag(files, None)
         from t2ipal.tagger.tag_file import TagFile
 
         listed = list(files)
@@ -123,17 +127,9 @@ class Predict(ModelSettings, DeviceSettings, PictureSettings, Verb):
             "classes": names,
             "query": list(self.query),
             "threshold": limits,
-            "top": self.top,
             "format": kind,
-            "crops": self.crops,
-            "image_size": self.image_size,
-            "resize_mode": self.resize_mode,
-            "precision": self.precision,
-            # What else is written for each image: done for those that have a row, for no others.
             "heatmaps": self.heatmaps and str(self.heatmaps),
-            "write_keywords": self.write_keywords,
-            "embed": self.embed,
-            "dry_run": self.dry_run,
+            **{name: getattr(self, name) for name in _ROWS_DEPEND_ON},
         }
         with TagFile.open(
             self.out, kind, names, made_from, listed, overwrite=self.overwrite
@@ -144,9 +140,7 @@ class Predict(ModelSettings, DeviceSettings, PictureSettings, Verb):
             else:
                 if missing < len(listed):
                     say(f"{self.out}: {len(listed) - missing} of {len(listed)} images are there")
-                status = self._tag(
-                    self._load(), iter(out.missing), names, limits, kind, left_out, out
-                )
+                status = tag(iter(out.missing), out)
         if missing:
             say(f"wrote {self.out}")
         if self.export is not None:
@@ -155,9 +149,8 @@ class Predict(ModelSettings, DeviceSettings, PictureSettings, Verb):
             say(f"wrote {export_tags(self.out, self.export, names)}")
         return status
 
-    # --- before anything is loaded ---------------------------------------------------------------
-
-    def _check_words(self) -> None:
+    def _check_options(self, kind: str) -> None:
+        """Whether the options go together."""
         if has_picture_suffix(self.model) and not Path(self.model).is_dir():
             raise UserError(
                 f"{self.model} is an image, not a model: the model comes first, as in 't2ipal "
@@ -169,8 +162,6 @@ class Predict(ModelSettings, DeviceSettings, PictureSettings, Verb):
             refuse_address(image)
             if image == "":
                 raise UserError("an image is called '', which names nothing; check the paths.")
-
-    def _check_keywords(self, kind: str) -> None:
         if self.export is not None and (self.out is None or kind != "jsonl"):
             raise UserError("--export needs --out FILE.jsonl, of which it is made.")
         if self.write_keywords is None:
@@ -200,19 +191,31 @@ class Predict(ModelSettings, DeviceSettings, PictureSettings, Verb):
         return kind
 
     def _limits(self) -> float | dict[str, float] | None:
-        """The value of --threshold."""
         if self.threshold == "auto":
             return None
+        given = self.threshold
         try:
-            value = float(self.threshold)
+            value = float(given)
         except ValueError:
-            return _read_limits(self.threshold)
-        if not 0 <= value <= 1:
-            raise UserError(f"--threshold is a probability, from 0 to 1, not {self.threshold}.")
-        return value
+            pass
+        else:
+            if not 0 <= value <= 1:
+                raise UserError(f"--threshold is a probability, from 0 to 1, not {given}.")
+            return value
+        from t2ipal.files.yaml_files import read_yaml
+
+        if not Path(given).is_file():
+            raise UserError(f"--threshold {given}: is neither auto, nor a number, nor a file.")
+        limits = read_yaml(given)
+        for name, own in limits.items():
+            if isinstance(own, bool) or not isinstance(own, int | float) or not 0 <= own <= 1:
+                raise UserError(
+                    f"{given}: {name}: a threshold is a number from 0 to 1, not {own!r}."
+                )
+        return limits
 
     def _load(self) -> Tagger:
-        from t2ipal.tagger.new_names import queried
+        from t2ipal.tagger.inputs import queried
         from t2ipal.tagger.tagger import Tagger
 
         tagger = Tagger.from_pretrained(
@@ -225,17 +228,14 @@ class Predict(ModelSettings, DeviceSettings, PictureSettings, Verb):
         )
         return tagger.with_classes(queried(self.query)) if self.query else tagger
 
-    # --- tagging ---------------------------------------------------------------------------------
-
     def _tag(
         self,
-        tagger: Tagger,
         files: Iterator[str],
+        out: TagFile | None,
         names: list[str],
         limits: float | dict[str, float] | None,
         kind: str,
         left_out: LeftOut,
-        out: TagFile | None,
     ) -> int:
         """Tag the files, and print them unless they go to ``out``; the exit status."""
         from tqdm import tqdm
@@ -243,6 +243,7 @@ class Predict(ModelSettings, DeviceSettings, PictureSettings, Verb):
         from t2ipal.tagger.keywords import JOURNAL
         from t2ipal.tagger.tag_file import header_line, tags_line
 
+        tagger = self._load()
         start = common_folder(self.images)
         journal = None if self.dry_run else start / JOURNAL
         readable = dict(zip(tagger.names, tagger.vocabulary.readable, strict=True))
@@ -260,30 +261,27 @@ class Predict(ModelSettings, DeviceSettings, PictureSettings, Verb):
         quiet = not sys.stderr.isatty() or (out is None and sys.stdout.isatty())
         total = len(out.missing) if out is not None else None
         failed = done = cut = 0
-        with nullcontext() if quiet else tqdm(total=total, unit="image") as bar:
-            for tags in stream:
-                if bar is not None:
-                    bar.update()
+        for tags in tqdm(stream, total=total, unit="image", disable=quiet):
+            try:
                 if tags.error is not None:
-                    complain(tags.error)
-                    failed += 1
-                    continue
+                    raise UserError(tags.error)
                 shown = tags.tags if self.top is None else tags.top(self.top)
-                if self.write_keywords and not self._add_keywords(
-                    tags, [readable[name] for name in shown], journal
-                ):
-                    failed += 1
-                    continue
-                if self.heatmaps is not None:
-                    _write_heatmaps(tags, shown, self.heatmaps, start)
-                if out is not None:
-                    out.add(tags, shown)
-                elif kind == "table":
-                    say(self._row(tags, shown), data=data)
-                else:
-                    say(tags_line(kind, tags, shown, sys.stdout.encoding or "utf-8"), data=data)
-                done += 1
-                cut += tags.seen < _NEARLY_ALL
+                if self.write_keywords is not None:
+                    self._add_keywords(tags, [readable[name] for name in shown], journal)
+            except UserError as error:
+                complain(str(error))
+                failed += 1
+                continue
+            if self.heatmaps is not None:
+                _write_heatmaps(tags, shown, self.heatmaps, start)
+            if out is not None:
+                out.add(tags, shown)
+            elif kind == "table":
+                say(self._row(tags, shown), data=data)
+            else:
+                say(tags_line(kind, tags, shown, sys.stdout.encoding or "utf-8"), data=data)
+            done += 1
+            cut += tags.seen < _NEARLY_ALL
         if str(left_out):
             complain(f"{left_out}.")
         if cut:
@@ -295,21 +293,15 @@ class Predict(ModelSettings, DeviceSettings, PictureSettings, Verb):
             complain(f"{failed} of {failed + done} images failed, see above.")
         return 1 if failed else 0
 
-    def _add_keywords(self, tags: Tags, words: list[str], journal: Path | None) -> bool:
-        """Add words to a photo's keywords; whether that went well."""
+    def _add_keywords(self, tags: Tags, words: list[str], journal: Path | None) -> None:
         from t2ipal.tagger.keywords import add_keywords
 
         assert tags.image is not None and self.write_keywords is not None, "predict streams files"
-        try:
-            target, added = add_keywords(
-                tags.image, words, self.write_keywords, embed=self.embed, journal=journal
-            )
-        except UserError as error:
-            complain(str(error))
-            return False
+        target, added = add_keywords(
+            tags.image, words, self.write_keywords, embed=self.embed, journal=journal
+        )
         if self.dry_run and added:
             say(f"{target}: would add {', '.join(added)}")
-        return True
 
     def _row(self, tags: Tags, shown: list[str]) -> str:
         """An image and its tags as a person reads them."""
@@ -317,19 +309,6 @@ class Predict(ModelSettings, DeviceSettings, PictureSettings, Verb):
         marks = {name: "*" for name in shown} if self.scores else {}
         words = ", ".join(f"{name}{marks.get(name, '')} {tags[name]:.2f}" for name in names)
         return plain(f"{readable_name(str(tags.image))}  {words or '-'}")
-
-
-def _read_limits(path: str) -> dict[str, float]:
-    """Thresholds by class from a YAML or JSON file."""
-    from t2ipal.files.yaml_files import read_yaml
-
-    if not Path(path).is_file():
-        raise UserError(f"--threshold {path}: is neither auto, nor a number, nor a file.")
-    limits = read_yaml(path)
-    for name, value in limits.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise UserError(f"{path}: {name}: a threshold is a number from 0 to 1, not {value!r}.")
-    return limits
 
 
 def _write_heatmaps(tags: Tags, shown: list[str], folder: Path, start: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import sys
@@ -48,7 +47,6 @@ def say(line: str, *, data: bool = False) -> None:
 
 
 def _unheard(error: OSError) -> None:
-    """From now on nothing is printed."""
     _Hearing.error = error
     _silence(sys.stdout)
 
@@ -74,10 +72,3 @@ def farewell(status: int, *, only_says: bool = True) -> int:
         "same command again."
     )
     return 2
-
-
-class PlainFormatter(logging.Formatter):
-    """Log records as complaints: escaped, all but the line breaks."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return "\n".join(map(plain, super().format(record).split("\n")))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import KW_ONLY
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Le
 
-from t2ipal.cli.options import ConfigFile, Verb, require_data, require_paths
+from t2ipal.cli.options import ConfigFile, Verb, require_paths
 from t2ipal.cli.speech import say
 from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.errors import Batch, Count, UserError, settings, settings_of
@@ -23,13 +22,6 @@ from t2ipal.runs.config import (
     SeedSettings,
     TrainingSettings,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from t2ipal.captions.labelled import LabelledCaption
-    from t2ipal.generation.store import ImageRow
-    from t2ipal.parallel.cluster import Cluster
 
 
 @settings
@@ -130,7 +122,7 @@ class Generate(GenerationSettings, ClipSettings, ClassSettings, _SharedWork, See
         for line in summary.lines():
             say(line)
         if inspector is not None or (summary.near and not summary.nothing_to_do):
-            from t2ipal.report.inspected import write_inspected
+            from t2ipal.report.contact import write_inspected
 
             if sheet := write_inspected(self.out):
                 say(f"doubtful images are shown in {sheet}")
@@ -169,9 +161,9 @@ class Embed(ClipSettings, ReadingSettings, _SharedWork, Verb):
         from t2ipal.parallel.sharding import Shard
 
         cluster = choose_engine(self.engine, self.workers, self.shard)
-        rows: Sequence[ImageRow] = read_manifest(self.images)
+        rows = read_manifest(self.images)
         file = self.labelled_captions
-        captions: Sequence[LabelledCaption] = () if file is None else read_labelled(file)
+        captions = () if file is None else read_labelled(file)
         if self.shard is not None:
             shard = Shard.parse(self.shard)
             taken = (shard.takes(row.sha256) for row in rows)
@@ -181,46 +173,38 @@ class Embed(ClipSettings, ReadingSettings, _SharedWork, Verb):
             own = np.flatnonzero(np.fromiter(taken, bool))
             captions = at_positions(captions, own)
         folder = self.features or self.images / "features"
-        with one_job(folder, None if self.shard is None else self.shard.replace("/", "-of-")):
-            return self._embed(folder, cluster, rows, captions)
-
-    def _embed(
-        self,
-        folder: Path,
-        cluster: Cluster | None,
-        rows: Sequence[ImageRow],
-        captions: Sequence[LabelledCaption],
-    ) -> int:
-        from t2ipal.clip.backbone import Backbone
+        from t2ipal.clip.backbone import Backbone  # after what can be mistyped: takes seconds
         from t2ipal.clip.features import FeatureCache
         from t2ipal.files.row_file import Lazy
 
-        load = partial(Backbone.load, settings_of(ClipSettings, self))
-        backbone = load()
-        broken = Broken.of(self)
-        cache = FeatureCache(folder, backbone, verify=self.verify, broken=broken)
-        files = Lazy(len(rows), lambda i: self.images / rows[i].file)
-        hashes = Lazy(len(rows), lambda i: rows[i].sha256)
-        texts = Lazy(len(captions), lambda i: captions[i].caption)
-        size, (height, width) = backbone.cost
-        say(
-            f"embed: {len(rows)} images of {size:,} bytes (global, and local on {height} x "
-            f"{width}): {len(rows) * size / 1e6:,.1f} MB"
-        )
-        if cluster is not None:
-            from t2ipal.clip.ray_embed import embed_on
+        with one_job(folder, None if self.shard is None else self.shard.replace("/", "-of-")):
+            load = partial(Backbone.load, settings_of(ClipSettings, self))
+            backbone, broken = load(), Broken.of(self)
+            cache = FeatureCache(folder, backbone, verify=self.verify, broken=broken)
+            files = Lazy(len(rows), lambda i: self.images / rows[i].file)
+            hashes = Lazy(len(rows), lambda i: rows[i].sha256)
+            texts = Lazy(len(captions), lambda i: captions[i].caption)
+            size, (height, width) = backbone.cost
+            say(
+                f"embed: {len(rows)} images of {size:,} bytes (global, and local on {height} x "
+                f"{width}): {len(rows) * size / 1e6:,.1f} MB"
+            )
+            if cluster is not None:
+                from t2ipal.clip.ray_embed import embed_on
 
-            new, new_texts = embed_on(cluster, cache, load, files, hashes, texts, self.batch_size)
-        else:
-            new = cache.embed_images(files, hashes, batch_size=self.batch_size)
-            new_texts = cache.embed_captions(texts) if texts else 0
-        say(f"embed: {len(rows)} images of {self.images / 'images.jsonl'}, {new} of them new")
-        for line in broken.write(folder):
-            say(line)
-        if captions:
-            source = f"captions of {self.labelled_captions}"
-            say(f"embed: {len(captions)} {source}, {new_texts} of them new")
-        return 0
+                new, new_texts = embed_on(
+                    cluster, cache, load, files, hashes, texts, self.batch_size
+                )
+            else:
+                new = cache.embed_images(files, hashes, batch_size=self.batch_size)
+                new_texts = cache.embed_captions(texts) if texts else 0
+            say(f"embed: {len(rows)} images of {self.images / 'images.jsonl'}, {new} of them new")
+            for line in broken.write(folder):
+                say(line)
+            if captions:
+                source = f"captions of {self.labelled_captions}"
+                say(f"embed: {len(captions)} {source}, {new_texts} of them new")
+            return 0
 
 
 @settings
@@ -253,8 +237,8 @@ class Train(TrainingSettings, ClassSettings, ConfigFile):
     """folder of the feature cache; if omitted IMAGES/features, or features beside the captions"""
 
     def run(self) -> int:
-        require_paths(self.labelled_captions, self.images, self.data_folder, self.real_folder)
-        require_data(self.data, self.real_images)
+        paths = self.labelled_captions, self.images, self.data_folder, self.real_folder
+        require_paths(*paths, data=[self.data, self.real_images])
         from t2ipal.runs.fitting import train
 
         tagger = train(
@@ -267,12 +251,10 @@ class Train(TrainingSettings, ClassSettings, ConfigFile):
             config=settings_of(RunConfig, self),
             say=say,
         )
-        valid = tagger.about.get("held_out_map")
         if self.images is None:
             say("train: without --images there are no generated images")
-        say(
-            f"train: {tagger.about['method']}"
-            + (f", mAP {valid} on held-out items" if valid else "")
-        )
+        valid = tagger.about.get("held_out_map")
+        on_held_out = f", mAP {valid} on held-out items" if valid else ""
+        say(f"train: {tagger.about['method']}{on_held_out}")
         say(f"wrote {self.out}")
         return 0

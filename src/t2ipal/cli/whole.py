@@ -1,15 +1,17 @@
-"""Verbs about a whole run: make one, compare its methods, tell what it needs."""
+"""Verbs about a whole run: make one, compare its methods, tell what it needs; and completion."""
 
 from __future__ import annotations
 
+import argparse
+import importlib
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from t2ipal.cli.options import ConfigFile, Verb, require_data, require_paths
+from t2ipal.cli.options import ConfigFile, Verb, require_paths
 from t2ipal.cli.speech import say
-from t2ipal.errors import UserError, settings, settings_of
+from t2ipal.errors import UserError, options_of, settings, settings_of
 from t2ipal.runs.config import CompareSettings, RunConfig
 
 # What people choose in a run. The rest is fine tuning, which --help-all shows.
@@ -40,8 +42,8 @@ class Run(RunConfig, ConfigFile):
 
     def run(self) -> int:
         self.require()
-        require_paths(self.captions, self.data_folder, self.real_folder)
-        require_data(self.data, *self.also, self.real_images, self.real_data)
+        data = self.data, *self.also, self.real_images, self.real_data
+        require_paths(self.captions, self.data_folder, self.real_folder, data=data)
         from t2ipal.runs.pipeline import run
 
         run(settings_of(RunConfig, self), self.out, overwrite=self.overwrite, say=say)
@@ -73,7 +75,7 @@ class Compare(CompareSettings, Verb):
     def run(self) -> int:
         if self.data is None:
             raise UserError("no test images: give --data FOLDER, a COCO-format JSON, or miniature.")
-        require_data(self.data, *self.also, self.real_data)
+        require_paths(data=[self.data, *self.also, self.real_data])
         from t2ipal.runs.pipeline import run
 
         config = RunConfig.read(self.run_folder / "config.yaml")
@@ -106,3 +108,42 @@ class Doctor(RunConfig, ConfigFile):
             say(str(finding))
             missing |= finding.missing
         return 1 if missing else 0
+
+
+@settings
+class Completion(Verb):
+    """Print a script that makes a shell complete commands, options and their values."""
+
+    positional = ("shell",)
+    examples = """
+        t2ipal completion bash > ~/.local/share/bash-completion/completions/t2ipal
+        t2ipal completion zsh > ~/.zfunc/_t2ipal
+        t2ipal completion fish > ~/.config/fish/completions/t2ipal.fish
+    """
+    _: KW_ONLY
+    shell: Literal["bash", "zsh", "fish"]
+    """the shell: bash, zsh or fish"""
+
+    def run(self) -> int:
+        import shtab
+
+        from t2ipal.cli import _VERBS
+
+        whole = argparse.ArgumentParser(prog="t2ipal")
+        commands = whole.add_subparsers()
+        for name, (module, verb, text) in _VERBS.items():
+            made: type[Verb] = getattr(importlib.import_module(f"t2ipal.cli.{module}"), verb)
+            options = {option.key: option for option in options_of(made)}
+            parser = made.parser(options.values())
+            for action in parser._actions:
+                option = options[action.dest]
+                if option.choices:
+                    action.choices = option.choices
+                elif option.placeholder == "DIR":
+                    action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+                elif option.type is not bool:
+                    action.complete = shtab.FILE  # type: ignore[attr-defined]
+            commands.add_parser(name, parents=[parser], help=text, description=text)
+        for line in shtab.complete(whole, self.shell).splitlines():
+            say(line, data=True)
+        return 0

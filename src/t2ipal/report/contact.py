@@ -1,19 +1,24 @@
-"""A contact sheet: many images with a caption under each, as one picture."""
+"""Contact sheets: many images with a caption under each, as one picture."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from t2ipal.files import write_bytes
+from t2ipal.files.pictures import load_image
+from t2ipal.generation.store import ImageRow, ImageStore
+from t2ipal.generation.summary import Tally
 
 _PAPER, _INK, _FAINT = (250, 250, 248), (34, 34, 38), (228, 228, 224)
 _MARGIN, _GUTTER = 24, 16  # pixels
 _TEXT_LINES = 3  # most lines of a caption
+_DOUBTFUL, _PAIRS = 60, 20  # most doubtful images, and near-duplicates, that are shown
 
 
 def _contact_sheet(
@@ -25,14 +30,7 @@ def _contact_sheet(
 ) -> Image.Image:
     """Lay out (image, caption) pairs in rows, left to right.
 
-    Args:
-        items: at least one pair; images keep their shape and are scaled into the cell.
-        columns: most images in a row.
-        cell: edge of an image's square in pixels.
-        title: a line above the images.
-
-    Raises:
-        ValueError: no items, or columns or cell too small.
+    Images keep their shape and are scaled into squares of ``cell`` pixels.
     """
     if not items:
         raise ValueError("a contact sheet needs at least one image")
@@ -77,6 +75,57 @@ def write_contact_sheet(
     write_bytes(path, content.getvalue())
 
 
+def write_inspected(folder: Path) -> Path | None:
+    """Write ``inspected.png`` into the folder of a generated set; None if nothing is doubtful.
+
+    The rejected attempts at each doubtful image come first, then the kept one; then follow the
+    near-duplicates, each behind the image that it repeats.
+    """
+    sheet = folder / "inspected.png"
+    rows, tally = ImageStore(folder).rows(), Tally()
+    doubtful, marked = list[ImageRow](), array("q")
+    for position, row in enumerate(rows):
+        tally.add(row)
+        if row.fingerprint:
+            marked.append(position)
+        if row.missing or row.added or any(entry.file for entry in row.rejected):
+            doubtful.append(row)
+    pairs = tally.near()
+    if not doubtful and not pairs:
+        return None
+    # Those with most retries first: they are what the sheet is for.
+    doubtful.sort(key=lambda row: -sum(bool(entry.file) for entry in row.rejected))
+    items: list[tuple[Image.Image, str]] = []
+    for row in doubtful:
+        items += _attempts(folder, row)
+        if len(items) >= _DOUBTFUL:
+            break
+    items = items[:_DOUBTFUL]
+    for first, again in pairs[:_PAIRS]:
+        for at, what in ((first, "first"), (again, "NEARLY THE SAME")):
+            row = rows[marked[at]]
+            items.append((load_image(folder / row.file), f"{what}: {', '.join(row.labels)}"))
+    write_contact_sheet(
+        sheet,
+        items,
+        columns=10,
+        title=f"{len(doubtful)} captions with a doubtful image; - not found, + found unasked; "
+        f"{len(pairs)} near-duplicates",
+    )
+    return sheet
+
+
+def _attempts(folder: Path, row: ImageRow) -> Iterator[tuple[Image.Image, str]]:
+    names = ", ".join(row.labels)
+    for entry in row.rejected:
+        if entry.file:
+            yield load_image(folder / entry.file), f"REJECTED, not seen: {names}"
+    if not row.failed:
+        doubts = [*(f"-{name}" for name in row.missing), *(f"+{name}" for name in row.added)]
+        seen = ", ".join(row.seen)
+        yield load_image(folder / row.file), f"kept: {seen} {' '.join(doubts)}"
+
+
 def _fit(image: Image.Image, edge: int) -> Image.Image:
     """Scale an image up or down, shape kept, until its longer side is ``edge`` pixels; RGB."""
     scale = edge / max(image.size)
@@ -92,32 +141,20 @@ def _wrap(
     Words too long for a line are cut; an ellipsis ends a text that does not fit.
     """
     lines = [""]
-    words = text.split()
-    while words:
-        word = words.pop(0)
-        joined = f"{lines[-1]} {word}".strip()
-        if font.getlength(joined) <= width:
-            lines[-1] = joined
-        elif lines[-1]:
+    for word in text.split():
+        if lines[-1] and font.getlength(f"{lines[-1]} {word}") > width:
             lines.append("")
-            words.insert(0, word)
-        else:
-            keep = max(1, _fitting(word, font, width))
-            lines[-1] = word[:keep]
-            if word[keep:]:
-                words.insert(0, word[keep:])
-                lines.append("")
+        rest = f"{lines[-1]} {word}".strip()
+        while len(rest) > 1 and font.getlength(rest) > width:
+            keep = len(rest) - 1
+            while keep > 1 and font.getlength(rest[:keep]) > width:
+                keep -= 1
+            lines[-1:] = [rest[:keep], ""]
+            rest = rest[keep:]
+        lines[-1] = rest
     if len(lines) > most:
         last = lines[most - 1]
         while last and font.getlength(last + "...") > width:
             last = last[:-1]
         lines = [*lines[: most - 1], last.rstrip() + "..."]
     return lines
-
-
-def _fitting(word: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> int:
-    """How many first letters of ``word`` fit in ``width`` pixels."""
-    count = len(word)
-    while count and font.getlength(word[:count]) > width:
-        count -= 1
-    return count

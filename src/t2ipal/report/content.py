@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -85,15 +85,6 @@ def spread(values: Sequence[float]) -> float:
 
 
 @dataclass(frozen=True)
-class ClassCount:
-    """How many captions name a class, and how many of their generated images show it."""
-
-    name: str
-    captions: int
-    images: int
-
-
-@dataclass(frozen=True)
 class CaptionCard:
     """A caption, its labels, and the images generated from it.
 
@@ -109,33 +100,22 @@ class CaptionCard:
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """A class with its probability, best first in a scene.
+class TaggedScene:
+    """A test image with its true and its predicted tags; ``fault`` says what is wrong with them.
 
     Attributes:
-        chosen: whether the tagger gives this tag, by threshold or by rank.
-        heat: heatmap [h, w] of the class, or None to show none.
+        predictions: class, probability, whether the tagger gives it as a tag, and its heatmap
+            [h, w], or None to show none; the best first.
     """
-
-    name: str
-    score: float
-    chosen: bool
-    heat: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class TaggedScene:
-    """A test image with its true and its predicted tags; ``fault`` says what is wrong with them."""
 
     image: Image.Image
     true: tuple[str, ...]
-    predictions: tuple[Prediction, ...]
+    predictions: tuple[tuple[str, float, bool, np.ndarray | None], ...]
     unknown: tuple[str, ...] = ()
     fault: str = ""
 
 
-@dataclass(frozen=True)
-class ClassTags:
+class _ClassTags(NamedTuple):
     """How often a class was given as a tag, and how often that was right; unknown pairs left out.
 
     Attributes:
@@ -148,6 +128,11 @@ class ClassTags:
     recall: float
     tagged: int
     shown: int
+
+    @property
+    def f1(self) -> float:
+        """Nan without an image of the class."""
+        return _share(2 * self.recall * self.shown, self.tagged + self.shown)
 
 
 @dataclass(frozen=True)
@@ -168,7 +153,7 @@ class Accuracy:
     average_precision: tuple[float, ...]
     reliability: tuple[tuple[float, float, int], ...]
     calibration_error: float
-    tags: tuple[ClassTags, ...]
+    tags: tuple[_ClassTags, ...]
 
     @classmethod
     def of(
@@ -189,7 +174,7 @@ class Accuracy:
             tuple(reliability(probabilities, targets)),
             calibration_error(probabilities, targets),
             tuple(
-                ClassTags(name, _share(hit, given), _share(hit, there), given, there)
+                _ClassTags(name, _share(hit, given), _share(hit, there), given, there)
                 for name, hit, given, there in zip(
                     names, hits.tolist(), tagged.tolist(), shown.tolist(), strict=True
                 )
@@ -200,7 +185,7 @@ class Accuracy:
 _RECALLS = 51
 
 
-def _share(part: int, whole: int) -> float:
+def _share(part: float, whole: int) -> float:
     return part / whole if whole else math.nan
 
 
@@ -220,6 +205,7 @@ class ReportContent:
         mistakes: test images with its worst mistakes.
         facts: a few (figure, what it is) pairs for the head of the page.
         next_steps: (what it does, shell or Python lines) pairs for the reader to copy.
+        counts: (class, how many captions name it, how many generated images show it) triples.
         thresholds: per class the probability from which it is a tag; C of them, or none.
         settings: (option, value, default) of the options that differ from their defaults.
         config: the file of all settings, relative to the page.
@@ -237,7 +223,7 @@ class ReportContent:
     facts: tuple[tuple[str, str], ...] = ()
     next_steps: tuple[tuple[str, str], ...] = ()
     thresholds: tuple[float, ...] = ()
-    counts: tuple[ClassCount, ...] = ()
+    counts: tuple[tuple[str, int, int], ...] = ()
     captions: tuple[CaptionCard, ...] = ()
     scenes: tuple[TaggedScene, ...] = ()
     accuracy: Accuracy | None = None

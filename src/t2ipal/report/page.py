@@ -9,14 +9,12 @@ import base64
 import io
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from t2ipal.files import write_text
-from t2ipal.report.content import ClassTags, MethodResult, ReportContent, mean, spread
+from t2ipal.report.content import MethodResult, ReportContent, mean, spread
 from t2ipal.report.overlay import heat_overlay
 
 _MISSING = "–"  # noqa: RUF001 - an en dash, as tables print an undefined figure
@@ -26,12 +24,7 @@ _LONGEST = 256  # pixels of the longer side of an inlined image
 _LOSSLESS = 128  # up to this a PNG is small; a photo above it is ten times smaller as JPEG
 
 
-def build_report(path: str | Path, content: ReportContent) -> None:
-    """Write ``content`` as one HTML file that needs nothing from outside, whole or not at all."""
-    write_text(path, _render(content))
-
-
-def _render(content: ReportContent) -> str:
+def report_page(content: ReportContent) -> str:
     """The page as text: valid HTML5, every image inlined, the same for the same content."""
     focus = content.focus_method
     rows = _class_rows(content, focus)
@@ -135,20 +128,12 @@ def _class_rows(content: ReportContent, focus: MethodResult | None) -> list[_Cla
     return sorted(rows, key=rank)
 
 
-class _Curves(NamedTuple):
+def _curves(content: ReportContent) -> dict[str, Any] | None:
     """Precision [R] at evenly spaced recalls: of the mean and the quartiles over the classes.
 
-    ``worst`` has the classes of lowest AP, each with its AP and its curve.
+    ``worst`` has the classes of lowest AP, each with its AP and its curve. None without a class
+    that a test image shows.
     """
-
-    mean: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    worst: tuple[tuple[str, float, np.ndarray], ...]
-
-
-def _curves(content: ReportContent) -> _Curves | None:
-    """The precision-recall curves that are drawn; None without a class that a test image shows."""
     if content.accuracy is None:
         return None
     precision, ap = content.accuracy.precision, np.array(content.accuracy.average_precision)
@@ -157,28 +142,21 @@ def _curves(content: ReportContent) -> _Curves | None:
         return None
     low, high = np.quantile(precision[shown], (0.25, 0.75), axis=0)
     worst = shown[np.argsort(ap[shown], kind="stable")][:_WORST_CLASSES]
-    return _Curves(
-        precision[shown].mean(axis=0),
-        low,
-        high,
-        tuple((content.classes[c], float(ap[c]), precision[c]) for c in worst),
-    )
+    return {
+        "mean": precision[shown].mean(axis=0),
+        "low": low,
+        "high": high,
+        "worst": [(content.classes[c], float(ap[c]), precision[c]) for c in worst],
+    }
 
 
-def _tag_rows(content: ReportContent) -> list[tuple[ClassTags, float]]:
+def _tag_rows(content: ReportContent) -> list[tuple[Any, float]]:
     """Classes with their thresholds, lowest F1 first; classes that no image shows come last."""
     if content.accuracy is None:
         return []
     tags = content.accuracy.tags
     rows = zip(tags, content.thresholds or [math.nan] * len(tags), strict=True)
-
-    def f1(pair: tuple[ClassTags, float]) -> float:
-        row = pair[0]
-        if not row.shown:
-            return 2.0
-        return 2 * (row.recall * row.shown) / (row.tagged + row.shown)
-
-    return sorted(rows, key=f1)
+    return sorted(rows, key=lambda row: row[0].f1 if row[0].shown else math.inf)
 
 
 def _clouds(content: ReportContent) -> dict[str, np.ndarray]:

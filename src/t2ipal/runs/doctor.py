@@ -73,11 +73,14 @@ def examine(config: RunConfig, out: Path, *, measure: bool = False) -> Iterator[
     clip, generator = _clip(config), _generator(config)
     yield clip
     yield generator
-    yield from _data(config, "data", config.data, config.data_folder)
-    for spec in config.also:
-        yield from _data(config, "also", spec, config.data_folder)
-    yield from _data(config, "real-data", config.real_data, config.data_folder)
-    yield from _data(config, "real-images", config.real_images, config.real_folder)
+    for topic, spec, folder in (
+        ("data", config.data, config.data_folder),
+        *(("also", spec, config.data_folder) for spec in config.also),
+        ("real-data", config.real_data, config.data_folder),
+        ("real-images", config.real_images, config.real_folder),
+    ):
+        if spec is not None:
+            yield from _data(config, topic, spec, folder)
     yield from _run(config, out, measure, usable=not clip.missing and not generator.missing)
 
 
@@ -110,12 +113,9 @@ def examine_data(folder: Path) -> Iterator[_Finding]:
 
 
 def _captions(path: Path, expected: int) -> _Finding:
-    if path.suffix == ".json":
-        count = len(read_json(path).get("annotations", ()))
-    else:
-        count = sum(1 for _ in read_jsonl(path))
-    text = f"{path.name}: {count:,} captions"
-    wrong = count != expected
+    rows = read_json(path).get("annotations", ()) if path.suffix == ".json" else read_jsonl(path)
+    count = sum(1 for _ in rows)
+    text, wrong = f"{path.name}: {count:,} captions", count != expected
     return _Finding("captions", text + f", officially {expected:,}" * wrong, wrong)
 
 
@@ -151,10 +151,9 @@ def _cache() -> Iterator[_Finding]:
         repositories = sorted(scan_cache_dir().repos, key=lambda repo: repo.repo_id)
     except CacheNotFound:
         repositories = []
-    if not repositories:
-        yield _Finding("cached", f"no model in {constants.HF_HUB_CACHE}")
-    for repo in repositories:
-        yield _Finding("cached", f"{repo.repo_id}, {_size(repo.size_on_disk)}")
+    found = [f"{repo.repo_id}, {_size(repo.size_on_disk)}" for repo in repositories]
+    for text in found or [f"no model in {constants.HF_HUB_CACHE}"]:
+        yield _Finding("cached", text)
 
 
 def _clip(config: RunConfig) -> _Finding:
@@ -187,12 +186,8 @@ def _generator(config: RunConfig) -> _Finding:
     return _Finding("generator", f"{config.generator} is here{kind}, {source.revision}")
 
 
-def _data(
-    config: RunConfig, topic: str, spec: str | None, folder: str | None
-) -> Iterator[_Finding]:
+def _data(config: RunConfig, topic: str, spec: str, folder: str | None) -> Iterator[_Finding]:
     """Whether labelled images are all there, and can be read as far as their headers tell."""
-    if spec is None:
-        return
     name = spec.partition(":")[0]
     if name == "miniature":
         yield _Finding(topic, f"{spec} is rendered when a run needs it")
@@ -303,17 +298,15 @@ def _time(config: RunConfig, backbone: Any, captions: Any, images: int) -> Itera
     seeds = list(range(len(prompts)))
     generator.generate(prompts, seeds)  # the first call also compares batches and warms caches
     started = time.perf_counter()
-    images_made = generator.generate(prompts, seeds)
-    seconds = (time.perf_counter() - started) / len(images_made)
-    yield _Finding("time", f"generating {seconds:.3g} s per image: {_duration(seconds * images)}")
-    started = time.perf_counter()
-    backbone.encode_image(torch.stack([backbone.preprocess(one.image) for one in images_made]))
-    seconds = (time.perf_counter() - started) / len(images_made)
-    yield _Finding("time", f"embedding {seconds:.3g} s per image: {_duration(seconds * images)}")
+    made = generator.generate(prompts, seeds)
+    generated = time.perf_counter()
+    backbone.encode_image(torch.stack([backbone.preprocess(one.image) for one in made]))
+    embedded = time.perf_counter()
+    for what, took in (("generating", generated - started), ("embedding", embedded - generated)):
+        seconds = took / len(made)
+        yield _Finding("time", f"{what} {seconds:.3g} s per image: {_duration(seconds * images)}")
     device = generator.generated_on["device"]
-    yield _Finding(
-        "time", f"measured on {len(images_made)} images on {device}; training comes on top"
-    )
+    yield _Finding("time", f"measured on {len(made)} images on {device}; training comes on top")
 
 
 def _memory() -> tuple[int, int] | None:

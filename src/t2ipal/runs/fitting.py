@@ -28,7 +28,7 @@ from t2ipal.runs.config import RunConfig
 from t2ipal.runs.real_images import SCENES, RealImages, read_real_images
 from t2ipal.runs.workbench import Workbench, hold_out
 from t2ipal.tagger.clip_model import ClipModel
-from t2ipal.tagger.suggesting import held_out_figures
+from t2ipal.tagger.scoring import held_out_figures
 from t2ipal.tagger.tagger import Tagger
 from t2ipal.vocabulary import Vocabulary
 
@@ -159,7 +159,7 @@ def class_figures(bench: Workbench, tagger: Tagger, patience: int) -> dict[str, 
     """How well each class is recognised on held-out items, and whether its images show it.
 
     Returns:
-        Class -> what :func:`t2ipal.tagger.suggesting.held_out_figures` gives, and in how many of
+        Class -> what :func:`t2ipal.tagger.scoring.held_out_figures` gives, and in how many of
         its generated ``images`` it is ``found`` (:func:`t2ipal.method.verification.doubtful`).
     """
     scores = tagger.clip.head.score_items(bench.valid).cpu().numpy()

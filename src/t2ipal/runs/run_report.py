@@ -10,32 +10,28 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image
 
 from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.datasets.labelled_images import LabelledImages
+from t2ipal.files import write_text
 from t2ipal.files.pictures import load_image
 from t2ipal.generation.store import ImageRow
 from t2ipal.generation.summary import GenerateSummary
-from t2ipal.report.contact import write_contact_sheet
+from t2ipal.report.contact import write_contact_sheet, write_inspected
 from t2ipal.report.content import (
     Accuracy,
     CaptionCard,
-    ClassCount,
-    Prediction,
     ReportContent,
     TaggedScene,
     mean,
 )
-from t2ipal.report.inspected import write_inspected
-from t2ipal.report.page import build_report
+from t2ipal.report.page import report_page
 from t2ipal.runs.compare import Comparison
 from t2ipal.runs.config import RunConfig
 from t2ipal.runs.measure import Experiment
 from t2ipal.tagger.card import CALIBRATED_ON_CAPTIONS, photos_used, weak_classes
 from t2ipal.tagger.tagger import Tagger
-from t2ipal.tagger.tags import Tags
-from t2ipal.vocabulary import UNKNOWN, Vocabulary
+from t2ipal.vocabulary import UNKNOWN
 
 Row = TypeVar("Row")
 
@@ -83,6 +79,9 @@ def write_report(
     tuned = f"a few thousand parameters around a frozen CLIP ({config.clip}) were tuned"
     named = Counter(name for row in captions for name in row.labels)
     shows = Counter(name for row in images for name in row.seen)
+    backbone = tagger.clip.backbone
+    clip = f"{backbone.spec}, images of {backbone.image_size} pixels (weights {backbone.digest})"
+    versions = [f"{name} {version}" for name, version in tagger.about.get("versions", {}).items()]
     content = ReportContent(
         title=f"{vocabulary.title}: a tagger from {len(captions)} captions",
         summary=(
@@ -98,10 +97,10 @@ def write_report(
         focus=tagger.about["method"] if comparison else "",
         tested_on="" if test is None else f"{test.source} ({len(test)} images)",
         also=comparison.also if comparison else (),
-        facts=_facts(tagger, captions, images, comparison),
+        facts=tuple(_facts(tagger, captions, images, comparison)),
         next_steps=_next_steps(config, out, tagger),
         thresholds=tagger.thresholds.thresholds,
-        counts=tuple(ClassCount(name, named[name], shows[name]) for name in vocabulary.names),
+        counts=tuple((name, named[name], shows[name]) for name in vocabulary.names),
         captions=tuple(
             CaptionCard(
                 row.caption,
@@ -112,7 +111,9 @@ def write_report(
             )
             for row in _spread_out(cards, CAPTIONS_SHOWN)
         ),
-        scenes=_scenes(tagger, test, _spread_out(range(len(test)), SCENES_SHOWN)) if test else (),
+        scenes=tuple(
+            _scenes(tagger, test, _spread_out(range(len(test)), SCENES_SHOWN)) if test else ()
+        ),
         accuracy=accuracy,
         mistakes=mistakes,
         gap=comparison.gap if comparison else None,
@@ -122,10 +123,10 @@ def write_report(
         ),
         settings=tuple(_changed(config.to_dict(), RunConfig().to_dict())),
         config="config.yaml",
-        made=_made(tagger),
+        made=(("CLIP", clip), ("versions", ", ".join(versions))),
     )
     path = out / "report.html"
-    build_report(path, content)
+    write_text(path, report_page(content))
     return path
 
 
@@ -148,20 +149,16 @@ def _facts(
     captions: Sequence[LabelledCaption],
     images: Sequence[ImageRow],
     comparison: Comparison | None,
-) -> tuple[tuple[str, str], ...]:
-    facts = [
-        (str(sum(bool(row.labels) for row in captions)), "captions that name a class"),
-        (str(len(images)), "generated images"),
-        (str(len(tagger.names)), "classes"),
-    ]
+) -> Iterator[tuple[str, str]]:
+    yield str(sum(bool(row.labels) for row in captions)), "captions that name a class"
+    yield str(len(images)), "generated images"
+    yield str(len(tagger.names)), "classes"
     if comparison:
         row = next(row for row in comparison.rows if row.name == tagger.about["method"])
-        figure = mean(row.mean_ap)
-        facts.append((f"{100 * figure:.1f}", "mAP on the test images"))
+        yield f"{100 * mean(row.mean_ap):.1f}", "mAP on the test images"
     elif "held_out_map" in tagger.about:
         held_out = "generated images" if images else "captions"
-        facts.append((str(tagger.about["held_out_map"]), f"mAP on held-out {held_out}"))
-    return tuple(facts)
+        yield str(tagger.about["held_out_map"]), f"mAP on held-out {held_out}"
 
 
 def _next_steps(config: RunConfig, out: Path, tagger: Tagger) -> tuple[tuple[str, str], ...]:
@@ -217,7 +214,7 @@ def _measured(tagger: Tagger, experiment: Experiment) -> tuple[Accuracy, tuple[T
     chosen = probabilities >= np.array(tagger.thresholds.thresholds)
     accuracy = Accuracy.of(tagger.names, scores, targets, probabilities, chosen)
     rows, classes = _worst(probabilities, targets, chosen)
-    return accuracy, _scenes(tagger, experiment.images, rows, classes)
+    return accuracy, tuple(_scenes(tagger, experiment.images, rows, classes))
 
 
 def _worst(
@@ -247,52 +244,33 @@ def _worst(
 
 def _scenes(
     tagger: Tagger, test: LabelledImages, rows: Sequence[int], faults: Sequence[int | None] = ()
-) -> tuple[TaggedScene, ...]:
+) -> Iterator[TaggedScene]:
     """Test images with their tags; ``faults`` are the classes that are wrong in each."""
-    files = [test.files[i] for i in rows]
-    return tuple(
-        _scene(tagger.vocabulary, load_image(file), test.targets[i], tagged, fault)
-        for i, file, tagged, fault in zip(
-            rows,
-            files,
-            tagger.stream(files, heatmaps=True),
-            faults or [None] * len(rows),
-            strict=True,
+    names = tagger.names
+    stream = tagger.stream([test.files[i] for i in rows], heatmaps=True)
+    for i, tagged, fault in zip(rows, stream, faults or [None] * len(rows), strict=True):
+        best, what = tagged.tags or tagged.top(1), ""
+        if fault is not None:
+            name = names[fault]
+            what = "tagged, but not there" if name in tagged.tags else "missed"
+            what = f"{name}: {what} ({tagged[name]:.3f})"
+            best = [name, *(other for other in best if other != name)]
+        predictions = (
+            (
+                name,
+                tagged[name],
+                name in tagged.tags,
+                tagged.heatmap(name) if rank < HEATMAPS_SHOWN else None,
+            )
+            for rank, name in enumerate(best[:6])
         )
-    )
-
-
-def _scene(
-    vocabulary: Vocabulary,
-    image: Image.Image,
-    targets: np.ndarray,
-    tagged: Tags,
-    fault: int | None,
-) -> TaggedScene:
-    tags = tagged.tags
-    best = tags or tagged.top(1)
-    what = ""
-    if fault is not None:
-        name = vocabulary.names[fault]
-        what = "tagged, but not there" if name in tags else "missed"
-        what = f"{name}: {what} ({tagged[name]:.3f})"
-        best = [name, *(other for other in best if other != name)]
-    predictions = tuple(
-        Prediction(
-            name,
-            tagged[name],
-            name in tags,
-            tagged.heatmap(name) if rank < HEATMAPS_SHOWN else None,
+        yield TaggedScene(
+            load_image(test.files[i]),
+            tuple(n for n, t in zip(names, test.targets[i], strict=True) if t == 1),
+            tuple(predictions),
+            tuple(n for n, t in zip(names, test.targets[i], strict=True) if t == UNKNOWN),
+            what,
         )
-        for rank, name in enumerate(best[:6])
-    )
-    return TaggedScene(
-        image,
-        tuple(n for n, t in zip(vocabulary.names, targets, strict=True) if t == 1),
-        predictions,
-        tuple(n for n, t in zip(vocabulary.names, targets, strict=True) if t == UNKNOWN),
-        what,
-    )
 
 
 def _changed(
@@ -315,13 +293,6 @@ def _readable(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_readable, value))
     return str(value)
-
-
-def _made(tagger: Tagger) -> tuple[tuple[str, str], ...]:
-    backbone = tagger.clip.backbone
-    clip = f"{backbone.spec}, images of {backbone.image_size} pixels (weights {backbone.digest})"
-    versions = [f"{name} {version}" for name, version in tagger.about.get("versions", {}).items()]
-    return (("CLIP", clip), ("versions", ", ".join(versions)))
 
 
 def _spread_out(rows: Sequence[Row], count: int) -> list[Row]:

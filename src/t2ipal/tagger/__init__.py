@@ -41,16 +41,8 @@ def model_folder(model: str | Path, *, typed: bool = False) -> Path | None:
     )
 
 
-def from_hub(name: str, revision: str | None = None) -> Path:
-    """The folder of a model on the hub, downloaded if it is not here yet.
-
-    Args:
-        name: ``ORG/NAME``, or ``ORG/NAME@REVISION``.
-        revision: branch, tag or commit; the newest if omitted.
-
-    Raises:
-        UserError: there is no such model, or the hub cannot be reached.
-    """
+def _from_hub(name: str, revision: str | None = None) -> Path:
+    """The folder of a model on the hub, downloaded if it is not here yet."""
     from huggingface_hub import snapshot_download
 
     repo, _, at = name.partition("@")
@@ -66,7 +58,7 @@ def model_digest(model: str | Path) -> str:
     Raises:
         UserError: there is no such model.
     """
-    folder = model_folder(model) or from_hub(str(model))
+    folder = model_folder(model) or _from_hub(str(model))
     found = [folder] if folder.is_file() else [folder / name for name in (CONFIG, WEIGHTS)]
     return sha256_text(*(sha256_file(path) for path in found if path.is_file()))
 
@@ -77,16 +69,24 @@ def saved_vocabulary(model: str | Path) -> Vocabulary:
     Raises:
         UserError: there is no such model, or it is damaged.
     """
-    config, place = read_config(model_folder(model) or from_hub(str(model)))
+    config, place = read_config(model)
     return Vocabulary.from_dict(config.get("vocabulary", {}), str(place))
 
 
-def read_config(folder: Path) -> tuple[dict[str, Any], Path]:
-    """The configuration of a model folder or an ONNX file, and where it stands.
+def read_config(model: str | Path, revision: str | None = None) -> tuple[dict[str, Any], Path]:
+    """The configuration of a model, downloaded if it is on the hub, and the file it stands in.
+
+    Args:
+        model: as :func:`model_folder` takes it, or ``ORG/NAME@REVISION``.
+        revision: branch, tag or commit on the hub; the newest if omitted.
 
     Raises:
-        UserError: there is none, or a damaged one.
+        UserError: there is no such model, or a damaged one.
     """
+    folder = model_folder(model)
+    if folder is not None and revision is not None:
+        raise UserError(f"{model}: a folder has no revisions; leave out {revision!r}.")
+    folder = folder or _from_hub(str(model), revision)
     path = folder / CONFIG
     if folder.is_file():
         from t2ipal.tagger.onnx_model import CONFIG_KEY, onnx_metadata

@@ -52,35 +52,29 @@ def _relative(rows: Sequence[Row]) -> list[str]:
 
 
 def _coco(rows: Sequence[Row], names: Sequence[str]) -> Iterator[str]:
-    images: list[Row] = []
-    annotations: list[Row] = []
+    found: Row = {
+        "info": {"description": "labels of whole images: every box is the image"},
+        "categories": [{"id": n, "name": name} for n, name in enumerate(names, start=1)],
+        "images": [],
+        "annotations": [],
+    }
     for number, (row, name) in enumerate(zip(rows, _relative(rows), strict=True), start=1):
         width, height = picture_size(row["image"])
-        images.append({"id": number, "file_name": name, "width": width, "height": height})
-        for tag in row["tags"]:
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": number,
-                    "category_id": names.index(tag) + 1,
-                    "bbox": [0, 0, width, height],
-                    "area": width * height,
-                    "segmentation": [],
-                    "iscrowd": 0,
-                    "score": row["scores"][tag],
-                }
-            )
-    about = "labels of whole images: every box is the image"
-    categories = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
-    yield json.dumps(
-        {
-            "info": {"description": about},
-            "categories": categories,
-            "images": images,
-            "annotations": annotations,
-        },
-        ensure_ascii=False,
-    )
+        found["images"].append({"id": number, "file_name": name, "width": width, "height": height})
+        found["annotations"] += [
+            {
+                "id": len(found["annotations"]) + place,
+                "image_id": number,
+                "category_id": names.index(tag) + 1,
+                "bbox": [0, 0, width, height],
+                "area": width * height,
+                "segmentation": [],
+                "iscrowd": 0,
+                "score": row["scores"][tag],
+            }
+            for place, tag in enumerate(row["tags"], start=1)
+        ]
+    yield json.dumps(found, ensure_ascii=False)
 
 
 def _fiftyone(rows: Sequence[Row], names: Sequence[str]) -> Iterator[str]:
@@ -100,21 +94,15 @@ def _label_studio(rows: Sequence[Row], names: Sequence[str]) -> Iterator[str]:
     Images are served from local storage whose document root is ``/``.
     """
     tasks = []
+    result = {"from_name": "tags", "to_name": "image", "type": "choices"}
     for row in rows:
         path = quote(os.path.abspath(row["image"]).lstrip("/"))
-        result = {
-            "from_name": "tags",
-            "to_name": "image",
-            "type": "choices",
-            "value": {"choices": row["tags"]},
+        said = {
+            "model_version": "t2ipal",
+            "score": max((row["scores"][tag] for tag in row["tags"]), default=0.0),
+            "result": [result | {"value": {"choices": row["tags"]}}],
         }
-        best = max((row["scores"][tag] for tag in row["tags"]), default=0.0)
-        tasks.append(
-            {
-                "data": {"image": f"/data/local-files/?d={path}"},
-                "predictions": [{"model_version": "t2ipal", "score": best, "result": [result]}],
-            }
-        )
+        tasks.append({"data": {"image": f"/data/local-files/?d={path}"}, "predictions": [said]})
     yield json.dumps(tasks, ensure_ascii=False)
 
 

@@ -1,14 +1,15 @@
 """A tagger's probabilities and thresholds calibrated on some labelled images, and how sure that is.
 
-The fit is :func:`t2ipal.tagger.refit.refit`. What it is worth is measured by cross-validation: the
-figures after it are of images that it was not fitted on. Those of classes that few images show are
-rather too low, as each of the fits has still fewer of them. Intervals are by the bootstrap over
+The fit is :func:`t2ipal.tagger.thresholds.refit`. What it is worth is measured by cross-validation:
+the figures after it are of images that it was not fitted on. Those of classes that few images show
+are rather too low, as each of the fits has still fewer of them. Intervals are by the bootstrap over
 images (of those out-of-fold decisions for F1, of fits anew for thresholds); they tell how another
 sample of such images would move a figure.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -22,8 +23,7 @@ from t2ipal.errors import UserError, listed
 from t2ipal.files.broken import Broken
 from t2ipal.metrics.evaluation import f1_of
 from t2ipal.metrics.uncertainty import calibration_error
-from t2ipal.tagger.refit import refit
-from t2ipal.tagger.thresholds import MIN_EXAMPLES, Thresholds
+from t2ipal.tagger.thresholds import MIN_EXAMPLES, Thresholds, refit
 from t2ipal.vocabulary import UNKNOWN
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ _FOLDS = 5
 _REPLICATES = 200
 _KEY = "calibration"
 
-Interval = tuple[float, float]
+_Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class ClassCalibration:
+class _ClassCalibration:
     """What calibration did to one class; F1 is of images that were not fitted on, nan without any.
 
     Attributes:
@@ -52,19 +52,19 @@ class ClassCalibration:
     positives: int
     negatives: int
     threshold: float
-    interval: Interval
+    interval: _Interval
     f1_before: float
     f1: float
-    f1_interval: Interval
+    f1_interval: _Interval
 
 
 @dataclass(frozen=True)
-class Figure:
+class _Figure:
     """A figure before and after, and the 95 % interval of the difference; fractions."""
 
     before: float
     after: float
-    change: Interval
+    change: _Interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +82,8 @@ class Calibration:
     tagger: Tagger
     source: str
     images: int
-    figures: dict[str, Figure]
-    classes: dict[str, ClassCalibration]
+    figures: dict[str, _Figure]
+    classes: dict[str, _ClassCalibration]
 
     def lines(self) -> list[str]:
         """A table for the terminal: one line per class with an example, then the means; percent."""
@@ -126,18 +126,15 @@ class Calibration:
     def to_json(self) -> dict[str, Any]:
         """A JSON object; undefined figures are null."""
 
-        def plain(value: Any) -> Any:
-            if isinstance(value, dict):
-                return {key: plain(one) for key, one in value.items()}
-            if isinstance(value, list | tuple):
-                return [plain(one) for one in value]
-            return None if isinstance(value, float) and math.isnan(value) else value
+        def defined(row: _Figure | _ClassCalibration) -> dict[str, Any]:
+            text = json.dumps(vars(row)).replace("NaN", "null")
+            return dict(json.loads(text))
 
         return {
             "on": self.source,
             "images": self.images,
-            **{key: plain(vars(figure)) for key, figure in self.figures.items()},
-            "classes": {name: plain(vars(row)) for name, row in self.classes.items()},
+            **{key: defined(figure) for key, figure in self.figures.items()},
+            "classes": {name: defined(row) for name, row in self.classes.items()},
         }
 
 
@@ -197,7 +194,7 @@ def calibrated(tagger: Tagger, scores: np.ndarray, targets: np.ndarray, source: 
     Raises:
         UserError: there are too few images, or none shows a class.
     """
-    before = first_thresholds(tagger)
+    before = _first_thresholds(tagger)
     count = len(scores)
     if count < LEAST_IMAGES or not (targets == 1).any():
         raise UserError(
@@ -210,16 +207,16 @@ def calibrated(tagger: Tagger, scores: np.ndarray, targets: np.ndarray, source: 
     tagged_old, tagged = before.decide(scores), np.empty(scores.shape, bool)
     for fold in np.array_split(generator.permutation(count), _FOLDS):
         rest = np.setdiff1d(np.arange(count), fold)
-        fitted = refit(before, scores[rest], targets[rest])
-        new[fold] = fitted.probabilities(scores[fold])
-        tagged[fold] = fitted.decide(scores[fold])
+        by_others = refit(before, scores[rest], targets[rest])
+        new[fold] = by_others.probabilities(scores[fold])
+        tagged[fold] = by_others.decide(scores[fold])
     samples = generator.integers(count, size=(_REPLICATES, count))
     figures = _figures((old, new), (tagged_old, tagged), targets, samples)
     limits = np.array([refit(before, scores[i], targets[i]).thresholds for i in samples])
     f1s = np.array([_class_f1(tagged[i], targets[i]) for i in samples])  # [R, C]
     f1_before, f1 = _class_f1(tagged_old, targets), _class_f1(tagged, targets)
     classes = {
-        name: ClassCalibration(
+        name: _ClassCalibration(
             positives=int((targets[:, c] == 1).sum()),
             negatives=int((targets[:, c] == 0).sum()),
             threshold=after.thresholds[c],
@@ -231,17 +228,14 @@ def calibrated(tagger: Tagger, scores: np.ndarray, targets: np.ndarray, source: 
         for c, name in enumerate(before.names)
         if (targets[:, c] >= 0).any()
     }
-    found = Calibration(
-        _with(tagger, after, before, {"on": source, "images": count}),
-        source,
-        count,
-        figures,
-        classes,
-    )
-    found.tagger.about[_KEY].update(
-        {key: [figure.before, figure.after] for key, figure in figures.items()}
-    )
-    return found
+    kept = {
+        "on": source,
+        "images": count,
+        "thresholds": before.to_json(),
+        **{key: [figure.before, figure.after] for key, figure in figures.items()},
+    }
+    fitted = type(tagger)(tagger.model, tagger.vocabulary, after, {**tagger.about, _KEY: kept})
+    return Calibration(fitted, source, count, figures, classes)
 
 
 def uncalibrated(tagger: Tagger) -> Tagger:
@@ -255,10 +249,10 @@ def uncalibrated(tagger: Tagger) -> Tagger:
             "this model was not calibrated on labelled images: there is nothing to undo."
         )
     about = {key: value for key, value in tagger.about.items() if key != _KEY}
-    return type(tagger)(tagger.model, tagger.vocabulary, first_thresholds(tagger), about)
+    return type(tagger)(tagger.model, tagger.vocabulary, _first_thresholds(tagger), about)
 
 
-def first_thresholds(tagger: Tagger) -> Thresholds:
+def _first_thresholds(tagger: Tagger) -> Thresholds:
     """The thresholds of before any calibration; further classes since then included."""
     kept = tagger.about.get(_KEY)
     if kept is None:
@@ -268,19 +262,12 @@ def first_thresholds(tagger: Tagger) -> Thresholds:
     return first.grown(tagger.names[len(first.names) :])
 
 
-def _with(
-    tagger: Tagger, thresholds: Thresholds, before: Thresholds, what: dict[str, Any]
-) -> Tagger:
-    about = {**tagger.about, _KEY: {**what, "thresholds": before.to_json()}}
-    return type(tagger)(tagger.model, tagger.vocabulary, thresholds, about)
-
-
 def _figures(
     probabilities: tuple[np.ndarray, np.ndarray],
     decisions: tuple[np.ndarray, np.ndarray],
     targets: np.ndarray,
     samples: np.ndarray,
-) -> dict[str, Figure]:
+) -> dict[str, _Figure]:
     """CF1, OF1 and calibration error of both, and intervals of the differences over samples."""
 
     def measured(which: int, rows: np.ndarray) -> np.ndarray:
@@ -292,7 +279,7 @@ def _figures(
     before, after = measured(0, every), measured(1, every)
     changes = np.array([measured(1, rows) - measured(0, rows) for rows in samples])
     return {
-        key: Figure(float(before[i]), float(after[i]), _interval(changes[:, i]))
+        key: _Figure(float(before[i]), float(after[i]), _interval(changes[:, i]))
         for i, key in enumerate(("CF1", "OF1", "calibration error"))
     }
 
@@ -302,11 +289,10 @@ def _class_f1(decisions: np.ndarray, targets: np.ndarray) -> np.ndarray:
     truth = targets == 1
     hits, tagged = (decisions & truth).sum(0), (decisions & (targets >= 0)).sum(0)
     positives = truth.sum(0)
-    f1 = 2 * hits / np.maximum(tagged + positives, 1)
-    return np.asarray(np.where(positives > 0, f1, np.nan))
+    return np.asarray(np.where(positives > 0, 2 * hits / np.maximum(tagged + positives, 1), np.nan))
 
 
-def _interval(values: np.ndarray) -> Interval:
+def _interval(values: np.ndarray) -> _Interval:
     """Ends of the 95 % interval by percentiles; nan where nothing is defined."""
     if np.isnan(values).all():
         return math.nan, math.nan

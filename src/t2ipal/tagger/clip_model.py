@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +108,9 @@ class ClipModel:
         head_config = read_settings(
             HeadConfig, config["head"], lambda key: f"{folder}: config.json: head.{key}"
         )
-        chosen = ClipSettings(
+        chosen = replace(
+            given,
             clip=clip["spec"],
-            device=given.device,
-            precision=given.precision,
             image_size=given.image_size or clip["image_size"],
             resize_mode=given.resize_mode or clip.get("resize_mode"),
             local_grid=clip.get("local_grid"),
@@ -123,9 +122,8 @@ class ClipModel:
                 state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise UserError(f"{path}: damaged ({error}); copy or train it again.") from None
-        backbone = Backbone.load(
-            chosen, pool_positions=clip.get("pool_positions", True), text=False
-        )
+        positions = clip.get("pool_positions", True)
+        backbone = Backbone.load(chosen, pool_positions=positions, text=False)
         if backbone.digest != digest:
             raise UserError(
                 f"{folder}: was tuned on another {chosen.clip!r} than the one found here (weights "

@@ -15,13 +15,10 @@ from t2ipal.errors import UserError
 from t2ipal.files.broken import MAX_MEGAPIXELS
 from t2ipal.method.build import build_head
 from t2ipal.method.grown import GrownHead, added_config
-from t2ipal.method.head import T2IPALHead
-from t2ipal.method.head_config import HeadConfig
 from t2ipal.method.items import ItemSet
 from t2ipal.method.methods import METHOD_NAMES, method_config
 from t2ipal.tagger.clip_model import ClipModel
-from t2ipal.tagger.inputs import ImageLike, one_image, open_image
-from t2ipal.tagger.new_names import with_new
+from t2ipal.tagger.inputs import ImageLike, one_image, open_image, with_new
 from t2ipal.vocabulary import ClassName, Vocabulary
 
 if TYPE_CHECKING:
@@ -46,11 +43,23 @@ def grown(
     model, head = tagger.clip, tagger.clip.head
     method = tagger.about.get("method", "")
     eighty = method in METHOD_NAMES and method_config(method).imagenet_prompts
+    templates = IMAGENET_TEMPLATES if eighty else TEMPLATES  # of fixed prompts
     # A class with images is a group of its own; those without are embedded together.
     for own, group in groupby(classes, lambda one: one.name if one.name in images else None):
         new = Vocabulary("new", tuple(group))
         config = added_config(head.config, images=own is not None)
-        added = _untuned(config, model.backbone, new, IMAGENET_TEMPLATES if eighty else TEMPLATES)
+        embeddings, tokens = None, None
+        if config.prompts.kind == "fixed":
+            embeddings = class_ensemble(model.backbone, new, templates)
+        else:
+            tokens = class_tokens(model.backbone, new, form=config.prompts.class_names)
+        added = build_head(
+            config,
+            new.names,
+            tokens=tokens,
+            text_encoder=model.backbone.encode_prompts,
+            class_embeddings=embeddings,
+        ).to(model.backbone.device)
         head = GrownHead.of(head, added)
         if own is not None:
             added.start(_items(model.backbone, own, images[own]))
@@ -61,25 +70,6 @@ def grown(
         tagger.thresholds.grown(keys),
         tagger.about,
     )
-
-
-def _untuned(
-    config: HeadConfig, backbone: Backbone, classes: Vocabulary, templates: Sequence[str]
-) -> T2IPALHead:
-    """A head of these classes at its start; ``templates`` are those of fixed prompts."""
-    embeddings, tokens = None, None
-    if config.prompts.kind == "fixed":
-        embeddings = class_ensemble(backbone, classes, templates)
-    else:
-        tokens = class_tokens(backbone, classes, form=config.prompts.class_names)
-    head = build_head(
-        config,
-        classes.names,
-        tokens=tokens,
-        text_encoder=backbone.encode_prompts,
-        class_embeddings=embeddings,
-    )
-    return head.to(backbone.device)
 
 
 def _items(backbone: Backbone, name: str, images: Iterable[ImageLike]) -> ItemSet:

@@ -1,4 +1,7 @@
-"""What people hand to a tagger as an image, turned into one: files, bytes, PIL, arrays, tensors."""
+"""What people hand to a tagger: images of every kind, and names that are to become classes.
+
+Loads no PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,10 @@ import numpy as np
 from PIL import Image
 
 from t2ipal.errors import UserError
+from t2ipal.files.names import name_key
 from t2ipal.files.pictures import load_image
 from t2ipal.files.rgb import to_rgb
+from t2ipal.vocabulary import ClassName, Vocabulary
 
 ImageLike = Any
 """A file (str or Path), its bytes, a PIL image, an array [H, W], [H, W, 3] or [H, W, 4] of uint8,
@@ -71,6 +76,37 @@ def refuse_address(text: str | bytes) -> None:
         raise UserError(f"{text}: is an address; download it and give the file.")
 
 
+def queried(texts: Iterable[str]) -> list[ClassName]:
+    """Free texts as classes; an article is no part of what prompts say.
+
+    Examples:
+        >>> queried(["a red bicycle"])[0].readable
+        'red bicycle'
+    """
+    return [ClassName(text, re.sub("^(?:an?|the) (?=.)", "", text, flags=re.I)) for text in texts]
+
+
+def with_new(vocabulary: Vocabulary, classes: Iterable[ClassName]) -> Vocabulary:
+    """The vocabulary and further classes.
+
+    Raises:
+        UserError: a name or synonym of one names a class that is there, in some spelling.
+    """
+    for one in classes:
+        known: dict[str, str] = {}
+        for there in vocabulary.classes:
+            for word in (*there.phrases, *there.ambiguous, there.readable):
+                known.setdefault(name_key(word), there.name)
+        for word in (one.name, one.readable, *one.synonyms):
+            if found := known.keys() & _numbers(name_key(word)):
+                raise UserError(
+                    f"{word!r} names the class {known[found.pop()]!r} already; leave it out, or "
+                    "choose another word."
+                )
+        vocabulary = Vocabulary(vocabulary.title, (*vocabulary.classes, one))
+    return vocabulary
+
+
 def _array(image: Any) -> np.ndarray | None:
     """An array, or a tensor as one; None for anything else."""
     if hasattr(image, "detach"):
@@ -99,3 +135,9 @@ def _from_array(array: np.ndarray, channels_first: bool) -> Image.Image:
     if array.dtype != np.uint8:
         raise UserError(f"{kind} of {array.dtype} is no image; give uint8, or floats from 0 to 1.")
     return to_rgb(Image.fromarray(np.ascontiguousarray(array)))
+
+
+def _numbers(key: str) -> set[str]:
+    """A word, and what may be its singular or plural: loading a dictionary would take seconds."""
+    singular = re.sub("ies$", "y", key), re.sub("es$", "", key), re.sub("s$", "", key)
+    return {key, *singular, re.sub("y$", "ies", key), f"{key}es", f"{key}s"}

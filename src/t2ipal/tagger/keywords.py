@@ -185,11 +185,7 @@ def _embed(path: Path, words: Sequence[str], kind: Kind) -> None:
 
 
 def _exiv2(path: Path, *options: str, name: Path | None = None) -> str:
-    """What exiv2 prints about a file.
-
-    Raises:
-        UserError: it cannot read or write the file's metadata.
-    """
+    """What exiv2 prints about a file."""
     done = subprocess.run(
         [require_exiv2(), *options, os.path.abspath(path)], capture_output=True, check=False
     )

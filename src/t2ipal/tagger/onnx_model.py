@@ -61,7 +61,8 @@ class _Preparation:
             edge = self.shortest_edge or size
             longer = int(edge * max(width, height) / min(width, height))
             image = image.resize((longer, edge) if width > height else (edge, longer), how)
-            left, top = (self._margin(length - size) for length in image.size)
+            cut = [length - size for length in image.size]
+            left, top = (round(c / 2) if self.shortest_edge is None else c // 2 for c in cut)
             image = image.crop((left, top, left + size, top + size))
         else:
             ratio = max(width, height) / size
@@ -72,10 +73,6 @@ class _Preparation:
         mean, std = np.array([self.mean, self.std], np.float32)
         pixels: np.ndarray = np.asarray(image, np.float32) / np.float32(255)  # [S, S, 3]
         return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1))
-
-    def _margin(self, cut: int) -> int:
-        """Pixels cut off on the left or at the top, of ``cut`` in all."""
-        return round(cut / 2) if self.shortest_edge is None else cut // 2
 
 
 class OnnxModel:
@@ -171,7 +168,8 @@ def _session(path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     # as PyTorch has it: OMP_NUM_THREADS, or the cores this process may use
     threads = os.environ.get("OMP_NUM_THREADS", "")
-    options.intra_op_num_threads = int(threads) if threads.isdecimal() else _cores()
+    mine = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    options.intra_op_num_threads = int(threads) if threads.isdecimal() else len(mine(0))
     options.use_deterministic_compute = True
     options.log_severity_level = 3  # errors, which are raised too
     # threads that wait would take the cores from those that decode the next images
@@ -190,13 +188,6 @@ def _session(path: Path) -> Any:
         raise UserError(f"{path}: its graph is no tagger's; export the model again.")
     return session
 
-
-def _cores() -> int:
-    found = getattr(os, "sched_getaffinity", None)
-    return len(found(0)) if found else os.cpu_count() or 1
-
-
-# --- the file, without ONNX Runtime ---------------------------------------------------------------
 
 _GRAPH, _METADATA = 7, 14  # fields of ModelProto in onnx.proto
 _LONGEST = 100_000_000  # bytes of metadata

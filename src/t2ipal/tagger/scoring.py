@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -18,10 +19,13 @@ from t2ipal.files.broken import MAX_MEGAPIXELS, Broken
 from t2ipal.files.pictures import picture_size
 from t2ipal.metrics import evaluation
 from t2ipal.metrics.evaluation import Evaluation
+from t2ipal.metrics.ranking import average_precision, chance_level
 from t2ipal.tagger.onnx_model import OnnxModel
 from t2ipal.tagger.tagger import Tagger
 
 log = logging.getLogger(__name__)
+
+_RIVALS = 3  # the classes that most often outscore one
 
 
 def labelled_scores(
@@ -136,6 +140,35 @@ def evaluate(
         probabilities=tagger.thresholds.probabilities(scores),
     )
     return replace(found, skipped=labelled.skipped)
+
+
+def held_out_figures(
+    names: Sequence[str], scores: np.ndarray, probabilities: np.ndarray, targets: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    """How well each class is recognised, and what is taken for it.
+
+    Args:
+        scores, probabilities: [N, C] of images, or captions, that were not trained on.
+        targets: [N, C] in {1, 0, -1}.
+
+    Returns:
+        Class -> ``AP`` (None if none shows it), the ``chance`` level below which 95 of 100 random
+        orders lie, both in [0, 1]; how many items are ``shown`` to hold it; and ``taken_for``,
+        class -> in how many of these, absent, it is more probable than the class itself.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for c, (name, value) in enumerate(zip(names, average_precision(scores, targets), strict=True)):
+        shown = targets[:, c] == 1
+        above = (probabilities[shown] > probabilities[shown, c : c + 1]) & (targets[shown] == 0)
+        counts = above.sum(axis=0)
+        rivals = np.argsort(-counts, kind="stable")[:_RIVALS]
+        found[name] = {
+            "AP": None if value != value else round(float(value), 4),
+            "chance": None if value != value else round(chance_level(targets[:, c]), 4),
+            "shown": int(shown.sum()),
+            "taken_for": {names[d]: int(counts[d]) for d in rivals if counts[d]},
+        }
+    return found
 
 
 def _streamed(

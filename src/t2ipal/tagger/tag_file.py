@@ -83,7 +83,10 @@ class TagFile:
         record = path.with_name(f"{path.name}.made_from.json")
         with one_job(path.parent, path.name):
             self = cls(path, kind, files)
-            old = _read_record(record)
+            try:
+                old = json.loads(record.read_text(encoding="utf-8"))
+            except (FileNotFoundError, ValueError):
+                old = None
             there = [one for one in (path, self._partial) if one.exists()]
             if there and old != made_from and not overwrite:
                 changed = sorted(key for key in made_from if (old or {}).get(key) != made_from[key])
@@ -149,13 +152,6 @@ class TagFile:
                 for stream in opened.values():
                     stream.close()
         self._partial.unlink()
-
-
-def _read_record(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
 
 
 def _image_of(kind: str, line: str) -> str:

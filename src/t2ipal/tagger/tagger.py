@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from PIL import Image
@@ -18,16 +18,9 @@ from t2ipal.errors import UserError, not_installed
 from t2ipal.files import write_text
 from t2ipal.files.broken import MAX_MEGAPIXELS
 from t2ipal.parallel.ahead import map_ahead
-from t2ipal.tagger import (
-    CARD,
-    CONFIG,
-    FORMAT,
-    WEIGHTS,
-    from_hub,
-    model_folder,
-    read_config,
-)
+from t2ipal.tagger import CARD, CONFIG, FORMAT, WEIGHTS, read_config
 from t2ipal.tagger.inputs import ImageLike, one_image, open_image
+from t2ipal.tagger.onnx_model import OnnxModel
 from t2ipal.tagger.tags import Box, Tags
 from t2ipal.tagger.thresholds import Thresholds
 from t2ipal.vocabulary import ClassName, Vocabulary
@@ -39,23 +32,6 @@ log = logging.getLogger(__name__)
 
 Threshold = float | Mapping[str, float] | None
 """One probability for all classes, one per class (the others keep theirs), or the model's own."""
-
-
-class _Model(Protocol):
-    """What scores images for a tagger: a CLIP with a head on it."""
-
-    crops: int
-    image_size: int
-    resize_mode: str
-
-    def preprocess(self, image: Image.Image) -> np.ndarray:
-        """A PIL image as the model wants it: float32 [3, S, S]."""
-
-    def scores(self, pixels: np.ndarray, heatmaps: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Of views [B, 1 + V, 3, S, S], whole images first: scores [B, C], heatmaps [B, h, w, C].
-
-        Heatmaps may be empty unless they are asked for.
-        """
 
 
 class Tagger:
@@ -71,7 +47,7 @@ class Tagger:
 
     def __init__(
         self,
-        model: _Model,
+        model: ClipModel | OnnxModel,
         vocabulary: Vocabulary,
         thresholds: Thresholds,
         about: dict[str, Any] | None = None,
@@ -85,8 +61,6 @@ class Tagger:
     def __repr__(self) -> str:
         method = self.about.get("method", "tuned")
         return f"Tagger({method}, {len(self.names)} classes, {self.model})"
-
-    # --- on disk ---------------------------------------------------------------------------------
 
     @classmethod
     def from_pretrained(
@@ -120,25 +94,19 @@ class Tagger:
         given = ClipSettings(
             device=device, precision=precision, image_size=image_size, resize_mode=resize_mode
         )
-        folder = model_folder(path)
-        if folder is not None and revision is not None:
-            raise UserError(f"{path}: a folder has no revisions; leave out {revision!r}.")
-        folder = folder or from_hub(str(path), revision)
-        config, place = read_config(folder)
+        config, place = read_config(path, revision)
         vocabulary = Vocabulary.from_dict(config["vocabulary"], str(place))
         thresholds = Thresholds.from_json(config["thresholds"], vocabulary.names)
         if crops is not None:
             crop_boxes(crops)  # refuses what is no number of crops
-        model: _Model
+        model: ClipModel | OnnxModel
         try:
-            if folder.is_file():
-                from t2ipal.tagger.onnx_model import OnnxModel
-
-                model = OnnxModel.load(folder, config, given, crops)
+            if place.name != CONFIG:
+                model = OnnxModel.load(place, config, given, crops)
             else:
                 from t2ipal.tagger.clip_model import ClipModel  # loads PyTorch
 
-                model = ClipModel.load(folder / WEIGHTS, config, vocabulary.names, given)
+                model = ClipModel.load(place.with_name(WEIGHTS), config, vocabulary.names, given)
                 model.crops = model.crops if crops is None else crops
                 crop_boxes(model.crops)
         except (KeyError, TypeError) as error:
@@ -199,11 +167,9 @@ class Tagger:
         Raises:
             UserError: its CLIP is a folder of this machine, or the hub refuses.
         """
-        from t2ipal.tagger.publish import push
+        from t2ipal.tagger.card import push
 
         return push(self, repo_id, private=private, token=token, revision=revision, license=license)
-
-    # --- more classes ----------------------------------------------------------------------------
 
     def with_classes(
         self,
@@ -228,8 +194,6 @@ class Tagger:
 
         return grown(self, names, images)
 
-    # --- use -------------------------------------------------------------------------------------
-
     @property
     def names(self) -> tuple[str, ...]:
         """The class names, in the order of every array."""
@@ -242,11 +206,7 @@ class Tagger:
         Raises:
             UserError: it is an ONNX file, which holds what scores images and nothing else.
         """
-        try:
-            from t2ipal.tagger.clip_model import ClipModel
-        except ImportError as error:
-            raise not_installed(error) or error from None
-        if not isinstance(self.model, ClipModel):
+        if isinstance(self.model, OnnxModel):
             raise UserError(
                 f"{self.model}: holds neither a CLIP nor prompts that could be taken up again; "
                 "load the folder it was exported from."
@@ -330,11 +290,11 @@ class Tagger:
             UserError: as :meth:`predict`.
         """
         found = self.predict(images, threshold=threshold, classes=classes)
-        lists = [
-            tags.tags if top is None else tags.top(top)
-            for tags in ([found] if isinstance(found, Tags) else found)
-        ]
-        return lists[0] if isinstance(found, Tags) else lists
+
+        def chosen(tags: Tags) -> list[str]:
+            return tags.tags if top is None else tags.top(top)
+
+        return chosen(found) if isinstance(found, Tags) else list(map(chosen, found))
 
     def heatmaps(self, images: Any, *, classes: Sequence[str] | None = None) -> Any:
         """Class name to its heatmap [h, w], which sums to one over the image; a list for several.
@@ -356,8 +316,7 @@ class Tagger:
         width, height = size
         if self.model.resize_mode == "squash":
             return 0, 0, width, height
-        whole = self.model.resize_mode == "longest"
-        side = max(size) if whole else min(size)
+        side = max(size) if self.model.resize_mode == "longest" else min(size)
         left, top = (width - side) // 2, (height - side) // 2
         return left, top, left + side, top + side
 
@@ -366,10 +325,8 @@ class Tagger:
 
         Only a model that was made for images of one size has one to say.
         """
-        made_for = self.about.get("made_for")
-        if made_for is None:
-            return None
-        other = next((size for size in sizes if list(size) != made_for["size"]), None)
+        made_for = self.about.get("made_for", {})
+        other = next((size for size in sizes if made_for and list(size) != made_for["size"]), None)
         if other is None:
             return None
         own, found = (" x ".join(map(str, size)) for size in (made_for["size"], other))
@@ -445,14 +402,15 @@ class Tagger:
             [h, w, C], which are empty if there are none.
         """
 
+        nothing = np.zeros(0)
+
         def prepare(image: ImageLike) -> tuple[ImageLike, Image.Image | UserError, np.ndarray]:
             try:
                 opened = open_image(image, max_megapixels)
                 return image, opened, self.views(opened)
             except UserError as error:
-                return image, error, np.zeros(0)
+                return image, error, nothing
 
-        nothing = np.zeros(0)
         prepared = map_ahead(prepare, images, 2 * batch_size)
         while batch := list(islice(prepared, batch_size)):
             read = [pixels for _, _, pixels in batch if pixels.size]
@@ -461,13 +419,9 @@ class Tagger:
             if not self._warned and (warning := self.unlike(sizes)) is not None:
                 self._warned = True
                 log.warning(warning)
-            row = 0
+            found = zip(scores, maps if heatmaps else repeat(nothing), strict=False)
             for image, opened, pixels in batch:
-                if not pixels.size:
-                    yield image, opened, nothing, nothing
-                    continue
-                yield image, opened, scores[row], maps[row] if heatmaps else nothing
-                row += 1
+                yield image, opened, *(next(found) if pixels.size else (nothing, nothing))
 
     def views(self, image: Image.Image) -> np.ndarray:
         """An image and its crops as the model wants them: float32 [1 + V, 3, S, S]."""

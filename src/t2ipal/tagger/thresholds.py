@@ -1,10 +1,25 @@
-"""Scores -> probabilities -> decisions, fitted on held-out generated images.
+"""Scores -> probabilities -> decisions, fitted on held-out generated images or on labelled ones.
 
-Each class gets a sigmoid of its score (Platt, "Probabilistic outputs for support vector machines",
-1999, with his smoothed targets) and the threshold with the best F1. A class with too few held-out
-images takes the sigmoid and the threshold fitted on all classes pooled. The probabilities are
-calibrated for images like the held-out ones: on photos they order and compare tags, but their
-absolute level is only as right as the generated images are real.
+:func:`fit_thresholds` gives each class a sigmoid of its score (Platt, "Probabilistic outputs for
+support vector machines", 1999, with his smoothed targets) and the threshold with the best F1. A
+class with too few held-out images takes the sigmoid and the threshold fitted on all classes pooled.
+The probabilities are calibrated for images like the held-out ones: on photos they order and compare
+tags, but their absolute level is only as right as the generated images are real.
+
+:func:`refit` fits sigmoids and thresholds anew on a few labelled images, shrunk towards those there
+are. With z the log-odds that a class has by its present sigmoid, the new one is sigmoid(a z + b).
+
+1. One (a, b) for all classes, from all known pairs, by maximum a posteriori around (1, 0): what the
+   images have in common, such as how real they are or how much they show.
+2. Per class its own (a, b), by maximum a posteriori around the common one: with few examples it
+   stays close to that. A class whose labels are all unknown keeps what it has.
+3. The threshold moves towards the one of the best expected F1, which is 2 sum_tagged p / (n_tagged
+   + sum p) for calibrated p (after Lipton et al., "Optimal Thresholding of Classifiers to Maximize
+   F1 Measure", ECML 2014), the more the more images show the class. One that none shows keeps its
+   threshold, which is a probability, so that it moves with the sigmoid.
+
+A class whose sigmoid is flat, because its scores said nothing before, stays flat: only its base
+rate is fitted.
 """
 
 from __future__ import annotations
@@ -13,7 +28,7 @@ import itertools
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +39,10 @@ from t2ipal.errors import UserError, listed
 logger = logging.getLogger(__name__)
 
 MIN_EXAMPLES = 5  # positives, and negatives, that a class needs for a fit of its own
+_COMMON_WIDTHS = (0.5, 3.0)  # deviations of the prior of a and b, for all classes together
+_OWN_WIDTHS = (0.25, 0.5)  # and of one class around them
+_TRUST = 10  # with so many positives the threshold goes half of the way to its best place
+_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -87,9 +106,8 @@ class Thresholds:
         if len(slopes):
             slope = float(np.median(slopes))
             intercept = -slope * float(np.median(-intercepts / slopes))
-            inside = np.clip(limits, 1e-6, 1 - 1e-6)
-            cut = float(np.median((np.log(inside / (1 - inside)) - intercepts) / slopes))
-            limit = float(_sigmoid(np.array(slope * cut + intercept)))
+            cut = float(np.median((_logit(limits) - intercepts) / slopes))
+            limit = float(_sigmoid(slope * cut + intercept))
         else:  # scores say nothing
             slope, intercept = 0.0, float(np.median(self.intercepts))
             limit = float(np.median(self.thresholds))
@@ -145,15 +163,8 @@ class Thresholds:
             found = _ROWS.validate_python(row)
             if odd := sorted({*found} ^ {*names}):
                 raise ValueError(f"{listed(odd)} is a class or has thresholds, but not both")
-            rows = [found[name] for name in names]
-            return cls(
-                names=tuple(names),
-                thresholds=tuple(entry.threshold for entry in rows),
-                slopes=tuple(entry.slope for entry in rows),
-                intercepts=tuple(entry.intercept for entry in rows),
-                shared=tuple(entry.shared for entry in rows),
-                calibrated=tuple(entry.calibrated for entry in rows),
-            )
+            rows = [astuple(found[name]) for name in names]
+            return cls(tuple(names), *zip(*rows, strict=True))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
@@ -203,7 +214,7 @@ def fit_thresholds(
     pooled_slope, pooled_intercept = _platt(pooled_scores, pooled_truth)
     if pooled_slope < 0:
         logger.warning("scores fall where classes are present; probabilities are the base rate")
-        pooled_slope, pooled_intercept = 0.0, _logit(pooled_truth.mean())
+        pooled_slope, pooled_intercept = 0.0, float(_logit(pooled_truth.mean()))
     pooled = (_best_threshold(pooled_scores, pooled_truth), pooled_slope, pooled_intercept, True)
     rows = []
     for c in range(len(names)):
@@ -220,6 +231,45 @@ def fit_thresholds(
     return Thresholds(tuple(names), *columns)
 
 
+def refit(before: Thresholds, scores: np.ndarray, targets: np.ndarray) -> Thresholds:
+    """New thresholds from scores [N, C] and targets [N, C] in {1, 0, -1}.
+
+    A class with fewer than ``MIN_EXAMPLES`` positives or negatives counts as ``shared``; one with
+    so many counts as ``calibrated``.
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    if scores.shape != targets.shape or scores.shape[1] != len(before.names):
+        raise ValueError(
+            f"scores {scores.shape}, targets {targets.shape}, {len(before.names)} names"
+        )
+    slopes, intercepts = np.array(before.slopes), np.array(before.intercepts)
+    z = scores.astype(np.float64) * slopes + intercepts
+    known, truth = targets >= 0, targets == 1
+    counted, positives = known.any(0), truth.sum(0)
+    every = z[known][:, None], truth[known][:, None], np.ones((known.sum(), 1), bool)
+    common = _fit(*every, (1.0, 0.0), _COMMON_WIDTHS)
+    a, b = np.ones(len(slopes)), np.zeros(len(slopes))
+    own = z[:, counted], truth[:, counted], known[:, counted]
+    a[counted], b[counted] = _fit(*own, (common[0][0], common[1][0]), _OWN_WIDTHS)
+    probabilities = _sigmoid(a * z + b)
+    limits = np.array(before.thresholds)
+    for c in np.flatnonzero(positives):
+        best = _best_expected(probabilities[known[:, c], c])
+        share = positives[c] / (positives[c] + _TRUST)
+        limits[c] = _sigmoid(share * _logit(best) + (1 - share) * _logit(limits[c]))
+    enough = np.minimum(positives, (targets == 0).sum(0)) >= MIN_EXAMPLES
+    columns = (
+        limits,
+        a * slopes,
+        a * intercepts + b,
+        np.where(counted, ~enough, before.shared),
+        enough | np.array(before.calibrated),
+    )
+    return Thresholds(before.names, *(tuple(column.tolist()) for column in columns))
+
+
 def _platt(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     """Slope and intercept of sigmoid(slope * score + intercept), by maximum likelihood.
 
@@ -232,7 +282,7 @@ def _platt(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     soft = np.where(truth, (positives + 1) / (positives + 2), 1 / (negatives + 2))  # [N]
     centre, spread = scores.mean(), scores.std()
     if spread == 0:
-        return 0.0, _logit(soft.mean())
+        return 0.0, float(_logit(soft.mean()))
     # A soft target t is the item twice: as a positive of weight t, as a negative of weight 1 - t.
     column = np.tile((scores - centre) / spread, 2)[:, None]  # [2N, 1]
     label = np.repeat([1, 0], len(scores))
@@ -263,9 +313,48 @@ def _best_threshold(scores: np.ndarray, truth: np.ndarray) -> float:
     return between if between > below else lowest  # neighbouring floats have nothing between them
 
 
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))  # without overflow
+def _fit(
+    z: np.ndarray,
+    truth: np.ndarray,
+    known: np.ndarray,
+    centre: tuple[float, float],
+    widths: tuple[float, float],
+) -> tuple[np.ndarray, np.ndarray]:
+    """a >= 0 and b [C] of sigmoid(a z + b) by Newton's method; z, truth, known [N, C].
+
+    The log-posterior with normal priors around ``centre`` is concave, and steps are cut.
+    """
+    (a0, b0), (wa, wb) = centre, widths
+    a, b = np.full(z.shape[1], float(a0)), np.full(z.shape[1], float(b0))
+    for _ in range(_STEPS):
+        p = _sigmoid(a * z + b)
+        error, weight = (p - truth) * known, p * (1 - p) * known
+        to_a, to_b = (error * z).sum(0) + (a - a0) / wa**2, error.sum(0) + (b - b0) / wb**2
+        aa, bb = (weight * z * z).sum(0) + 1 / wa**2, weight.sum(0) + 1 / wb**2
+        ab = (weight * z).sum(0)
+        step_a = (bb * to_a - ab * to_b) / (aa * bb - ab * ab)
+        step_b = (aa * to_b - ab * to_a) / (aa * bb - ab * ab)
+        longest = np.maximum(np.abs(step_a) / 0.5, np.abs(step_b))
+        cut = 1 / np.maximum(1, longest)
+        a, b = np.maximum(a - cut * step_a, 0), b - cut * step_b
+        if longest.max(initial=0) < 1e-8:
+            break
+    return a, b
 
 
-def _logit(probability: float) -> float:
-    return math.log(probability / (1 - probability))
+def _best_expected(probabilities: np.ndarray) -> float:
+    """The threshold of the best expected F1 for items with these calibrated probabilities [N]."""
+    ranked = np.sort(probabilities)[::-1]
+    f1 = 2 * ranked.cumsum() / (np.arange(1, len(ranked) + 1) + ranked.sum())
+    best = int(f1.argmax())
+    below = ranked[best + 1] if best + 1 < len(ranked) else ranked[best]
+    return float((ranked[best] + below) / 2)
+
+
+def _sigmoid(logits: np.ndarray | float) -> np.ndarray:
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * np.asarray(logits))))  # without overflow
+
+
+def _logit(probability: np.ndarray | float) -> np.ndarray:
+    inside = np.clip(probability, 1e-6, 1 - 1e-6)
+    return np.asarray(np.log(inside / (1 - inside)))

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 import yaml
-from tools.config_headers import header
+from tools.comparison_page import header
 
 from t2ipal.errors import UserError
 from t2ipal.runs.benchmark.published import _parse, published

@@ -21,8 +21,7 @@ from t2ipal.datasets import fetch, official
 from t2ipal.miniature import official_layouts
 from t2ipal.runs import doctor
 from t2ipal.runs.benchmark import gpu_checks, proof
-from t2ipal.runs.benchmark.checks import Check, NotPossible, Outcome, Setup
-from t2ipal.runs.benchmark.proof import JOURNAL, PAGE, RECORD
+from t2ipal.runs.benchmark.proof import JOURNAL, PAGE, RECORD, Check, NotPossible, Outcome, Setup
 
 QUICK = ("tai-dpt-features", "bf16-embed", "fp16-embed", "cuda-generate", "mps-embed")
 QUICK += ("memory-halving", "offload-parts", "embed-speed-rn50", "preset-fast")

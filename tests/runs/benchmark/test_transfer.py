@@ -13,7 +13,7 @@ from t2ipal.errors import UserError
 from t2ipal.method.build import build_head
 from t2ipal.method.head_config import HeadConfig, PromptConfig
 from t2ipal.method.methods import method_config
-from t2ipal.runs.benchmark.transfer import transferred
+from t2ipal.runs.benchmark.run import _transferred
 from t2ipal.vocabulary import Vocabulary
 from tiny_clip import build_tiny_clip
 
@@ -33,7 +33,7 @@ def test_the_same_classes_keep_their_embeddings_and_others_get_their_own(tmp_pat
         for parameter in tuned_head.prompts.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=torch.manual_seed(0)))
     tuned = tuned_head.class_embeddings()
-    moved = transferred(tuned_head, method, backbone, new)
+    moved = _transferred(tuned_head, method, backbone, new)
     assert moved.names == new.names
     for branch in ("global_", "local"):
         before, after = getattr(tuned, branch), getattr(moved.class_embeddings(), branch)
@@ -50,4 +50,4 @@ def test_the_same_classes_keep_their_embeddings_and_others_get_their_own(tmp_pat
 @pytest.mark.parametrize("name", ["t2i-pal", "zero-shot", "dualcoop/per-class"])
 def test_what_belongs_to_single_classes_stays(name: str) -> None:
     with pytest.raises(UserError, match="cannot go to other classes"):
-        transferred(None, method_config(name), None, None)  # type: ignore[arg-type]
+        _transferred(None, method_config(name), None, None)  # type: ignore[arg-type]

@@ -12,8 +12,10 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
+from logging.handlers import BufferingHandler
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,7 @@ from t2ipal.generation.diffusion.settings import PRECISIONS, GenerationSettings,
 from t2ipal.generation.diffusion.source import Source, load_pipeline, locate
 from t2ipal.generation.diffusion.text_to_image import TextToImage
 from t2ipal.generation.screening import reject_reason
-from t2ipal.runs.benchmark.checks import Check, NotPossible, Outcome, Setup
+from t2ipal.runs.benchmark.proof import Check, NotPossible, Outcome, Setup
 
 Pixels = list[np.ndarray]
 
@@ -63,15 +65,11 @@ def loaded(given: GenerationSettings) -> tuple[Any, TextToImage]:
 
 
 def _pipeline(given: GenerationSettings) -> tuple[Any, Source]:
-    """A pipeline in main memory, and its source."""
     if find_spec("diffusers") is None or find_spec("accelerate") is None:
         raise NotPossible("diffusers is not installed; run: pip install diffusers accelerate")
     assert given.generator is not None, "with_preset names one"
     dtype = getattr(torch, PRECISIONS[given.found()[1]])
     return load_pipeline(locate(given.generator), None, dtype)
-
-
-# --- features ------------------------------------------------------------------------------------
 
 
 def _embedded(setup: Setup, device: str, precision: Precision) -> tuple[Tensor, Tensor, Tensor]:
@@ -87,37 +85,30 @@ def _embedded(setup: Setup, device: str, precision: Precision) -> tuple[Tensor, 
 
 
 def _pixels(clip: Backbone, setup: Setup) -> Tensor:
-    files = setup.pictures(_PICTURES)
-    return torch.stack([clip.preprocess(Image.open(file)) for file in files])
+    return torch.stack([clip.preprocess(Image.open(one)) for one in setup.pictures(_PICTURES)])
 
 
 def _same_features(
     first: Sequence[Tensor], second: Sequence[Tensor], bounds: tuple[float, float, float]
 ) -> Outcome:
     names = ("image", "local", "text")
-    apart = [
-        float((1 - (a.double() * b.double()).sum(dim=-1)).max())
-        for a, b in zip(first, second, strict=True)
-    ]
-    found = dict(zip(names, apart, strict=True))
+    apart = {
+        name: float((1 - (a.double() * b.double()).sum(dim=-1)).max())
+        for name, a, b in zip(names, first, second, strict=True)
+    }
     return Outcome(
-        all(value <= bound for value, bound in zip(apart, bounds, strict=True)),
-        "one minus the cosine at most " + ", ".join(f"{n} {v:.1e}" for n, v in found.items()),
+        all(value <= bound for value, bound in zip(apart.values(), bounds, strict=True)),
+        "one minus the cosine at most " + ", ".join(f"{n} {v:.1e}" for n, v in apart.items()),
         "at most " + ", ".join(f"{n} {b:.0e}" for n, b in zip(names, bounds, strict=True)),
-        found,
+        apart,
     )
 
 
-def _embed_on(kind: str, setup: Setup) -> Outcome:
+def _embed(kind: str, precision: Precision, setup: Setup) -> Outcome:
+    """In fp32 beside the CPU's features, in less beside those in fp32."""
     device = setup.device(kind)
-    reference = _embedded(setup, "cpu", "fp32")
-    return _same_features(reference, _embedded(setup, device, "fp32"), _LARGEST["fp32"])
-
-
-def _embed_in(precision: Precision, setup: Setup) -> Outcome:
-    device = setup.device()
     setup.require(device, precision)
-    reference = _embedded(setup, device, "fp32")
+    reference = _embedded(setup, "cpu" if precision == "fp32" else device, "fp32")
     return _same_features(reference, _embedded(setup, device, precision), _LARGEST[precision])
 
 
@@ -168,9 +159,6 @@ def _tai_dpt_features(setup: Setup) -> Outcome:
     )
 
 
-# --- generated images ----------------------------------------------------------------------------
-
-
 def _generated(generator: TextToImage, count: int) -> tuple[Pixels, list[str]]:
     """Images [H, W, 3] of the first prompts, and why some of them are of no use."""
     images = generator.generate(PROMPTS[:count], list(range(count)))
@@ -203,22 +191,14 @@ def _same_images(
     )
 
 
-def _generate_on(kind: str, setup: Setup) -> Outcome:
+def _generate(kind: str, precision: Precision, setup: Setup) -> Outcome:
+    """In fp32 beside the CPU's images, in less beside those in fp32."""
     device = setup.device(kind)
-    pairs = [_generated(loaded(setup.generation(where, "fp32"))[1], 2) for where in ("cpu", device)]
-    (first, _), (second, rejected) = pairs
-    return _same_images(first, second, rejected, _LEVELS["fp32"])
-
-
-def _generate_in(precision: Precision, setup: Setup) -> Outcome:
-    device = setup.device()
     given = setup.generation(device, precision)
-    first, _ = _generated(loaded(setup.generation(device, "fp32"))[1], 4)
-    second, rejected = _generated(loaded(given)[1], 4)
+    other, count = ("cpu", 2) if precision == "fp32" else (device, 4)
+    first, _ = _generated(loaded(setup.generation(other, "fp32"))[1], count)
+    second, rejected = _generated(loaded(given)[1], count)
     return _same_images(first, second, rejected, _LEVELS[precision])
-
-
-# --- too little memory ---------------------------------------------------------------------------
 
 
 def _halving(setup: Setup) -> Outcome:
@@ -232,15 +212,16 @@ def _halving(setup: Setup) -> Outcome:
         peaks.append(peak[0])
     with _warnings() as said, _short_of_memory(pipe, device, *peaks):
         second, rejected = _generated(generator, count)
-    steps = re.findall(r"with (\d+) images at a time; from now on (\d+)", " ".join(said))
+    lines = " ".join(record.getMessage() for record in said)
+    steps = re.findall(r"with (\d+) images at a time; from now on (\d+)", lines)
     sizes = [*(before for before, _ in steps), *(after for _, after in steps[-1:])]
     also = f"{', then '.join(sizes)} images at a time; " if sizes else "never halved; "
     outcome = _same_images(first, second, rejected, _LEVELS["fp32"], also)
-    return Outcome(
-        bool(steps) and outcome.passed,
-        outcome.figure,
-        f"halved at least once; {outcome.bound}",
-        {**outcome.figures, "sizes": [int(size) for size in sizes], "peak bytes": peaks},
+    return replace(
+        outcome,
+        passed=bool(steps) and outcome.passed,
+        bound=f"halved at least once; {outcome.bound}",
+        figures={**outcome.figures, "sizes": [int(size) for size in sizes], "peak bytes": peaks},
     )
 
 
@@ -257,12 +238,14 @@ def _offload(level: str, setup: Setup) -> Outcome:
         moved, rejected = _generated(generator, 2)
     weights = sum(_bytes_of(network) for network in networks_of(pipe).values())
     outcome = _same_images(whole, moved, rejected, 0, f"moved by {placement.level}; ")
-    return Outcome(
-        placement.level == level and outcome.passed,
-        outcome.figure,
-        f"moved by {level}; {outcome.bound}",
-        {**outcome.figures, "level": placement.level, "weight bytes": weights}
-        | ({"peak bytes": peak[0] - ballast} if device.type == "cuda" else {}),
+    figures = {**outcome.figures, "level": placement.level, "weight bytes": weights}
+    if device.type == "cuda":
+        figures["peak bytes"] = peak[0] - ballast
+    return replace(
+        outcome,
+        passed=placement.level == level and outcome.passed,
+        bound=f"moved by {level}; {outcome.bound}",
+        figures=figures,
     )
 
 
@@ -322,18 +305,13 @@ def _bytes_of(network: torch.nn.Module) -> int:
 
 
 @contextmanager
-def _warnings() -> Iterator[list[str]]:
+def _warnings() -> Iterator[list[logging.LogRecord]]:
     """What the generator warns of meanwhile."""
-    said: list[str] = []
-
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            said.append(record.getMessage())
-
-    listener = Listener(logging.WARNING)
+    listener = BufferingHandler(1000)
+    listener.setLevel(logging.WARNING)
     text_to_image.log.addHandler(listener)
     try:
-        yield said
+        yield listener.buffer
     finally:
         text_to_image.log.removeHandler(listener)
 
@@ -345,23 +323,19 @@ GPU_CHECKS = (
         _tai_dpt_features,
     ),
     *(
-        Check(f"{kind}-embed", f"CLIP's features on {kind} are those of the CPU, in fp32",
-              partial(_embed_on, kind))
+        Check(f"{kind}-{verb}", f"{what} on {kind} are those of the CPU, in fp32",
+              partial(check, kind, "fp32"))
+        for verb, what, check in (
+            ("embed", "CLIP's features", _embed), ("generate", "images generated", _generate)
+        )
         for kind in ("cuda", "mps")
     ),
     *(
-        Check(f"{kind}-generate", f"images generated on {kind} are those of the CPU, in fp32",
-              partial(_generate_on, kind))
-        for kind in ("cuda", "mps")
-    ),
-    *(
-        Check(f"{precision}-embed", f"CLIP's features in {precision} are those in fp32, on a GPU",
-              partial(_embed_in, precision))
-        for precision in ("bf16", "fp16")
-    ),
-    *(
-        Check(f"{precision}-generate", f"images in {precision} are those in fp32, on a GPU",
-              partial(_generate_in, precision))
+        Check(f"{precision}-{verb}", f"{what} in {precision} are those in fp32, on a GPU",
+              partial(check, "gpu", precision))
+        for verb, what, check in (
+            ("embed", "CLIP's features", _embed), ("generate", "images", _generate)
+        )
         for precision in ("bf16", "fp16")
     ),
     Check("memory-halving", "a batch that does not fit into a GPU's memory is halved", _halving),

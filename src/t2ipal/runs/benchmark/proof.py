@@ -1,5 +1,7 @@
 """Claims about GPUs, published weights and real archives, checked on the machine that has them.
 
+What a check is, where it is made, and what stands in for photos, CLIP and generator in a rehearsal.
+
 OUT/ prove.jsonl record.json page.html work/
 
 ``prove.jsonl`` says on its first line where and with what the checks run, and then has a row per
@@ -18,19 +20,23 @@ import subprocess
 import time
 import traceback
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
 import t2ipal
+from t2ipal.clip.clip_settings import DeviceSettings, Precision
 from t2ipal.errors import UserError, nearest, not_installed
 from t2ipal.files import read_jsonl, write_jsonl, write_text
 from t2ipal.files.hub import NotFetched, first_line
 from t2ipal.files.lock import locking
+from t2ipal.generation.diffusion.settings import GenerationSettings, PresetName
 from t2ipal.report.page import rendered
-from t2ipal.runs.benchmark.checks import Check, NotPossible, Setup
 from t2ipal.runs.fitting import Say, hardware, versions
 from t2ipal.runs.folder import refuse_foreign
 
@@ -48,6 +54,116 @@ _REHEARSAL = (
     "A rehearsal with the packaged miniature models, on the processor in the place of a GPU. It "
     "shows that the command works; its figures say nothing about GPUs, published weights or photos."
 )
+
+
+class NotPossible(Exception):
+    """A check cannot be made on this machine; the message says why."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Where and how checks are made.
+
+    Attributes:
+        folder: for what they make; kept, so that an interrupted one resumes.
+        rehearsal: small stand-ins instead of published weights and archives, and no GPU.
+        say: told of progress.
+    """
+
+    folder: Path
+    rehearsal: bool
+    say: Say
+
+    def device(self, kind: str = "gpu") -> str:
+        """``cuda`` or ``mps``, or for ``gpu`` the one that is there; a rehearsal takes the CPU.
+
+        Raises:
+            NotPossible: there is none.
+        """
+        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if self.rehearsal and kind != "mps":
+            return "cpu"
+        for name, present in there.items():
+            if present and kind in (name, "gpu"):
+                return name
+        names = {"gpu": "no GPU", "cuda": "no GPU with CUDA", "mps": "no MPS"}
+        raise NotPossible(f"there is {names[kind]} on this machine")
+
+    def require(self, device: str, precision: Precision) -> None:
+        """Raise NotPossible unless the device computes in this precision."""
+        try:
+            DeviceSettings(device=device, precision=precision).found()
+        except UserError as error:
+            raise NotPossible(str(error)) from None
+
+    def clip(self, published: str = "RN50:openai") -> str:
+        """The published CLIP, or the miniature in a rehearsal."""
+        return "miniature" if self.rehearsal else published
+
+    def generation(
+        self, device: str, precision: Precision = "auto", preset: PresetName = "fast"
+    ) -> GenerationSettings:
+        """How a preset generates, or the miniature in a rehearsal.
+
+        Raises:
+            NotPossible: the device does not compute in this precision.
+        """
+        self.require(device, precision)
+        where: dict[str, Any] = {"device": device, "precision": precision}
+        if self.rehearsal:
+            small = GenerationSettings(generator="miniature", steps=2, height=96, width=96, **where)
+            return small.with_preset()
+        return GenerationSettings(preset=preset, **where).with_preset()
+
+    def pictures(self, count: int) -> list[Path]:
+        """Made photos to embed."""
+        return made_pictures(self.folder / "pictures", count)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a check found.
+
+    Attributes:
+        passed: None for a figure that nothing bounds.
+        figure: what was measured, in words.
+        bound: what it was compared with, in words.
+        figures: the same for machines.
+    """
+
+    passed: bool | None
+    figure: str
+    bound: str = ""
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A claim under its name, and the function that checks it.
+
+    The function raises NotPossible if this machine cannot check it; any other error is a failure,
+    but for what a network or a disk denies.
+    """
+
+    name: str
+    claim: str
+    run: Callable[[Setup], Outcome]
+
+
+def made_pictures(folder: Path, count: int, size: tuple[int, int] = (640, 480)) -> list[Path]:
+    """JPEG files with as much detail as photos have: coarse shapes and some noise."""
+    width, height = size
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+        pixels = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC)).astype(np.int16)
+        pixels = (pixels + rng.integers(-12, 13, (height, width, 1))).clip(0, 255)
+        path = folder / f"{number:06}.jpg"
+        Image.fromarray(pixels.astype(np.uint8)).save(path, quality=90)
+        files.append(path)
+    return files
 
 
 @locking
@@ -91,7 +207,9 @@ def prove(
             continue
         rows[check.name] = _made(check, setup)
         write_jsonl(out / JOURNAL, [about, *rows.values()])
-        say(_line(rows[check.name]))
+        row = rows[check.name]
+        bound = f" (bound: {row['bound']})" if row["bound"] else ""
+        say(f"{check.name}: {row['status']} in {row['seconds']:g} s: {row['figure']}{bound}")
         _write(out, about, checks, rows)
     _write(out, about, checks, rows)
     say(f"record  {out / RECORD}")
@@ -131,11 +249,7 @@ def _commit() -> str | None:
 
 
 def _read_journal(path: Path, about: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The rows of a journal by their checks; none if there is no journal yet.
-
-    Raises:
-        UserError: it is of another machine or version, or a line is no check.
-    """
+    """The rows of a journal by their checks; none if there is no journal yet."""
     if not path.exists():
         return {}
     found: dict[str, dict[str, Any]] = {}
@@ -185,9 +299,8 @@ def _without_outcome(error: Exception) -> dict[str, Any]:
         return {"status": NOT_POSSIBLE, "figure": "there is not enough disk"}
     if missing is not None or isinstance(error, NotPossible | NotFetched):
         return {"status": NOT_POSSIBLE, "figure": _homeless(str(missing or error))}
-    said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: "
-    if not isinstance(error, UserError):
-        said += first_line(error)
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    said = kind + (first_line(error) if kind else str(error))
     trace = "".join(traceback.format_exception(error))
     return {"status": FAILED, "figure": _homeless(said), "traceback": _homeless(trace)}
 
@@ -204,18 +317,12 @@ def _chained(error: BaseException, kind: type[BaseException]) -> bool:
     return one is not None
 
 
-def _line(row: Mapping[str, Any]) -> str:
-    bound = f" (bound: {row['bound']})" if row["bound"] else ""
-    return f"{row['check']}: {row['status']} in {row['seconds']:g} s: {row['figure']}{bound}"
-
-
 def _write(
     out: Path,
     about: Mapping[str, Any],
     checks: Sequence[Check],
     rows: Mapping[str, dict[str, Any]],
 ) -> None:
-    """Write the record and the page."""
     empty: dict[str, Any] = {
         "status": NOT_RUN,
         "figure": "",

@@ -103,11 +103,6 @@ def published() -> Published:
 
 
 def _parse(content: dict[str, Any]) -> Published:
-    """The mapping of the file, checked.
-
-    Raises:
-        UserError: an unknown key, test, protocol or list.
-    """
     lists = content["lists"]
     rows = {}
     for key, entry in content["rows"].items():

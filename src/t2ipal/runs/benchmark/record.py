@@ -2,35 +2,55 @@
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter
 
+from t2ipal.files import write_text
 from t2ipal.metrics.evaluation import F1
 from t2ipal.report.content import mean, spread
 from t2ipal.runs.benchmark.published import published
 from t2ipal.runs.benchmark.setting import BenchmarkConfig
 from t2ipal.runs.measure import Measurement
 
+RECORD, TABLE = "record.json", "table.md"
 _REHEARSAL = (
     "A rehearsal on rendered scenes with the packaged miniature models. It shows that the command "
     "works; its figures say nothing about photos, and beside published ones they mean nothing."
 )
 
 
-def figures(config: BenchmarkConfig, found: Mapping[str, Sequence[Measurement]]) -> dict[str, Any]:
+def write_record(
+    out: Path,
+    about: Mapping[str, Any],
+    config: BenchmarkConfig,
+    found: Mapping[str, Sequence[Measurement]],
+) -> list[str]:
+    """Write both into ``out``; the lines of the table.
+
+    Args:
+        about: what the record says beside figures.
+        found: name of a point -> a measurement per seed.
+    """
+    record = {**about, **_figures(config, found)}
+    table = _table(record)
+    write_text(out / TABLE, table)
+    write_text(out / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    return table.splitlines()
+
+
+def _figures(config: BenchmarkConfig, found: Mapping[str, Sequence[Measurement]]) -> dict[str, Any]:
     """The record's figures, fractions in [0, 1]; null where undefined.
 
     ``points`` has each point over its seeds, ``averaged`` the mean over all shares of labels, as
     published for partial labels (else null), ``published`` the rows to compare with, on the very
     test images of the setting and in per cent.
-
-    Args:
-        found: name of a point -> a measurement per seed.
     """
     points = [_summary(name, rows) for name, rows in found.items()]
     averaged = None
@@ -98,7 +118,7 @@ def _defined(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def table(record: dict[str, Any]) -> str:
+def _table(record: dict[str, Any]) -> str:
     """The record as Markdown: published rows, then one row a point."""
     test = record["test"]
     lines = [f"# {record['configuration']}", ""]

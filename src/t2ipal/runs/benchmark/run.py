@@ -14,11 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 import yaml
 
 from t2ipal.captions.labelled import LabelledCaption
+from t2ipal.clip.backbone import Backbone
+from t2ipal.clip.class_prompts import class_tokens
 from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.datasets.official import parse_layout
 from t2ipal.datasets.read import read_labelled_images
@@ -27,11 +30,13 @@ from t2ipal.files import sha256_file, sha256_text, write_text
 from t2ipal.files.broken import Broken
 from t2ipal.files.lock import locking
 from t2ipal.generation.store import read_manifest
+from t2ipal.method.build import build_head
+from t2ipal.method.head import T2IPALHead
 from t2ipal.method.methods import MethodConfig
+from t2ipal.method.prompts import LearnedPrompts
 from t2ipal.metrics.uncertainty import REPLICATES
-from t2ipal.runs.benchmark.record import figures, table
+from t2ipal.runs.benchmark.record import RECORD, TABLE, write_record
 from t2ipal.runs.benchmark.setting import BenchmarkConfig, Setting
-from t2ipal.runs.benchmark.transfer import require_transferable, transferred
 from t2ipal.runs.config import RunConfig
 from t2ipal.runs.fitting import RealItems, Say, hardware, methods_of, versions
 from t2ipal.runs.folder import logged, refuse_foreign
@@ -43,31 +48,19 @@ from t2ipal.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 
-IDENTITY, RECORD, TABLE = "benchmark.yaml", "record.json", "table.md"
+IDENTITY = "benchmark.yaml"
 REHEARSED_DATA = "data"
 """Folder beside a rehearsal's images that its data are made in."""
 
 _FREE = {"batch_size", "device", "skip_broken", "max_megapixels"}
 
 _TRAIN_SPLITS = {"voc2007": "trainval", "coco2014": "train", "nuswide": "train"}
-_FILES = {
-    "train2014": "captions_train2014.json",
-    "train2017": "captions_train2017.json",
-    "narratives": "open_images_train_v6_captions.jsonl",
-}
-_SOURCES = {
-    "train2014": "annotations_trainval2014.zip of cocodataset.org",
-    "train2017": "annotations_trainval2017.zip of cocodataset.org",
-    "narratives": "the Localized Narratives page, Open Images, captions of the train split",
-}
 
 
-@dataclass(frozen=True)
-class _BenchmarkResult:
+class _BenchmarkResult(NamedTuple):
     """What a benchmark left; ``computed`` counts what was trained and evaluated now."""
 
     record: Path
-    table: Path
     computed: int
 
 
@@ -105,8 +98,8 @@ def benchmark(
     config = replace(config, run=config.run.with_preset())
     transfers = config.setting.protocol == "cross-dataset"
     if transfers:
-        require_transferable(config.method)
-    file = _find_captions(config.setting, folder, None if captions is None else Path(captions))
+        _require_transferable(config.method)
+    file = config.setting.captions_file(folder, None if captions is None else Path(captions))
     identity = {
         "configuration": config.name,
         "rehearsal": rehearsal,
@@ -117,15 +110,21 @@ def benchmark(
     refuse_foreign(out, IDENTITY, "benchmark", identity, free=_FREE, beside={REHEARSED_DATA})
     if (out / RECORD).is_file():
         say(f"benchmark: {config.name}, done before; see {out / TABLE}")
-        return _BenchmarkResult(out / RECORD, out / TABLE, 0)
+        return _BenchmarkResult(out / RECORD, 0)
     vocabulary = Vocabulary.load(config.run.classes)
     tested = Vocabulary.load(config.setting.test) if transfers else vocabulary
     # Before images are generated for days: are the test images there, and all of them?
     broken = Broken.of(config.run)
     test = read_labelled_images(config.setting.spec(folder), tested, broken=broken)
     test = test.readable(broken)
-    if not rehearsal:
-        _require_official(config, test, layout.official[layout.split], folder)
+    count, official = len(test) + test.skipped, layout.official[layout.split]
+    every = not rehearsal and config.setting.options.get("images", "all") == "all"
+    if every and count != official:
+        raise UserError(
+            f"{folder}: {test.source} has {count:,} images, officially {official:,}, so its "
+            "figures could be compared with nothing; 't2ipal doctor --data "
+            f"{config.setting.test}:{folder}' tells more, '--rehearse' makes a small set."
+        )
     write_text(out / IDENTITY, yaml.safe_dump(identity, sort_keys=False, allow_unicode=True))
     write_text(out / "vocabulary.yaml", vocabulary.to_yaml())
     say, timings = logged(say, out / "log.txt"), _Timings(out / "timings.json")
@@ -134,9 +133,9 @@ def benchmark(
     config, method = replace(config, run=run), _method(config, rehearsal)
     with timings.stage("label"):
         labelled = label_stage(run, vocabulary, out, say)
-    shared = _Overlap.of(config.setting, labelled, test)
-    if shared is not None:
-        say(str(shared))
+    shared = _overlap(config.setting, labelled, test)
+    if shared:
+        say(_overlap_line(shared))
     if config.needs_images:
         with timings.stage("generate"):
             generate_stage(run, vocabulary, labelled, out, say, progress)
@@ -150,7 +149,7 @@ def benchmark(
         transfer = None
         if transfers:
             transfer = partial(
-                transferred, method=method, backbone=bench.backbone, vocabulary=tested
+                _transferred, method=method, backbone=bench.backbone, vocabulary=tested
             )
         experiment = Experiment(
             bench, test, out,
@@ -171,7 +170,7 @@ def benchmark(
             one = experiment.measure(method, seed, point=point.name, real=real, model=model)
             found.setdefault(point.name, []).append(one)
 
-    record = {
+    about = {
         "configuration": config.name,
         "rehearsal": rehearsal,
         "method": config.setting.method,
@@ -186,7 +185,7 @@ def benchmark(
         },
         "captions": {
             "labelled": sum(bool(row.labels) for row in labelled),
-            **({} if shared is None else {"images": shared.images, "tested": shared.tested}),
+            **shared,
         },
         "versions": versions(),
         "hardware": hardware(),
@@ -194,14 +193,11 @@ def benchmark(
         "seeds": list(seeds),
         "mask_seeds": list(config.setting.mask_seeds),
         "seconds": timings.seconds,
-        **figures(config, found),
     }
-    write_text(out / TABLE, table(record))
-    write_text(out / RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    for line in (*table(record).splitlines(), *broken.write(out)):
+    for line in (*write_record(out, about, config, found), *broken.write(out)):
         say(line)
     say(f"record  {out / RECORD}")
-    return _BenchmarkResult(out / RECORD, out / TABLE, experiment.computed)
+    return _BenchmarkResult(out / RECORD, experiment.computed)
 
 
 @dataclass(frozen=True)
@@ -247,61 +243,28 @@ class _Point:
         return replace(run, real_images=train, label_fraction=self.fraction, mask_seed=mask)
 
 
-@dataclass(frozen=True)
-class _Overlap:
-    """How many images of the captions trained on there are, and how many are test images."""
+def _overlap(
+    setting: Setting, captions: Sequence[LabelledCaption], test: LabelledImages
+) -> dict[str, int]:
+    """How many ``images`` captions of MS-COCO describe, and how many are ``tested`` on.
 
-    images: int
-    tested: int
-
-    @classmethod
-    def of(
-        cls, setting: Setting, captions: Sequence[LabelledCaption], test: LabelledImages
-    ) -> _Overlap | None:
-        """Images that captions of MS-COCO describe and that are tested on; None if none can be.
-
-        COCO's captions carry the number of their image, and so do the names of its images.
-        """
-        if setting.test != "coco2014" or setting.captions not in ("train2014", "train2017"):
-            return None
-        tested = {_number(file.stem.rpartition("_")[2]) for file in test.files}
-        described = {_number(row.id.partition("-")[0]) for row in captions if row.labels}
-        described.discard(None)  # composed captions describe no image
-        return cls(len(described), len(described & (tested - {None})))
-
-    def __str__(self) -> str:
-        if not self.tested:
-            return f"captions: none of their {self.images:,} images is a test image"
-        return (
-            f"WARNING: {self.tested:,} of the {self.images:,} images that the captions describe "
-            "are test images: the figures are not those of unseen images"
-        )
-
-
-def _find_captions(setting: Setting, folder: Path, given: Path | None) -> Path | None:
-    """The captions file, or None for a setting that composes its captions.
-
-    Looked for in the benchmark's folder, the folder above, and ``annotations`` in both.
-
-    Raises:
-        UserError: it is not there, or one is given and none is used.
+    COCO's captions carry the number of their image, and so do the names of its images. Empty where
+    no caption can be of a test image.
     """
-    if setting.captions == "none":
-        if given is not None:
-            raise UserError(f"{given}: this configuration composes its captions; leave it out.")
-        return None
-    if given is not None:
-        if not given.is_file():
-            raise UserError(f"{given}: there is no such file; check --captions.")
-        return given
-    name = _FILES[setting.captions]
-    for place in (folder, folder.parent):
-        for path in (place / "annotations" / name, place / name):
-            if path.is_file():
-                return path
-    raise UserError(
-        f"{folder}: no {name} in it, in its annotations or beside it; name it with --captions "
-        f"(it is in {_SOURCES[setting.captions]})."
+    if setting.test != "coco2014" or setting.captions not in ("train2014", "train2017"):
+        return {}
+    tested = {_number(file.stem.rpartition("_")[2]) for file in test.files}
+    described = {_number(row.id.partition("-")[0]) for row in captions if row.labels}
+    described.discard(None)  # composed captions describe no image
+    return {"images": len(described), "tested": len(described & (tested - {None}))}
+
+
+def _overlap_line(shared: dict[str, int]) -> str:
+    if not shared["tested"]:
+        return f"captions: none of their {shared['images']:,} images is a test image"
+    return (
+        f"WARNING: {shared['tested']:,} of the {shared['images']:,} images that the captions "
+        "describe are test images: the figures are not those of unseen images"
     )
 
 
@@ -334,19 +297,6 @@ class _Timings:
             write_text(self.path, json.dumps(self.seconds, indent=1) + "\n")
 
 
-def _require_official(
-    config: BenchmarkConfig, test: LabelledImages, official: int, folder: Path
-) -> None:
-    """Raise a UserError unless the split has its official number of images."""
-    count = len(test) + test.skipped
-    if config.setting.options.get("images", "all") == "all" and count != official:
-        raise UserError(
-            f"{folder}: {test.source} has {count:,} images, officially {official:,}, so its "
-            "figures could be compared with nothing; 't2ipal doctor --data "
-            f"{config.setting.test}:{folder}' tells more, '--rehearse' makes a small set."
-        )
-
-
 def _method(config: BenchmarkConfig, rehearsal: bool) -> MethodConfig:
     """The method with the run's settings of training, as ``t2ipal run`` has it.
 
@@ -358,9 +308,42 @@ def _method(config: BenchmarkConfig, rehearsal: bool) -> MethodConfig:
     return method
 
 
-def _notes(config: BenchmarkConfig, shared: _Overlap | None) -> list[str]:
+def _require_transferable(method: MethodConfig) -> None:
+    """Raise a UserError unless all that the method tunes is contexts shared by all classes."""
+    prompts = method.head.prompts
+    if method.head.needs_images or prompts.kind == "fixed" or prompts.per_class:
+        raise UserError(
+            f"method {method.name!r} cannot go to other classes: it takes tuned contexts shared by "
+            "all classes and nothing else, such as tai-dpt or t2i-pal/prompts-only."
+        )
+
+
+@torch.no_grad()
+def _transferred(
+    head: T2IPALHead, method: MethodConfig, backbone: Backbone, vocabulary: Vocabulary
+) -> T2IPALHead:
+    """The head with the classes of ``vocabulary`` behind its tuned contexts, baked.
+
+    As CoOp and CoCoOp (Zhou et al., 2022) transfer theirs: the context is shared by all classes, so
+    it can stand before names it was not tuned with. Prototypes, adapter and contexts of single
+    classes are about the classes they were tuned on.
+    """
+    _require_transferable(method)
+    other = build_head(
+        method.head,
+        vocabulary.names,
+        tokens=class_tokens(backbone, vocabulary, form=method.head.prompts.class_names),
+        text_encoder=backbone.encode_prompts,
+    )
+    assert isinstance(head.prompts, LearnedPrompts) and isinstance(other.prompts, LearnedPrompts)
+    other.prompts.global_context.copy_(head.prompts.global_context)
+    other.prompts.local_context.copy_(head.prompts.local_context)
+    return other.to(backbone.device).bake()
+
+
+def _notes(config: BenchmarkConfig, shared: dict[str, int]) -> list[str]:
     """What a reader of the figures must know."""
-    found = [f"{shared}."] if shared is not None and shared.tested else []
+    found = [f"{_overlap_line(shared)}."] if shared.get("tested") else []
     if config.method.best_on_test:
         found.append("The epoch was chosen on the test images: the figures are too high.")
     if config.setting.protocol == "cross-dataset":

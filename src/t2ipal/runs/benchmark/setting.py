@@ -45,6 +45,18 @@ _THE_PROTOCOLS = {
 }  # fmt: skip
 
 
+_FILES = {
+    "train2014": "captions_train2014.json",
+    "train2017": "captions_train2017.json",
+    "narratives": "open_images_train_v6_captions.jsonl",
+}
+_SOURCES = {
+    "train2014": "annotations_trainval2014.zip of cocodataset.org",
+    "train2017": "annotations_trainval2017.zip of cocodataset.org",
+    "narratives": "the Localized Narratives page, Open Images, captions of the train split",
+}
+
+
 @settings
 class Setting:
     """What is measured."""
@@ -92,10 +104,39 @@ class Setting:
         text = "&".join(f"{key}={value}" for key, value in options.items())
         return f"{self.test}:{folder}?{text}"
 
+    def captions_file(self, folder: Path, given: Path | None) -> Path | None:
+        """The captions file, or None for a setting that composes its captions.
+
+        Looked for in the benchmark's folder, the folder above, and ``annotations`` in both.
+
+        Raises:
+            UserError: it is not there, or one is given and none is used.
+        """
+        if self.captions == "none":
+            if given is not None:
+                raise UserError(f"{given}: this configuration composes its captions; leave it out.")
+            return None
+        if given is not None:
+            if not given.is_file():
+                raise UserError(f"{given}: there is no such file; check --captions.")
+            return given
+        name = _FILES[self.captions]
+        for place in (folder, folder.parent):
+            for path in (place / "annotations" / name, place / name):
+                if path.is_file():
+                    return path
+        raise UserError(
+            f"{folder}: no {name} in it, in its annotations or beside it; name it with --captions "
+            f"(it is in {_SOURCES[self.captions]})."
+        )
+
     @property
     def test_list(self) -> str:
-        """Which of NUS-WIDE's test lists it measures on; empty for other benchmarks."""
-        return _list_of(self.options.get("images", "all")) if self.test == NUSWIDE else ""
+        """Which of NUS-WIDE's test lists, or whose file, it measures on; empty for other tests."""
+        if self.test != NUSWIDE:
+            return ""
+        images = self.options.get("images", "all")
+        return images if images in ("all", "labelled") else f"file {Path(images).name}"
 
     @property
     def averaged(self) -> bool:
@@ -113,11 +154,6 @@ class Setting:
         rows = map(published().row, self.published)
         pairs = [(row, row.figure(self.test, self.test_list)) for row in rows]
         return [(row, figure) for row, figure in pairs if figure is not None]
-
-
-def _list_of(images: str) -> str:
-    """The list that a value of the reader's option ``images`` means; a file's is its own."""
-    return images if images in ("all", "labelled") else f"file {Path(images).name}"
 
 
 @dataclass(frozen=True)

@@ -30,17 +30,15 @@ from t2ipal.generation.diffusion.settings import PRECISIONS, PRESETS, Generation
 from t2ipal.generation.diffusion.source import quiet_bars
 from t2ipal.generation.generate import generate
 from t2ipal.generation.store import read_manifest
-from t2ipal.runs.benchmark.checks import Check, Outcome, Setup
 from t2ipal.runs.benchmark.gpu_checks import PROMPTS, loaded
+from t2ipal.runs.benchmark.proof import Check, Outcome, Setup
 
 _LEAST = 0.9
 """Of the bare loop's speed: files are hashed, checked and journaled beside it."""
 _ROUNDS, _PICTURES, _BATCH = 3, 512, 32
 
 
-def _compared(
-    sides: Mapping[str, Callable[[], object]], count: int, setup: Setup
-) -> tuple[bool, str, str, dict[str, Any]]:
+def _compared(sides: Mapping[str, Callable[[], object]], count: int, setup: Setup) -> Outcome:
     """Whether t2ipal is about as fast as the bare loop, in words and figures.
 
     Args:
@@ -61,7 +59,7 @@ def _compared(
         figure += f" ({min(ratios):.2f} to {max(ratios):.2f})"
     bound = "any ratio, in a rehearsal" if setup.rehearsal else f"ratio at least {_LEAST:g}"
     figures = {"images per second": ours, "bare": bare, "ratio": ratio, "ratios": ratios}
-    return setup.rehearsal or ratio >= _LEAST, figure, bound, figures
+    return Outcome(setup.rehearsal or ratio >= _LEAST, figure, bound, figures)
 
 
 def _embed_speed(clip: str, setup: Setup) -> Outcome:
@@ -75,7 +73,7 @@ def _embed_speed(clip: str, setup: Setup) -> Outcome:
         "bare": loop,
         "t2ipal": partial(cached_embedding, ours, files, _BATCH),
     }
-    return Outcome(*_compared(sides, len(files), setup))
+    return _compared(sides, len(files), setup)
 
 
 @torch.no_grad()
@@ -131,15 +129,15 @@ def _preset(name: PresetName, setup: Setup) -> Outcome:
         "bare": partial(bare_generation, pipe, given, rows),
         "t2ipal": partial(_generate_anew, generator, rows),
     }
-    fast, figure, bound, figures = _compared(sides, count, setup)
+    speed = _compared(sides, count, setup)
     as_card = len(images) == count and sizes == {(side, side)} and scheduler == expected
     shapes = " and ".join(f"{width} x {height}" for width, height in sorted(sizes))
     return Outcome(
-        fast and as_card,
-        f"{figure}; {len(images)} of {count} images of use, {shapes or 'none'}, {scheduler}, "
+        speed.passed and as_card,
+        f"{speed.figure}; {len(images)} of {count} images of use, {shapes or 'none'}, {scheduler}, "
         f"{generator.generated_on['dtype']}",
-        f"{bound}; {count} images, {side} x {side}, {expected}",
-        {**figures, "bytes per image": stored, **generator.generated_on},
+        f"{speed.bound}; {count} images, {side} x {side}, {expected}",
+        {**speed.figures, "bytes per image": stored, **generator.generated_on},
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from t2ipal.datasets.fetch import fetch_benchmark
 from t2ipal.miniature import official_layouts
-from t2ipal.runs.benchmark.checks import Check, Outcome, Setup
+from t2ipal.runs.benchmark.proof import Check, Outcome, Setup
 from t2ipal.runs.benchmark.run import benchmark
 from t2ipal.runs.benchmark.setting import BenchmarkConfig
 from t2ipal.runs.doctor import examine_data
