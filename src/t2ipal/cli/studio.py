@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import html
 import os
+import shutil
 import socket
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import KW_ONLY
 from functools import lru_cache, wraps
 from pathlib import Path
@@ -26,7 +28,9 @@ from t2ipal.cli.speech import say
 from t2ipal.cli.studio_runs import Runs
 from t2ipal.clip.clip_settings import DeviceSettings, ModelSettings
 from t2ipal.errors import Count, UserError, settings
+from t2ipal.files import LOCK
 from t2ipal.files.broken import PictureSettings
+from t2ipal.files.lock import one_job
 from t2ipal.tagger import CONFIG, PACKAGED, model_folder
 
 if TYPE_CHECKING:
@@ -40,6 +44,7 @@ _R = TypeVar("_R")
 _WAITING = 128  # requests in the queue; further ones are refused
 _KEPT_LOADED = 3  # taggers
 _DAY = 24 * 60 * 60  # seconds that uploads are kept, or until the studio is closed
+_UPLOADS = "t2ipal-studio-"
 _CSS = """
 .album { min-height: 0 }
 .album .grid-wrap { overflow-y: visible; min-height: 0 !important; max-height: none !important }
@@ -107,9 +112,12 @@ class _Served:
     """
 
     def __init__(self, chosen: Studio) -> None:
-        self._uploads = tempfile.TemporaryDirectory(prefix="t2ipal-studio-")
+        self._uploads = ExitStack()
+        folder = self._uploads.enter_context(tempfile.TemporaryDirectory(prefix=_UPLOADS))
+        self._uploads.enter_context(one_job(folder))
+        _remove_abandoned(Path(folder))
         # Before gradio is imported, which reads them.
-        os.environ["GRADIO_TEMP_DIR"] = self._uploads.name
+        os.environ["GRADIO_TEMP_DIR"] = folder
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         try:
             import gradio as gr
@@ -164,7 +172,18 @@ class _Served:
     def __exit__(self, *_: object) -> None:
         self.runs.stop_all()
         self._pages.close(verbose=False)
-        self._uploads.cleanup()
+        self._uploads.close()
+
+
+def _remove_abandoned(own: Path) -> None:
+    """Remove what was uploaded to studios that were killed: nobody holds their locks."""
+    for lock in own.parent.glob(f"{_UPLOADS}*/{LOCK}"):
+        folder = lock.parent
+        with suppress(UserError, OSError):
+            # In a folder of another user the lock may be a link to anything.
+            if folder != own and folder.lstat().st_uid == own.stat().st_uid:
+                with one_job(folder):
+                    shutil.rmtree(folder)
 
 
 class Taggers:
