@@ -375,7 +375,7 @@ def test_uploads_to_a_killed_studio_go_with_the_next_one(tmp_path: Path) -> None
         fcntl.flock(held, fcntl.LOCK_EX)
         _remove_abandoned(tmp_path / "t2ipal-studio-own")
     left = sorted(path.name.removeprefix("t2ipal-studio-") for path in tmp_path.iterdir())
-    assert left == ["other", "living", "own"]
+    assert left == ["living", "other", "own"]
 
 
 def test_without_gradio_there_is_a_sentence(
