@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,8 +26,8 @@ import pytest
 from PIL import Image
 
 from t2ipal.cli import main
-from t2ipal.cli.studio import _remove_abandoned
-from t2ipal.cli.studio_runs import Runs
+from t2ipal.cli.studio import _remove_abandoned, _uploads
+from t2ipal.cli.studio_runs import Runs, _Job
 from t2ipal.errors import UserError
 from t2ipal.files import LOCK
 from t2ipal.files.lock import one_job
@@ -357,11 +358,28 @@ def test_a_run_is_stopped_where_interrupts_are_ignored(tmp_path: Path) -> None:
     assert runs.error("mine") == ""
 
 
+@pytest.mark.parametrize(("status", "said"), [(130, ""), (143, ""), (2, "no."), (0, "")])
+def test_a_run_that_is_interrupted_has_no_error(tmp_path: Path, status: int, said: str) -> None:
+    code = f"import sys; print('t2ipal: no.', file=sys.stderr); sys.exit({status})"
+    with (tmp_path / "said").open("w+b") as errors:
+        process = subprocess.Popen([sys.executable, "-c", code], stderr=errors)
+        process.wait()
+        assert _Job(process, errors).error() == said
+
+
 def test_a_studio_that_is_closed_starts_nothing_more(tmp_path: Path) -> None:
     runs = Runs(tmp_path)
     runs.stop_all()
     with pytest.raises(UserError, match="being closed"):
         runs.start("mine")
+
+
+def test_uploads_go_with_their_studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(KeyboardInterrupt), _uploads() as folder:  # in its start, say
+        (folder / "photo.jpg").touch()
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_uploads_to_a_killed_studio_go_with_the_next_one(tmp_path: Path) -> None:

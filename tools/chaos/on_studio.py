@@ -32,7 +32,7 @@ _VICTIMS = ("studio", "its run", "both")
 _OPERATIONS = 30  # of the studio on files: it makes the folder, and begins to look at it
 _STARTS = 3.0  # seconds in which it begins to answer
 _PATIENCE = 200  # seconds that a page or a run has on a busy machine
-_STOPPED = ("the run was killed.", "stopped; the same command resumes.", "is not finished")
+_STOPPED = ("the run was killed.", "is not finished")
 _BUSY = "another process works in this folder"
 
 

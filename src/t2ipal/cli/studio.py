@@ -13,8 +13,8 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import KW_ONLY
 from functools import lru_cache, wraps
 from pathlib import Path
@@ -95,7 +95,7 @@ class Studio(ModelSettings, DeviceSettings, PictureSettings, Verb):
                 f"{self.host}: cannot be listened on ({error.strerror}); choose another --host or "
                 "--port."
             ) from None
-        with _Served(self) as studio:
+        with _uploads() as uploads, _Served(self, uploads) as studio:
             say(f"studio  {studio.url}  (Ctrl-C closes it)")
             try:
                 threading.Event().wait()
@@ -105,19 +105,15 @@ class Studio(ModelSettings, DeviceSettings, PictureSettings, Verb):
 
 
 class _Served:
-    """A studio that answers at ``url`` while its block runs; uploads go when it ends.
+    """A studio that answers at ``url`` while its block runs.
 
     Raises:
         UserError: gradio is not installed, or the address cannot be listened on.
     """
 
-    def __init__(self, chosen: Studio) -> None:
-        self._uploads = ExitStack()
-        folder = self._uploads.enter_context(tempfile.TemporaryDirectory(prefix=_UPLOADS))
-        self._uploads.enter_context(one_job(folder))
-        _remove_abandoned(Path(folder))
+    def __init__(self, chosen: Studio, uploads: Path) -> None:
         # Before gradio is imported, which reads them.
-        os.environ["GRADIO_TEMP_DIR"] = folder
+        os.environ["GRADIO_TEMP_DIR"] = str(uploads)
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         try:
             import gradio as gr
@@ -172,7 +168,14 @@ class _Served:
     def __exit__(self, *_: object) -> None:
         self.runs.stop_all()
         self._pages.close(verbose=False)
-        self._uploads.close()
+
+
+@contextmanager
+def _uploads() -> Iterator[Path]:
+    """A folder for what is uploaded, which goes when the block ends, however it does."""
+    with tempfile.TemporaryDirectory(prefix=_UPLOADS) as folder, one_job(folder):
+        _remove_abandoned(Path(folder))
+        yield Path(folder)
 
 
 def _remove_abandoned(own: Path) -> None:

@@ -17,6 +17,7 @@ from t2ipal.tagger import CONFIG
 
 _NAME = re.compile(r"\w[\w. -]*")
 _PATIENCE = 10  # seconds that a run that is stopped has to tidy up
+_STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)  # exit statuses
 
 
 @dataclass
@@ -28,7 +29,7 @@ class _Job:
 
     def error(self) -> str:
         """Why it failed; empty if it did not, or has not yet."""
-        if self.process.poll() in (None, 0, 143, -signal.SIGTERM):
+        if self.process.poll() in (None, 0, *_STOPPED):
             return ""
         self.errors.seek(0)
         lines = self.errors.read().decode(errors="replace").strip().splitlines()
