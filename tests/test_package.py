@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pydoc
 import re
 import subprocess
@@ -34,6 +35,15 @@ def test_the_docstring_and_help_name_them() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="'t2ipal' has no attribute 'tag'"):
         _ = t2ipal.tag
+
+
+def test_onnx_runtime_reports_to_nobody(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="the runtime needs: pip install onnxruntime")
+    code = "import t2ipal, onnxruntime"
+    env = {**os.environ, "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    env.pop("ORT_DISABLE_TELEMETRY", None)
+    subprocess.run([sys.executable, "-c", code], env=env, check=True)
+    assert list(tmp_path.iterdir()) == []  # neither a session nor a number of this machine
 
 
 def test_importing_it_loads_nothing_heavy() -> None:

@@ -18,6 +18,7 @@ itself loads neither PyTorch nor anything else::
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from t2ipal.runs.fitting import train
     from t2ipal.tagger.scoring import evaluate
     from t2ipal.tagger.tagger import Tagger
+
+# ONNX Runtime, which diffusers imports wherever it is installed, reports to its maker unless told
+# before.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 

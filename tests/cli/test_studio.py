@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,8 +26,10 @@ import pytest
 from PIL import Image
 
 from t2ipal.cli import main
-from t2ipal.cli.studio_runs import Runs
+from t2ipal.cli.studio import _remove_abandoned, _uploads
+from t2ipal.cli.studio_runs import Runs, _Job
 from t2ipal.errors import UserError
+from t2ipal.files import LOCK
 from t2ipal.files.lock import one_job
 from t2ipal.tagger.tagger import Tagger
 
@@ -318,6 +321,79 @@ def test_what_is_too_large_or_was_not_uploaded_is_refused(studio: Running, tmp_p
 def test_runs_lie_in_their_folder(tmp_path: Path, name: str | None) -> None:
     with pytest.raises(UserError, match="cannot be called"):
         Runs(tmp_path).folder(name)
+
+
+def test_a_run_that_is_being_written_is_not_there_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gradio", reason="the studio needs the extra: pip install '.[studio]'")
+    from t2ipal.cli import studio_make
+
+    runs = Runs(tmp_path / "runs")
+    fields = ("dog\ncat", "A dog.", "miniature", "miniature", 1, 1, True)
+    seen = []
+    write = studio_make.write_text
+
+    def watched(path: Path, text: str) -> None:
+        write(path, text)
+        seen.append((path.name, runs.names(), (tmp_path / "runs" / "new").exists()))
+
+    monkeypatch.setattr(studio_make, "write_text", watched)
+    studio_make._prepare(runs.folder("new"), *fields)
+    assert seen == [("vocabulary.yaml", [], False), ("captions.txt", [], False)]
+    names = ["captions.txt", "config.yaml", "vocabulary.yaml"]
+    assert sorted(path.name for path in (tmp_path / "runs" / "new").iterdir()) == names
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == runs.names() == ["new"]
+
+
+def test_a_run_is_stopped_where_interrupts_are_ignored(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does with 'studio &'
+    try:
+        runs.start("mine")
+        runs.stop("mine")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert runs._jobs["mine"].process.returncode in (143, -signal.SIGTERM)
+    assert runs.error("mine") == ""
+
+
+@pytest.mark.parametrize(("status", "said"), [(130, ""), (143, ""), (2, "no."), (0, "")])
+def test_a_run_that_is_interrupted_has_no_error(tmp_path: Path, status: int, said: str) -> None:
+    code = f"import sys; print('t2ipal: no.', file=sys.stderr); sys.exit({status})"
+    with (tmp_path / "said").open("w+b") as errors:
+        process = subprocess.Popen([sys.executable, "-c", code], stderr=errors)
+        process.wait()
+        assert _Job(process, errors).error() == said
+
+
+def test_a_studio_that_is_closed_starts_nothing_more(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    runs.stop_all()
+    with pytest.raises(UserError, match="being closed"):
+        runs.start("mine")
+
+
+def test_uploads_go_with_their_studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(KeyboardInterrupt), _uploads() as folder:  # in its start, say
+        (folder / "photo.jpg").touch()
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_uploads_to_a_killed_studio_go_with_the_next_one(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl", reason="a lock of another process is imitated with it")
+    for name in ("own", "living", "killed", "other"):
+        (tmp_path / f"t2ipal-studio-{name}").mkdir()
+        (tmp_path / f"t2ipal-studio-{name}" / "photo.jpg").touch()
+        if name != "other":
+            (tmp_path / f"t2ipal-studio-{name}" / LOCK).touch()
+    with (tmp_path / "t2ipal-studio-living" / LOCK).open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        _remove_abandoned(tmp_path / "t2ipal-studio-own")
+    left = sorted(path.name.removeprefix("t2ipal-studio-") for path in tmp_path.iterdir())
+    assert left == ["living", "other", "own"]
 
 
 def test_without_gradio_there_is_a_sentence(

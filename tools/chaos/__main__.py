@@ -14,6 +14,7 @@ refusals  a file operation fails with ENOSPC, EACCES, EROFS, EIO or EMFILE, once
 pairs     two processes on one folder: the same command, another job, or two shards
 ray       kills of a run on a Ray cluster and of its workers (needs ``ray[data]``)
 inputs    damaged files, through every reader
+studio    kills of the studio, of the run that it is making, or of both (needs ``studio``)
 
 What was counted is kept in OUT/attempts.jsonl, a row per attempt: the same command resumes.
 Chance is seeded by the number of the attempt.
@@ -46,7 +47,7 @@ from tools.chaos.stages import SEED, SHARDS, STAGES, Stage, prepare
 from t2ipal.files import LOCK
 
 Row = dict[str, Any]
-COUNTS = {"kills": 1000, "refusals": 500, "pairs": 200, "ray": 20, "inputs": 100_000}
+COUNTS = {"kills": 1000, "refusals": 500, "pairs": 200, "ray": 20, "inputs": 100_000, "studio": 30}
 _MODULES = (
     "open_clip timm transformers diffusers t2ipal.cli.stages t2ipal.cli.whole t2ipal.cli.adjusting "
     "t2ipal.cli.exchanging t2ipal.cli.benchmarking t2ipal.runs.pipeline t2ipal.generation.exchange "
@@ -114,6 +115,11 @@ def _do(part: str, count: int, stages: list[str], seed: int, out: Path, journal:
 
         prepare(out / "given", scratch)
         found = torment(count, seed, done, out / "given", scratch)
+    elif part == "studio":
+        from tools.chaos import on_studio
+
+        prepare(out / "given", scratch)
+        found = on_studio.torment(count, seed, done, out / "given", scratch)
     else:
         prepare(out / "given", scratch)
         found = _tiny(part, count, stages, seed, out, scratch, done)
@@ -243,6 +249,7 @@ def _pair(stage: Stage, number: int, chance: random.Random) -> Row:
 _TITLES = {
     "kills": "kills", "refusals": "refused operations", "pairs": "pairs of processes",
     "ray": "kills on a Ray cluster", "inputs": "damaged inputs",
+    "studio": "kills of the studio",
 }  # fmt: skip
 
 

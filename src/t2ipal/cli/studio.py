@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import html
 import os
+import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import KW_ONLY
 from functools import lru_cache, wraps
 from pathlib import Path
@@ -26,7 +28,9 @@ from t2ipal.cli.speech import say
 from t2ipal.cli.studio_runs import Runs
 from t2ipal.clip.clip_settings import DeviceSettings, ModelSettings
 from t2ipal.errors import Count, UserError, settings
+from t2ipal.files import LOCK
 from t2ipal.files.broken import PictureSettings
+from t2ipal.files.lock import one_job
 from t2ipal.tagger import CONFIG, PACKAGED, model_folder
 
 if TYPE_CHECKING:
@@ -40,6 +44,7 @@ _R = TypeVar("_R")
 _WAITING = 128  # requests in the queue; further ones are refused
 _KEPT_LOADED = 3  # taggers
 _DAY = 24 * 60 * 60  # seconds that uploads are kept, or until the studio is closed
+_UPLOADS = "t2ipal-studio-"
 _CSS = """
 .album { min-height: 0 }
 .album .grid-wrap { overflow-y: visible; min-height: 0 !important; max-height: none !important }
@@ -90,7 +95,7 @@ class Studio(ModelSettings, DeviceSettings, PictureSettings, Verb):
                 f"{self.host}: cannot be listened on ({error.strerror}); choose another --host or "
                 "--port."
             ) from None
-        with _Served(self) as studio:
+        with _uploads() as uploads, _Served(self, uploads) as studio:
             say(f"studio  {studio.url}  (Ctrl-C closes it)")
             try:
                 threading.Event().wait()
@@ -100,16 +105,15 @@ class Studio(ModelSettings, DeviceSettings, PictureSettings, Verb):
 
 
 class _Served:
-    """A studio that answers at ``url`` while its block runs; uploads go when it ends.
+    """A studio that answers at ``url`` while its block runs.
 
     Raises:
         UserError: gradio is not installed, or the address cannot be listened on.
     """
 
-    def __init__(self, chosen: Studio) -> None:
-        self._uploads = tempfile.TemporaryDirectory(prefix="t2ipal-studio-")
+    def __init__(self, chosen: Studio, uploads: Path) -> None:
         # Before gradio is imported, which reads them.
-        os.environ["GRADIO_TEMP_DIR"] = self._uploads.name
+        os.environ["GRADIO_TEMP_DIR"] = str(uploads)
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         try:
             import gradio as gr
@@ -164,7 +168,25 @@ class _Served:
     def __exit__(self, *_: object) -> None:
         self.runs.stop_all()
         self._pages.close(verbose=False)
-        self._uploads.cleanup()
+
+
+@contextmanager
+def _uploads() -> Iterator[Path]:
+    """A folder for what is uploaded, which goes when the block ends, however it does."""
+    with tempfile.TemporaryDirectory(prefix=_UPLOADS) as folder, one_job(folder):
+        _remove_abandoned(Path(folder))
+        yield Path(folder)
+
+
+def _remove_abandoned(own: Path) -> None:
+    """Remove what was uploaded to studios that were killed: nobody holds their locks."""
+    for lock in own.parent.glob(f"{_UPLOADS}*/{LOCK}"):
+        folder = lock.parent
+        with suppress(UserError, OSError):
+            # In a folder of another user the lock may be a link to anything.
+            if folder != own and folder.lstat().st_uid == own.stat().st_uid:
+                with one_job(folder):
+                    shutil.rmtree(folder)
 
 
 class Taggers:

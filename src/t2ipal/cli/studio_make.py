@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -23,7 +24,7 @@ from t2ipal.captions.sources import Caption
 from t2ipal.cli.studio import told
 from t2ipal.cli.studio_runs import Runs
 from t2ipal.errors import UserError
-from t2ipal.files import read_jsonl, read_rows, write_text
+from t2ipal.files import read_jsonl, read_rows, sweep, temporary_path, write_text
 from t2ipal.files.pictures import load_image
 from t2ipal.generation.diffusion.settings import NO_GENERATOR, PresetName
 from t2ipal.generation.store import ImageRow, ImageStore
@@ -245,15 +246,36 @@ def _prepare(
         train=replace(old.train, epochs=round(epochs or 0)),
         inspect=inspect and generator != NO_GENERATOR,
     )
+    files = {}
     if [*known] != _lines(names):
         config = replace(config, classes=str(folder / "vocabulary.yaml"))
-        write_text(folder / "vocabulary.yaml", vocabulary.to_yaml())
+        files["vocabulary.yaml"] = vocabulary.to_yaml()
     if _texts(folder, old) != _lines(text):
-        own = folder / "captions.txt"
-        config = replace(config, captions=str(own), compose=None)
-        write_text(own, "\n".join(_lines(text)) + "\n")
+        config = replace(config, captions=str(folder / "captions.txt"), compose=None)
+        files["captions.txt"] = "\n".join(_lines(text)) + "\n"
     config.require()
-    config.write(path)
+    with _whole(folder) as place:
+        for name, content in files.items():
+            write_text(place / name, content)
+        config.write(place / "config.yaml")
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """Where to write the files of a run: a new folder is there with all of them, or not at all."""
+    if (folder / "config.yaml").exists():
+        yield folder
+        return
+    sweep(folder.parent)
+    new = temporary_path(folder)
+    try:
+        new.mkdir(parents=True)
+        yield new
+        with suppress(FileNotFoundError):
+            folder.rmdir()  # it was empty
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def _view(runs: Runs, name: str, before: str) -> list[Any]:

@@ -17,6 +17,7 @@ from t2ipal.tagger import CONFIG
 
 _NAME = re.compile(r"\w[\w. -]*")
 _PATIENCE = 10  # seconds that a run that is stopped has to tidy up
+_STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)  # exit statuses
 
 
 @dataclass
@@ -28,7 +29,7 @@ class _Job:
 
     def error(self) -> str:
         """Why it failed; empty if it did not, or has not yet."""
-        if self.process.poll() in (None, 0, 130, -signal.SIGINT):
+        if self.process.poll() in (None, 0, *_STOPPED):
             return ""
         self.errors.seek(0)
         lines = self.errors.read().decode(errors="replace").strip().splitlines()
@@ -46,10 +47,12 @@ class Runs:
         self.home = home
         self._jobs: dict[str, _Job] = {}
         self._lock = threading.Lock()
+        self._closed = False
 
     def names(self) -> list[str]:
         """The runs, the last one first."""
         found = [path.parent for path in self.home.glob("*/config.yaml")]
+        found = [path for path in found if _NAME.fullmatch(path.name)]
         found.sort(key=lambda path: -path.stat().st_mtime)
         return [path.name for path in found]
 
@@ -95,7 +98,7 @@ class Runs:
         """Start ``t2ipal run`` on a folder, where it resumes.
 
         Raises:
-            UserError: another one is being made.
+            UserError: another one is being made, or the studio is being closed.
         """
         command = [
             sys.executable,
@@ -105,6 +108,8 @@ class Runs:
             *["--overwrite"] * overwrite,
         ]
         with self._lock:
+            if self._closed:
+                raise UserError("the studio is being closed; start it again.")
             if (busy := self.current()) is not None:
                 raise UserError(f"{busy} is being made; wait until it is done, or stop it.")
             errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the job
@@ -118,10 +123,10 @@ class Runs:
             self._jobs[name] = _Job(process, errors)
 
     def stop(self, name: str) -> None:
-        """Interrupt a run; what it has done is kept."""
+        """Stop a run; what it has done is kept."""
         if self.running(name):
             process = self._jobs[name].process
-            process.send_signal(signal.SIGINT)
+            process.terminate()  # a studio in the background of a script ignores SIGINT, so its run
             try:
                 process.wait(_PATIENCE)
             except subprocess.TimeoutExpired:
@@ -129,6 +134,8 @@ class Runs:
                 process.wait()
 
     def stop_all(self) -> None:
-        """Interrupt what is being made."""
+        """Stop what is being made, for good."""
+        with self._lock:  # a request may be about to start another
+            self._closed = True
         for name in list(self._jobs):
             self.stop(name)
