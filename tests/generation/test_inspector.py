@@ -19,8 +19,8 @@ from t2ipal.method.train_config import TrainConfig
 from t2ipal.miniature.scenes import random_scene, scene_rng
 from t2ipal.report.contact import write_inspected
 from t2ipal.runs.config import RunConfig
+from t2ipal.runs.held_out import GeneratedImages, NamedCaptions
 from t2ipal.runs.pipeline import run
-from t2ipal.runs.workbench import _generated_targets
 from t2ipal.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.load("voc2007")
@@ -68,7 +68,12 @@ def test_doubts_become_unknown_but_no_class_loses_all_its_images(tiny_run: TinyR
         replace(row, labels=("cat",), unknown=(), missing=(), added=()),
         replace(row, labels=("car", "dog"), unknown=(), missing=("car",), added=()),
     ]
-    targets = _generated_targets(rows, vocabulary)
+    rows = [replace(row, caption_id=str(number)) for number, row in enumerate(rows)]
+    captions = [
+        LabelledCaption(row.caption_id, row.caption, row.labels, row.unknown, {}) for row in rows
+    ]
+    found = GeneratedImages(rows, NamedCaptions(captions, vocabulary))
+    targets = found.targets(np.arange(len(rows)))
     names = vocabulary.names  # dog person cat bus car boat
     assert names == ("dog", "person", "cat", "bus", "car", "boat")
     assert targets.tolist() == [[1, 0, -1, -1, 0, -1], [0, 0, 1, 0, 0, 0], [1, 0, 0, 0, 1, 0]]

@@ -30,9 +30,10 @@ from t2ipal.method.methods import MethodConfig, method_config
 from t2ipal.runs.config import RunConfig
 from t2ipal.runs.fitting import methods_of, train
 from t2ipal.runs.folder import logged
+from t2ipal.runs.held_out import hold_out
 from t2ipal.runs.measure import _read_journal
 from t2ipal.runs.pipeline import run
-from t2ipal.runs.workbench import Workbench, hold_out
+from t2ipal.runs.workbench import Workbench
 from t2ipal.tagger.scoring import evaluate
 from t2ipal.tagger.tagger import Tagger
 from t2ipal.vocabulary import Vocabulary

@@ -14,7 +14,7 @@ from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.errors import UserError
 from t2ipal.files import sha256_text
 from t2ipal.generation.store import ImageRow
-from t2ipal.runs.workbench import HELD_OUT, _GeneratedImages, _NamedCaptions, hold_out
+from t2ipal.runs.held_out import HELD_OUT, GeneratedImages, NamedCaptions, hold_out
 from t2ipal.vocabulary import Vocabulary
 
 NAMES = ["dog", "cat", "bus", "boat"]
@@ -121,8 +121,8 @@ def test_images_have_the_labels_of_their_captions(
             relabelled += kept[-1][1] is not row
         changed += caption is not None and caption.caption != row.caption
 
-    named = _NamedCaptions(captions, VOCABULARY)
-    found = _GeneratedImages(images, named)
+    named = NamedCaptions(captions, VOCABULARY)
+    found = GeneratedImages(images, named)
     assert found.rows.tolist() == [number for number, _ in kept]
     assert list(found.hashes) == [row.sha256 for _, row in kept]
     assert [captions[named.rows[at]].id for at in found.captions] == [r.caption_id for _, r in kept]

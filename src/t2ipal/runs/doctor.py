@@ -25,8 +25,8 @@ from t2ipal.files.tables import read_json
 from t2ipal.runs.config import RunConfig
 from t2ipal.runs.fitting import refuse_one_class, versions
 from t2ipal.runs.folder import changed_settings
+from t2ipal.runs.held_out import hold_out
 from t2ipal.runs.labelling import composed_for_missing, labelled_captions
-from t2ipal.runs.workbench import hold_out
 from t2ipal.vocabulary import Vocabulary
 
 _SPLITS = {

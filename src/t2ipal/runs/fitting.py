@@ -25,8 +25,9 @@ from t2ipal.generation.store import read_manifest
 from t2ipal.method.items import ItemSet
 from t2ipal.method.methods import MethodConfig, method_config
 from t2ipal.runs.config import RunConfig
+from t2ipal.runs.held_out import hold_out
 from t2ipal.runs.real_images import SCENES, RealImages, read_real_images
-from t2ipal.runs.workbench import Workbench, hold_out
+from t2ipal.runs.workbench import Workbench
 from t2ipal.tagger.clip_model import ClipModel
 from t2ipal.tagger.scoring import held_out_figures
 from t2ipal.tagger.tagger import Tagger

@@ -56,11 +56,12 @@ from t2ipal.runs.fitting import (
     refuse_one_class,
 )
 from t2ipal.runs.folder import changed_settings, logged, made_from, note_made
+from t2ipal.runs.held_out import hold_out
 from t2ipal.runs.labelling import composed_for_missing, labelled_captions
 from t2ipal.runs.measure import Experiment
 from t2ipal.runs.real_images import SCENES, read_real_images
 from t2ipal.runs.run_report import write_report
-from t2ipal.runs.workbench import Workbench, hold_out
+from t2ipal.runs.workbench import Workbench
 from t2ipal.tagger import CONFIG
 from t2ipal.tagger.card import weak_classes
 from t2ipal.tagger.tagger import Tagger
