@@ -140,17 +140,13 @@ class Adapter(nn.Module):
         return g, config.alpha * cache_score(g, keys, values, config.beta)
 
 
-def examples_against(targets: Tensor, per_class: int, seed: int = 0) -> Tensor:
-    """Which (image, class) pairs the keys against classes are made from: bool like ``targets``.
-
-    Of each class some images, by ``seed``, that are known not to show it (labels [N, C] of 0).
-    """
+def some_of_each(pairs: Tensor, most: int, seed: int = 0) -> Tensor:
+    """Of each class at most ``most`` of the images that are True in bool [N, C], by ``seed``."""
     generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(targets), generator=generator).to(targets.device)
-    known = targets[order] == 0
-    first = known & (known.cumsum(dim=0) <= _EXAMPLES * per_class)
-    chosen = torch.zeros_like(first)
-    chosen[order] = first
+    order = torch.randperm(len(pairs), generator=generator).to(pairs.device)
+    chosen = torch.zeros_like(pairs)
+    for index in range(pairs.shape[1]):
+        chosen[order[pairs[order, index]][:most], index] = True
     return chosen
 
 

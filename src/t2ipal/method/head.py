@@ -131,6 +131,9 @@ class T2IPALHead(nn.Module):
     def start(self, images: ItemSet, *, seed: int = 0, batch_size: int = 256) -> T2IPALHead:
         """Start prototypes and adapter from training images; ``seed`` is that of what is random.
 
+        Class features are taken of at most 4,096 images that show a class, so that memory does not
+        grow with the images.
+
         Raises:
             UserError: no image shows some class.
         """
@@ -141,12 +144,14 @@ class T2IPALHead(nn.Module):
         by_class = adapter.kind == "class-cache"
         if self.config.prototypes.enabled or by_class:
             classes = self.class_embeddings()
-            wanted = targets > 0  # [N, C]
+            wanted = some_of_each(targets > 0, _START_IMAGES, seed)  # [N, C]
             if by_class:
-                wanted = wanted | examples_against(targets, adapter.per_class, seed)
+                wanted |= some_of_each(targets == 0, AGAINST * adapter.per_class, seed)
             parts = []
             size = self._batch(batch_size)
             for batch, rows in zip(images.batches(size), torch.split(wanted, size), strict=True):
+                if not bool(rows.any()):
+                    continue
                 local, _, weights = self._look(batch.local, batch.mask, "image", classes)
                 parts.append(class_feature(weights, local)[rows])  # [q, D]
             features, labels, shown = torch.cat(parts), wanted.nonzero()[:, 1], targets[wanted] > 0
