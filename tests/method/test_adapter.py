@@ -10,7 +10,7 @@ from t2ipal.method.adapter import (
     _bank_ranks,
     _cache_values,
     _choose_bank,
-    examples_against,
+    some_of_each,
 )
 from t2ipal.method.head_config import AdapterConfig
 from tiny_head import unit
@@ -64,13 +64,14 @@ def test_class_cache_starts_from_images_with_and_without_the_class() -> None:
     assert (found[:, 1] == 0).all()
 
 
-def test_examples_against_are_known_not_to_show_the_class_and_few() -> None:
+def test_some_images_of_each_class_are_chosen_by_the_seed() -> None:
     targets = torch.tensor([[0, 1, -1]] * 90 + [[1, 0, 0]] * 10, dtype=torch.int8)
-    chosen = examples_against(targets, 2)
+    chosen = some_of_each(targets == 0, 64)
     assert chosen.sum(dim=0).tolist() == [64, 10, 10]
     assert (targets[chosen] == 0).all()
-    assert torch.equal(chosen, examples_against(targets, 2))
-    assert not torch.equal(chosen, examples_against(targets, 2, seed=1))
+    assert torch.equal(chosen, some_of_each(targets == 0, 64))
+    assert not torch.equal(chosen, some_of_each(targets == 0, 64, seed=1))
+    assert torch.equal(some_of_each(targets == 0, 100), targets == 0)
 
 
 def test_projection_equals_the_loop() -> None:

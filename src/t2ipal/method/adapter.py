@@ -24,7 +24,7 @@ from t2ipal.method.equations import (
 from t2ipal.method.head_config import AdapterConfig, BankSelection
 from t2ipal.method.prototypes import spherical_kmeans
 
-_EXAMPLES = 32
+AGAINST = 32
 """For each key against a class, from how many images without the class it is made."""
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from t2ipal.errors import UserError, listed
-from t2ipal.method.adapter import Adapter, examples_against
+from t2ipal.method.adapter import AGAINST, Adapter, some_of_each
 from t2ipal.method.equations import (
     class_feature,
     fuse,
@@ -32,6 +32,7 @@ from t2ipal.method.prompts import ClassEmbeddings, FixedPrompts, LearnedPrompts
 from t2ipal.method.prototypes import Prototypes
 from t2ipal.method.train_config import ItemKind
 
+_START_IMAGES = 4096
 _MOST_CELLS = 256 * 300
 """Most pairs of an item and a class that are looked at together without gradients."""
 
@@ -131,8 +132,8 @@ class T2IPALHead(nn.Module):
     def start(self, images: ItemSet, *, seed: int = 0, batch_size: int = 256) -> T2IPALHead:
         """Start prototypes and adapter from training images; ``seed`` is that of what is random.
 
-        Class features are taken of at most 4,096 images that show a class, so that memory does not
-        grow with the images.
+        Class features are taken of at most 4,096 images that show a class, chosen by ``seed``, so
+        that memory does not grow with the images.
 
         Raises:
             UserError: no image shows some class.
