@@ -1,11 +1,13 @@
 """What a large run costs: a model of generate and embed, and a simulation of many workers.
 
     python tools/scale.py [--images 10000000] [--workers 64] [--seed 0]
+    python tools/scale.py --resume 10000000    # only: what resuming such a job takes and holds
+    python tools/scale.py --train 1000000      # only: the same of training on so many images
 
 The costs beside the networks (encoding a PNG, checking it, recording it, decoding it, writing
 features, reading a manifest, labelling captions) are measured here, on one core of this machine,
-of captions and manifest the memory too. The networks'
-speeds are published figures, each with its source; they were not run here. The simulation
+of captions and manifest the memory too. The networks' speeds are published figures, each with its
+source; they were not run here. The simulation
 then plays a run through, batch by batch: workers that generate at different speeds, die at random
 and come back, with parts assigned beforehand (``--shard I/N``) or one by one (``--engine ray``).
 
@@ -42,10 +44,10 @@ from t2ipal.captions.sources import each_caption
 from t2ipal.clip import shards
 from t2ipal.clip.shards import Item, ShardFolder
 from t2ipal.files import sha256_text, write_jsonl
-from t2ipal.files.row_file import RowFile
 from t2ipal.generation.duplicates import fingerprint
+from t2ipal.generation.job import Identity, Plan
 from t2ipal.generation.screening import reject_reason
-from t2ipal.generation.store import ImageRow, ImageStore, read_manifest
+from t2ipal.generation.store import ImageRow, ImageStore, image_id, read_manifest
 from t2ipal.runs.workbench import Workbench
 from t2ipal.vocabulary import Vocabulary
 
@@ -85,7 +87,7 @@ FEATURES = {"RN50": (1024, 49), "ViT-B-32": (512, 49), "ViT-B-16": (512, 196)}  
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds of one core, and bytes, an image."""
+    """Seconds of one core, and bytes on disk, an image."""
 
     encode: float
     look: float
@@ -94,7 +96,6 @@ class Costs:
     shard: float
     row_read: float
     row_bytes: float
-    row_memory: float
 
 
 def measure(side: int = 512) -> Costs:
@@ -129,19 +130,17 @@ def measure(side: int = 512) -> Costs:
         store.finish(rows)
         size = store.manifest.stat().st_size / count
         del rows
-        before = _memory()
         started = time.perf_counter()
-        read = read_manifest(folder)
-        took = (time.perf_counter() - started) / len(read)
-        memory = (_memory() - before) / len(read)
-    return Costs(encode, look, write_down, decode, shard, took, size, memory)
+        rows_read = len(read_manifest(folder))
+        took = (time.perf_counter() - started) / rows_read
+    return Costs(encode, look, write_down, decode, shard, took, size)
 
 
-def measure_captions(count: int = 50_000) -> tuple[float, float, float, float]:
+def measure_captions(count: int = 50_000) -> tuple[float, float, float]:
     """The costs of captions of about ten words, in a text with one on each line.
 
     Returns:
-        Seconds of one core and bytes of memory per caption: labelling them, and reading them all.
+        Of a caption: seconds of one core and bytes of memory to label it, seconds to read it.
     """
     vocabulary = Vocabulary.load("coco2014")
     sentence = "a dog and a cat sit on a {} sofa near window number {}\n"
@@ -163,45 +162,32 @@ def measure_captions(count: int = 50_000) -> tuple[float, float, float, float]:
         started = time.perf_counter()
         write_jsonl(labelled, rows())
         label = (time.perf_counter() - started) / count
-        before, started = _memory(), time.perf_counter()
-        held = read_labelled(labelled)
-        read = (time.perf_counter() - started) / count
-        return label, memory / count, read, (_memory() - before) / len(held)
+        started = time.perf_counter()
+        read_labelled(labelled)
+        return label, memory / count, (time.perf_counter() - started) / count
 
 
-def measure_training(count: int) -> tuple[float, float, float]:
-    """Bytes of memory, at the end and at most, and seconds of one core, to make a workbench.
+_Work = Callable[[Path, int], Callable[[], object]]
 
-    It is made of ``count`` captions with an image each and of features that are mapped from disk,
-    as large ones are. Files that are mapped are not counted: the system can page them out. In a
-    process of its own, which gives memory back that is free again, as all do with large arrays.
+
+def measured(work: _Work, count: int) -> tuple[float, float, float]:
+    """Bytes of memory, at the end and at most, and seconds of one core, of work on ``count`` rows.
+
+    Files that are mapped are not counted: the system can page them out. In a process of its own,
+    which gives memory back that is free again, as all do with large arrays.
+
+    Args:
+        work: prepares the work in a folder, and returns it.
     """
     os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"  # read by the C library of the new process
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_training, count).result()
+        return pool.submit(_measured, work, count).result()
 
 
-def _training(count: int) -> tuple[float, float, float]:
+def _measured(work: _Work, count: int) -> tuple[float, float, float]:
     torch.set_num_threads(1)
-    shards._IN_MEMORY_BYTES = 0
-    vocabulary = Vocabulary.load("voc2007")
-    backbone: Any = SimpleNamespace(image_space="image", text_space="text")
-    unit = torch.tensor([0.6, 0.8])
-    local = unit.half().expand(2, 2).contiguous()  # of 2 positions, 2 wide
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for space, grid, row in (
-            ("captions-text", None, lambda n: _trained_caption(n).caption),
-            ("images-image", (1, 2), str),
-        ):
-            cache = ShardFolder(folder / "features", space)
-            for first in range(0, count, 256):
-                part = range(first, min(first + 256, count))
-                cache.write([Item(sha256_text(row(n)), unit, local) for n in part], grid)
-        write_jsonl(folder / "captions.jsonl", map(_trained_caption, range(count)))
-        write_jsonl(folder / "images.jsonl", map(_trained_image, range(count)))
-        captions = read_labelled(folder / "captions.jsonl")
-        images = RowFile(folder / "images.jsonl", ImageRow)
+    with tempfile.TemporaryDirectory() as folder:
+        begin = work(Path(folder), count)
         peak, done = [0.0], threading.Event()
 
         def watch() -> None:
@@ -211,29 +197,80 @@ def _training(count: int) -> tuple[float, float, float]:
         watcher = threading.Thread(target=watch)
         before, started = _anonymous(), time.process_time()
         watcher.start()
-        bench = Workbench(
-            vocabulary, backbone, folder / "features", captions, images, folder, progress=False
-        )
+        kept = begin()
         took = time.process_time() - started
         done.set()
         watcher.join()
         held = _anonymous() - before
-        assert bench.generated_images + len(bench.valid) == count
+        del kept
     return held, peak[0] - before, took
 
 
-def _trained_caption(number: int) -> LabelledCaption:
+def training(folder: Path, count: int) -> Callable[[], object]:
+    """A workbench of captions with an image each; their features are mapped, as large ones are."""
+    shards._IN_MEMORY_BYTES = 0
+    backbone: Any = SimpleNamespace(image_space="image", text_space="text")
+    unit = torch.tensor([0.6, 0.8])
+    local = unit.half().expand(2, 2).contiguous()  # of 2 positions, 2 wide
+    for space, grid, row in (
+        ("captions-text", None, lambda n: _caption(n).caption),
+        ("images-image", (1, 2), str),
+    ):
+        cache = ShardFolder(folder / "features", space)
+        for first in range(0, count, 256):
+            part = range(first, min(first + 256, count))
+            cache.write([Item(sha256_text(row(n)), unit, local) for n in part], grid)
+    _write(folder, count)
+
+    def begin() -> Workbench:
+        return Workbench(
+            Vocabulary.load("voc2007"), backbone, folder / "features",
+            read_labelled(folder / "captions.jsonl"), read_manifest(folder), folder,
+            progress=False,
+        )  # fmt: skip
+
+    return begin
+
+
+def resuming(folder: Path, count: int) -> Callable[[], object]:
+    """What ``generate`` looks up of a finished job, but whether its files are there."""
+    _write(folder, count)
+    store = ImageStore(folder)
+    store.has = lambda row: True  # type: ignore[method-assign]
+    identity = Identity(_GENERATOR, _REVISION, _SETTINGS, 0)
+
+    def begin() -> Plan:
+        plan = Plan(read_labelled(folder / "captions.jsonl"), 1, store, identity, 3)
+        assert plan.usable.all() and plan.listed([]) and not plan.tally.near()
+        return plan
+
+    return begin
+
+
+_GENERATOR, _REVISION = "stabilityai/sd-turbo", "0" * 40
+_SETTINGS = {"steps": 2, "guidance": 0.0, "exact": True}
+
+
+def _write(folder: Path, count: int) -> None:
+    """Captions, and the manifest of an image of each."""
+    write_jsonl(folder / "captions.jsonl", map(_caption, range(count)))
+    write_jsonl(folder / "images.jsonl", map(_image, range(count)))
+
+
+def _caption(number: int) -> LabelledCaption:
     labels = (("dog", "sofa"), ("cat",), ("bird", "boat", "person"))[number % 3]
     text = f"{' and '.join(labels)} near the window number {number}"
     return LabelledCaption(f"c{number}", text, labels, (), {name: name for name in labels})
 
 
-def _trained_image(number: int) -> ImageRow:
-    caption, id = _trained_caption(number), f"{number:020}"
+def _image(number: int) -> ImageRow:
+    caption = _caption(number)
+    id, digest = image_id(caption.id, 0), sha256_text(str(number))
+    seed = Identity(_GENERATOR, _REVISION, _SETTINGS, 0).image_seed(caption.id, 0, 0)
     return ImageRow(
-        id, caption.id, 0, caption.caption, caption.labels, (), 0, 0, "stabilityai/sd-turbo",
-        "0" * 40, {"steps": 2, "guidance": 0.0, "exact": True}, f"images/00/{id}.png",
-        sha256_text(str(number)), (), caption.labels[: number % 5 == 0], (), "0" * 32,
+        id, caption.id, 0, caption.caption, caption.labels, (), seed, 0, _GENERATOR, _REVISION,
+        _SETTINGS, f"images/{id[:2]}/{id}.png", digest, (), caption.labels[: number % 5 == 0], (),
+        digest[:32],
     )  # fmt: skip
 
 
@@ -325,7 +362,18 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000_000)
     parser.add_argument("--workers", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", type=int, metavar="N")
+    parser.add_argument("--train", type=int, metavar="N")
     arguments = parser.parse_args()
+    for work, count in ((resuming, arguments.resume), (training, arguments.train)):
+        if count:
+            held, most, took = measured(work, count)
+            print(
+                f"{work.__name__}, {count:,} images: {held / 1e9:.2f} GB held, {most / 1e9:.2f} GB "
+                f"at most, {took:.0f} s"
+            )
+    if arguments.resume or arguments.train:
+        return
     costs = measure()
     print("Measured, one core, an image of 512 x 512 pixels:")
     for what, value in (
@@ -337,22 +385,20 @@ def main() -> None:
         ("read its row of the manifest", costs.row_read),
     ):
         print(f"  {what:42} {1000 * value:8.3f} ms")
-    print(f"  a row: {costs.row_bytes:.0f} bytes on disk, {costs.row_memory:.0f} in memory")
-    label, label_memory, read, read_memory = measure_captions()
+    print(f"  a row: {costs.row_bytes:.0f} bytes on disk")
+    label, label_memory, read = measure_captions()
     print(
-        f"  a caption: labelled in {1000 * label:.3f} ms, {label_memory:.0f} "
-        f"bytes held meanwhile; read in {1000 * read:.3f} ms, "
-        f"{read_memory:.0f} bytes"
+        f"  a caption: labelled in {1000 * label:.3f} ms, {label_memory:.0f} bytes held meanwhile; "
+        f"read in {1000 * read:.3f} ms"
     )
-    small, large = 20_000, 200_000
-    slopes = [
-        (many - few) / (large - small)
-        for few, many in zip(measure_training(small), measure_training(large), strict=True)
-    ]
-    print(
-        f"  a caption and its image, to train on: {slopes[0]:.0f} bytes without their features, "
-        f"{slopes[1]:.0f} while they are read, in {1000 * slopes[2]:.3f} ms"
-    )
+    print("  a caption and its image, bytes held, bytes at most while they are read, and time:")
+    for what, work in (
+        ("to resume generating", resuming),
+        ("to train, without features", training),
+    ):
+        few, many = measured(work, 20_000), measured(work, 200_000)
+        held, most, took = ((b - a) / 180_000 for a, b in zip(few, many, strict=True))
+        print(f"    {what:30} {held:4.0f} {most:6.0f} {1000 * took:8.3f} ms")
     cpu = costs.encode + costs.look + costs.write_down
     print("\nPublished:")
     for speed in (*GENERATION.values(), *EMBEDDING.values()):
@@ -385,19 +431,12 @@ def main() -> None:
     print(
         f"\nOn disk: at most {terabytes:.1f} TB of PNG; manifest "
         f"{arguments.images * costs.row_bytes / 1e9:.1f} GB, read in "
-        f"{arguments.images * costs.row_read / 60:.0f} minutes into "
-        f"{arguments.images * costs.row_memory / 1e9:.0f} GB of memory"
+        f"{arguments.images * costs.row_read / 60:.0f} minutes"
     )
     print(
         f"As many captions: labelled in {arguments.images * label / 3600:.1f} hours with "
         f"{arguments.images * label_memory / 1e9:.1f} GB of memory; read by generate and "
-        f"train in {arguments.images * read / 60:.0f} minutes into "
-        f"{arguments.images * read_memory / 1e9:.0f} GB"
-    )
-    print(
-        f"Trained on with their images: read in {arguments.images * slopes[2] / 60:.0f} minutes "
-        f"with at most {arguments.images * slopes[1] / 1e9:.1f} GB of memory, of which "
-        f"{arguments.images * slopes[0] / 1e9:.1f} GB are held; features are mapped from disk"
+        f"train in {arguments.images * read / 60:.0f} minutes"
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from t2ipal.errors import UserError
+from t2ipal.method.adapter import some_of_each
 from t2ipal.method.build import build_head
 from t2ipal.method.checkpoint import _load_tuned, restore_head, tuned_state
 from t2ipal.method.head import T2IPALHead
@@ -218,13 +219,18 @@ def test_one_class_works() -> None:
     assert scores.isfinite().all() and len(scores.unique()) == 30
 
 
-def test_prototypes_start_from_the_class_features_of_images_that_show_the_class() -> None:
+@pytest.mark.parametrize("most", [4096, 3])
+def test_prototypes_start_from_the_class_features_of_images_that_show_the_class(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr("t2ipal.method.head._START_IMAGES", most)
+    chosen = some_of_each(IMAGES.targets == 1, most, seed=0)
     head = started()
     weights = head.scores(IMAGES.global_, IMAGES.local).heatmap
     features = F.normalize(torch.einsum("bpc,bpd->bcd", weights, IMAGES.local), dim=-1)
     assert head.prototypes is not None
     for c in range(CLASSES):
-        mean = features[IMAGES.targets[:, c] == 1, c].mean(dim=0)
+        mean = features[chosen[:, c], c].mean(dim=0)
         assert torch.allclose(head.prototypes.vectors[c, 0], F.normalize(mean, dim=0), atol=1e-5)
 
 
