@@ -328,7 +328,7 @@ class FeatureCache:
         if lost := self.broken.reasons:
             there = np.flatnonzero([str(view.file) not in lost for view in views])
             views = at_positions(views, there)
-        return at_positions(views, KeyIndex(view.key for view in views).distinct())
+        return at_positions(views, KeyIndex((view.key for view in views), first=True).distinct())
 
     def _pixels(
         self, views: Sequence[View], batch_size: int, per_file: int
