@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ import torch.nn.functional as F
 
 from t2ipal.clip.shards import Item, ShardFolder
 from t2ipal.errors import UserError
-from t2ipal.files.row_file import KeyIndex
 
 
 def items(keys: list[str], seed: int) -> list[Item]:
@@ -57,20 +55,3 @@ def test_items_of_many_shards_are_gathered_in_any_order(tmp_path: Path) -> None:
 def _first_file(folder: Path) -> list[str]:
     content = min(folder.iterdir()).read_bytes()
     return ["a", "b", "c"] if b'\\"a\\"' in content else ["d", "b"]
-
-
-@pytest.mark.parametrize("first", [True, False])
-def test_an_index_finds_keys_as_a_dict_does(first: bool) -> None:
-    rng = random.Random(0)
-    keys = [str(rng.randrange(300)) for _ in range(400)]
-    index = KeyIndex(keys[:50], first=first)
-    for start in range(50, 400, 70):  # looked for in between, and added to again
-        index.add(keys[start : start + 70])
-        there = keys[: start + 70]
-        order = range(len(there))
-        expected = {there[i]: i for i in (reversed(order) if first else order)}
-        asked = [str(n) for n in range(320)]
-        assert index.find(asked).tolist() == [expected.get(key, -1) for key in asked]
-        assert index.distinct().tolist() == [i for i in order if there[i] not in there[:i]]
-    assert KeyIndex().find(["a"]).tolist() == [-1] and KeyIndex().find([]).tolist() == []
-    assert KeyIndex().distinct().tolist() == []

@@ -78,6 +78,13 @@ def test_a_broken_row_is_named_and_rows_before_it_are_told_once(
         RowFile(tmp_path / "nothing.jsonl", LabelledCaption)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jsonl")
+    with pytest.raises(UserError, match=r"a\.jsonl: is a pipe"):
+        RowFile(tmp_path / "a.jsonl", LabelledCaption)
+
+
 def test_a_file_that_is_replaced_keeps_its_rows(tmp_path: Path) -> None:
     path, rows = tmp_path / "a.jsonl", captions(200)
     write_jsonl(path, rows)

@@ -66,6 +66,8 @@ class RowFile(Sequence[Row]):
     def _open(self, path: Path, ended: bool, each: Callable[[int, Row], None]) -> int | None:
         """Note where rows begin; the line of the last one if the next is not a plain one."""
         try:
+            if not path.is_file():  # a pipe would wait for its writer
+                return 0
             self._stream = path.open("rb")
         except OSError:  # of which the other reader tells
             return 0
