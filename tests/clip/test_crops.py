@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from t2ipal.clip import features
+from t2ipal.clip import image_reader
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.crops import crop_boxes, cut
 from t2ipal.clip.features import FeatureCache, image_items
@@ -68,14 +68,16 @@ def test_a_file_is_hashed_and_decoded_once_for_all_its_crops(
         pixels = np.random.default_rng(number).integers(0, 256, (48, 64, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(file)
     opened: list[Path] = []
-    load_image = features.load_image
+    load_image = image_reader.load_image
     monkeypatch.setattr(
-        features, "load_image", lambda path, **how: opened.append(path) or load_image(path, **how)
+        image_reader,
+        "load_image",
+        lambda path, **how: opened.append(path) or load_image(path, **how),
     )
     hashed: list[Path] = []
-    sha256_file = features.sha256_file
+    sha256_file = image_reader.sha256_file
     monkeypatch.setattr(
-        features, "sha256_file", lambda path: hashed.append(path) or sha256_file(path)
+        image_reader, "sha256_file", lambda path: hashed.append(path) or sha256_file(path)
     )
     targets = np.zeros((len(files), 2), dtype=np.int8)
     items = image_items(FeatureCache(tmp_path / "cache", tiny_vit), files, targets, crops=2)

@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from t2ipal.clip import features, shards
+from t2ipal.clip import features, image_reader, shards
 from t2ipal.clip.backbone import Backbone
 from t2ipal.clip.clip_settings import ClipSettings
 from t2ipal.clip.dense import ImageFeatures
@@ -136,16 +136,16 @@ def test_a_file_is_hashed_once_however_often_it_is_asked_for(
         hashed.append(path)
         return sha256_file(path)
 
-    monkeypatch.setattr(features, "sha256_file", counted)
+    monkeypatch.setattr(image_reader, "sha256_file", counted)
     cache = FeatureCache(tmp_path / "cache", tiny_vit, broken=Broken(skip=True))
     labelled = LabelledImages("test", tuple(files), np.zeros((len(files), 1), np.int8))
     kept = cache.readable(cache.readable(labelled, crops=2, progress=False), progress=False)
     image_items(cache, kept.files, kept.targets, crops=2, progress=False)
     assert sorted(hashed) == sorted(files)
     changed = shutil.copy(files[0], tmp_path / "changed.png")
-    first = cache.hash_images([changed])
+    first = cache.reader.hashes([changed])
     shutil.copy(files[1], changed)
-    assert cache.hash_images([changed]) == [sha256_file(files[1])] != first
+    assert cache.reader.hashes([changed]) == [sha256_file(files[1])] != first
 
 
 def test_the_hash_is_the_image(

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby, islice
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -27,31 +27,21 @@ from torch import Tensor
 from tqdm import tqdm
 
 from t2ipal.clip.backbone import Backbone
-from t2ipal.clip.crops import Crop, crop_boxes, cut
+from t2ipal.clip.crops import Crop, crop_boxes
+from t2ipal.clip.image_reader import ImageReader, View, view_keys, view_suffixes
 from t2ipal.clip.shards import Features, Item, ShardFolder
 from t2ipal.datasets.labelled_images import LabelledImages, Labels
 from t2ipal.errors import UserError
-from t2ipal.files import sha256_file, sha256_text
+from t2ipal.files import sha256_text
 from t2ipal.files.broken import Broken
-from t2ipal.files.pictures import load_image, why_unreadable
 from t2ipal.files.row_file import KeyIndex, Lazy, at_positions
 from t2ipal.method.items import ItemSet
-from t2ipal.parallel.ahead import map_ahead
 
 logger = logging.getLogger(__name__)
 
 _SHARD_ITEMS = 256
 _SHARD_BYTES = 64 * 2**20
 _TOKEN_STEP = 8
-
-
-@dataclass(frozen=True)
-class View:
-    """An image file, or a crop of it, and the key under which its features are kept."""
-
-    key: str
-    file: Path
-    crop: Crop | None = None
 
 
 class FeatureCache:
@@ -76,7 +66,7 @@ class FeatureCache:
         self.folder = Path(folder)
         self.backbone = backbone
         self.broken = Broken() if broken is None else broken
-        self._hashes: dict[Path, tuple[tuple[int, int, int], str]] = {}
+        self.reader = ImageReader(backbone.preprocess, self.broken)
         self._images = ShardFolder(self.folder, f"images-{backbone.image_space}", verify)
         self._captions = ShardFolder(self.folder, f"captions-{backbone.text_space}", verify)
 
@@ -106,7 +96,7 @@ class FeatureCache:
         """
         hashes = self._hashed(files, hashes)
         computed = self._embed_images(files, hashes, (crop,), batch_size, progress)
-        places = self._images.find(_keys(hashes, (crop,)))
+        places = self._images.find(view_keys(hashes, (crop,)))
         for row in np.flatnonzero(places < 0).tolist():
             file = str(files[row])
             raise UserError(f"{file}: {self.broken.reasons.get(file, 'cannot be read.')}")
@@ -142,9 +132,9 @@ class FeatureCache:
         """
         if not self.broken.skip:
             return images
-        hashes, views = self.hash_images(images.files), (None, *crop_boxes(crops))
+        hashes, views = self.reader.hashes(images.files), (None, *crop_boxes(crops))
         self.embed_images(images.files, hashes, crops=crops, progress=progress)
-        places = self._images.find(_keys(hashes, views)).reshape(-1, len(views))
+        places = self._images.find(view_keys(hashes, views)).reshape(-1, len(views))
         kept: list[int] = []
         for row, (there, file) in enumerate(zip(places, images.files, strict=True)):
             if (there >= 0).all():
@@ -224,7 +214,7 @@ class FeatureCache:
         grid: tuple[int, int] | None = None
         with _bar(len(missing), "embedding images", progress) as bar:
             try:
-                for batch, pixels in self._pixels(missing, batch_size, per_file):
+                for batch, pixels in self.reader.pixels(missing, batch_size, per_file):
                     items, grid = self._encode_images(batch, pixels)
                     pending += items
                     computed += len(batch)
@@ -264,38 +254,10 @@ class FeatureCache:
         if not files:
             raise UserError("there are no images to embed; check the folder or the manifest.")
         if hashes is None:
-            return self.hash_images(files)
+            return self.reader.hashes(files)
         if len(hashes) != len(files):
             raise ValueError(f"{len(files)} files but {len(hashes)} hashes")
         return hashes
-
-    def hash_images(self, files: Sequence[str | Path]) -> list[str]:
-        """SHA-256 of each file in hex, by which the cache knows images; empty for broken ones."""
-        hashes = []
-        for path in map(Path, files):
-            try:
-                if not path.is_file():
-                    raise UserError(f"{path}: {why_unreadable([path])[0]}")
-                hashes.append(self._hash(path, remember=True))
-            except OSError as error:
-                reason = f"{path}: cannot be read ({error.strerror}); check its permissions."
-                self.broken.add(path, UserError(reason))
-                hashes.append("")
-            except UserError as error:
-                self.broken.add(path, error)
-                hashes.append("")
-        return hashes
-
-    def _hash(self, path: Path, *, remember: bool = False) -> str:
-        """SHA-256 of a file; one that is remembered is read once unless it changes meanwhile."""
-        found = path.stat()
-        state = (found.st_ino, found.st_size, found.st_mtime_ns)
-        known = self._hashes.get(path)
-        if known is None or known[0] != state:
-            known = (state, sha256_file(path))
-            if remember:
-                self._hashes[path] = known
-        return known[1]
 
     def _embed_images(
         self,
@@ -317,8 +279,8 @@ class FeatureCache:
     ) -> Sequence[View]:
         """The views of each file that are not in the cache, each once; None is the whole image."""
         self._images.refresh()
-        rows = np.flatnonzero(self._images.find(_keys(hashes, crops)) < 0)
-        parts = _parts(crops)
+        rows = np.flatnonzero(self._images.find(view_keys(hashes, crops)) < 0)
+        parts = view_suffixes(crops)
 
         def view(row: int) -> View:
             file, crop = divmod(row, len(crops))
@@ -329,45 +291,6 @@ class FeatureCache:
             there = np.flatnonzero([str(view.file) not in lost for view in views])
             views = at_positions(views, there)
         return at_positions(views, KeyIndex((view.key for view in views), first=True).distinct())
-
-    def _pixels(
-        self, views: Sequence[View], batch_size: int, per_file: int
-    ) -> Iterator[tuple[Sequence[View], Tensor]]:
-        """Batches with their pixels [batch_size, 3, S, S], the next ones decoded meanwhile."""
-        for decoded in _chunks(self._decoded(views, 2 * batch_size // per_file), batch_size):
-            batch, pixels = zip(*decoded, strict=True)
-            filled = [*pixels] + [torch.zeros_like(pixels[0])] * (batch_size - len(pixels))
-            yield batch, torch.stack(filled)
-
-    def _decoded(self, views: Sequence[View], ahead: int) -> Iterator[tuple[View, Tensor]]:
-        """Views that can be read, with pixels [3, S, S]; ``ahead`` files are decoded meanwhile.
-
-        All views of a file are cut from it at once.
-        """
-        files = (list(group) for _, group in groupby(views, key=lambda view: view.file))
-        for same, pixels in map_ahead(self._decode, files, ahead):
-            if isinstance(pixels, UserError):
-                self.broken.add(same[0].file, pixels)
-            else:
-                yield from zip(same, pixels, strict=True)
-
-    def _decode(self, views: Sequence[View]) -> tuple[Sequence[View], list[Tensor] | UserError]:
-        """Views of one file and their pixels, or why it cannot be read."""
-        return views, self._pixels_of(views)
-
-    def _pixels_of(self, views: Sequence[View]) -> list[Tensor] | UserError:
-        file = views[0].file
-        try:
-            image = load_image(file, max_megapixels=self.broken.max_megapixels)
-        except UserError as error:
-            return error
-        if self._hash(file) != views[0].key.partition("@")[0]:
-            return UserError(
-                f"{file}: is not the image that its manifest names, but was changed or replaced; "
-                "run the command that made it again."
-            )
-        parts = (image if view.crop is None else cut(image, view.crop) for view in views)
-        return [self.backbone.preprocess(part) for part in parts]
 
     def _encode_images(
         self, batch: Sequence[View], pixels: Tensor
@@ -422,19 +345,8 @@ def _cut(values: Sequence[_T], size: int) -> Sequence[Sequence[_T]]:
     return Lazy(-(-len(values) // size), lambda i: tuple(values[i * size : (i + 1) * size]))
 
 
-def _keys(hashes: Iterable[str], crops: Sequence[Crop | None]) -> Iterator[str]:
-    """The keys of each file's views, one after another."""
-    parts = _parts(crops)
-    return (key + part for key in hashes for part in parts)
-
-
 def _text_keys(texts: Iterable[str], hashes: Iterable[str] | None) -> Iterable[str]:
     return map(sha256_text, texts) if hashes is None else hashes
-
-
-def _parts(crops: Sequence[Crop | None]) -> list[str]:
-    """What the key of a file's view ends with."""
-    return ["" if one is None else "@" + ",".join(f"{edge:.6f}" for edge in one) for one in crops]
 
 
 def _stored(global_: Tensor, local: Tensor) -> tuple[Tensor, Tensor]:
@@ -463,7 +375,7 @@ def image_items(
     """
     boxes = crop_boxes(crops)
     if boxes:
-        hashes = cache.hash_images(files) if hashes is None else hashes
+        hashes = cache.reader.hashes(files) if hashes is None else hashes
         cache.embed_images(files, hashes, crops=crops, progress=progress)
     labels = torch.from_numpy(targets)
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from t2ipal.clip.backbone import Backbone
-from t2ipal.clip.features import FeatureCache, View
+from t2ipal.clip.features import FeatureCache
+from t2ipal.clip.image_reader import View
 from t2ipal.errors import UserError
 from t2ipal.files.broken import Broken
 from t2ipal.files.row_file import Lazy
