@@ -249,6 +249,7 @@ def test_two_users_see_their_own_photos(browser: Browser, studio: Running) -> No
             upload(page, PHOTOS / f"{name}.jpg")
         for name, page in pages.items():
             page.get_by_text(f"Classes in {name}.jpg").wait_for()
+            page.locator(".album button").wait_for()
             assert page.locator(".album button").count() == 1
 
 
