@@ -1,6 +1,7 @@
 """Images per second into the feature cache, against a bare open_clip loop over the same files.
 
     python -m tools.embed_speed [--models RN50 ViT-B-32 photo] [--images 128] [--rounds 5]
+                                [--device cpu]
     python -m tools.embed_speed --memory 10000
 
 Both sides read the same JPEG files of 640 x 480 pixels, prepare them with the model's own
@@ -31,7 +32,7 @@ from typing import Any
 import open_clip
 import torch
 from PIL import Image
-from tools.rounds import spread
+from tools.rounds import limit, spread
 
 from t2ipal.clip import photo_clip
 from t2ipal.clip.backbone import Backbone
@@ -42,31 +43,32 @@ from t2ipal.runs.benchmark.speed_checks import bare_embedding, cached_embedding
 BATCH = 32
 
 
-def load(name: str) -> tuple[Any, Any, Backbone]:
+def load(name: str, device: str) -> tuple[Any, Any, Backbone]:
     """A model of open_clip (at random weights, or packaged), its transform, and our backbone."""
     if name == "photo":
         place = f"local-dir:{photo_clip.path()}"
         model, transform = open_clip.create_model_from_pretrained(place)
-        return model.eval(), transform, Backbone.load(ClipSettings(clip=name, device="cpu"))
+        clip = Backbone.load(ClipSettings(clip=name, device=device))
+        return model.eval().to(device), transform, clip
     torch.manual_seed(0)
     model, _, transform = open_clip.create_model_and_transforms(name)
-    model.eval()
+    model.eval().to(device)
     tokenizer = open_clip.get_tokenizer(name)
-    return model, transform, Backbone.wrap(model, tokenizer, transform, clip=name, device="cpu")
+    return model, transform, Backbone.wrap(model, tokenizer, transform, clip=name, device=device)
 
 
-def compare(name: str, files: list[Path], rounds: int) -> None:
+def compare(name: str, files: list[Path], rounds: int, device: str) -> None:
     """Print one model's row."""
-    model, transform, clip = load(name)
-    theirs = bare_embedding(model, transform, files[:BATCH], "cpu", "fp32", BATCH)
+    model, transform, clip = load(name, device)
+    theirs = bare_embedding(model, transform, files[:BATCH], device, "fp32", BATCH)
     with torch.no_grad():
         pixels = torch.stack([clip.preprocess(Image.open(path)) for path in files[:BATCH]])
     unit = torch.nn.functional.normalize
-    distance = (unit(clip.encode_image(pixels).global_) - unit(theirs)).abs().max()
+    distance = (unit(clip.encode_image(pixels).global_).cpu() - unit(theirs)).abs().max()
     cached_embedding(clip, files[:BATCH], BATCH)
     rates: dict[str, list[float]] = {"bare": [], "t2ipal": []}
     sides: dict[str, Callable[[list[Path]], object]] = {
-        "bare": lambda some: bare_embedding(model, transform, some, "cpu", "fp32", BATCH),
+        "bare": lambda some: bare_embedding(model, transform, some, device, "fp32", BATCH),
         "t2ipal": lambda some: cached_embedding(clip, some, BATCH),
     }
     for _ in range(rounds):
@@ -104,6 +106,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["RN50", "ViT-B-32", "photo"])
     parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--memory", type=int, metavar="N")
     parser.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -117,12 +120,13 @@ def main() -> None:
         memory(arguments.memory)
         return
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, batches of {BATCH}")
+    print(limit(arguments.device))
     columns = ("bare, images/s", "t2ipal, images/s", "ratio")
     print("model     ", *(f"{column:>22}" for column in columns), f"{'difference':>12}")
     with tempfile.TemporaryDirectory() as folder:
         files = made_pictures(Path(folder), arguments.images, (640, 480))
         for name in arguments.models:
-            compare(name, files, arguments.rounds)
+            compare(name, files, arguments.rounds, arguments.device)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """How long is a training step, and how much memory does training take? Against a plain one.
 
     python -m tools.training_step [--classes 20] [--batch 16 64 128] [--rounds 5] [--quick]
+                                  [--device cpu]
 
 Both sides tune two shared contexts of 16 vectors by the ranking loss of captions, through the text
 tower of CLIP's RN50 at random weights:
@@ -25,13 +26,12 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 from itertools import pairwise
 from typing import Any
 
 import open_clip
 import torch
-from tools.rounds import spread
+from tools.rounds import finished, limit, spread
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -56,13 +56,13 @@ def random_clip() -> Any:
     return open_clip.create_model("RN50")
 
 
-def load_tower() -> Backbone:
+def load_tower(device: str) -> Backbone:
     """The same as a backbone, which changes layers of the model it is given."""
     config = open_clip.get_model_config("RN50")
     return Backbone(
         random_clip(),
         open_clip.get_tokenizer("RN50"),
-        ClipSettings(clip="RN50", device="cpu"),
+        ClipSettings(clip="RN50", device=device),
         config=config,
     )
 
@@ -106,7 +106,7 @@ def t2ipal_step(clip: Backbone, vocabulary: Vocabulary, batch: int, bank: ItemSe
     ends: list[float] = []
 
     def stepped(*_: object) -> None:
-        ends.append(time.perf_counter())
+        ends.append(finished(clip.device.type))
         if len(ends) > STEPS:
             raise Enough
 
@@ -131,25 +131,31 @@ class PlainStep:
     """The same step without any saving."""
 
     def __init__(self, clip: Backbone, vocabulary: Vocabulary, batch: int) -> None:
-        self.model = random_clip().eval().requires_grad_(False)
+        device = clip.device
+        self.model = random_clip().eval().requires_grad_(False).to(device)
         made = torch.Generator().manual_seed(1)
         self.contexts = [
-            torch.randn(CONTEXT_TOKENS, clip.text_width, generator=made).mul_(0.02).requires_grad_()
+            torch.randn(CONTEXT_TOKENS, clip.text_width, generator=made).mul_(0.02).to(device)
             for _ in range(2)
         ]
+        for context in self.contexts:
+            context.requires_grad_()
         self.optimiser = torch.optim.SGD(self.contexts, lr=1e-4, momentum=0.9)
         filler = " ".join(["x"] * CONTEXT_TOKENS)
-        self.tokens = clip.tokenize([f"{filler} {name}." for name in vocabulary.readable])
+        self.tokens = clip.tokenize([f"{filler} {name}." for name in vocabulary.readable]).to(
+            device
+        )
         self.texts = torch.randint(1000, 40000, (batch, POSITIONS), generator=made)
         self.texts[:, CAPTION_TOKENS:] = 0
-        self.texts[:, CAPTION_TOKENS - 1] = self.tokens.max()  # end of text
-        self.targets = captions(batch, len(vocabulary), 8).targets
+        self.texts[:, CAPTION_TOKENS - 1] = self.tokens.max().cpu()  # end of text
+        self.texts = self.texts.to(device)
+        self.targets = captions(batch, len(vocabulary), 8).targets.to(device)
 
     def __call__(self) -> None:
         """Encode the captions and both sets of prompts, score, and step."""
         with torch.no_grad():
             g, local = self.encode(self.model.token_embedding(self.texts), self.texts)
-        loss = torch.zeros(())
+        loss = torch.zeros((), device=self.texts.device)
         for branch, context in enumerate(self.contexts):
             embedded = self.model.token_embedding(self.tokens)
             shared = context.expand(len(embedded), -1, -1)
@@ -159,7 +165,7 @@ class PlainStep:
                 logits = 4 * g @ classes.T
             else:
                 cosines = local @ classes.T  # [B, 77, C]
-                padding = torch.arange(POSITIONS) >= CAPTION_TOKENS
+                padding = torch.arange(POSITIONS, device=local.device) >= CAPTION_TOKENS
                 weights = (50 * cosines).masked_fill(padding[None, :, None], -1e4).softmax(1)
                 logits = 4 * (weights * cosines).sum(1)
             margins = 1 - logits[:, :, None] + logits[:, None, :]  # [B, positive, negative]
@@ -174,7 +180,7 @@ class PlainStep:
         x = embeddings + self.model.positional_embedding
         x = self.model.transformer(x, attn_mask=self.model.attn_mask)
         x = F.normalize(self.model.ln_final(x) @ self.model.text_projection, dim=-1)
-        return x[torch.arange(len(x)), tokens.argmax(-1)], x
+        return x[torch.arange(len(x), device=x.device), tokens.argmax(-1)], x
 
 
 def compare(clip: Backbone, classes: int, batch: int, rounds: int) -> dict[str, Any]:
@@ -185,18 +191,18 @@ def compare(clip: Backbone, classes: int, batch: int, rounds: int) -> dict[str, 
     plain()
     times: dict[str, list[float]] = {"plain": [], "t2ipal": []}
     for _ in range(rounds):
-        started = time.perf_counter()
+        started = finished(clip.device.type)
         plain()
-        times["plain"].append(time.perf_counter() - started)
+        times["plain"].append(finished(clip.device.type) - started)
         times["t2ipal"].append(t2ipal_step(clip, vocabulary, batch, bank))
     ratios = [a / b for a, b in zip(times["plain"], times["t2ipal"], strict=True)]
     return {**times, "ratio": ratios}
 
 
-def alone(classes: int, batch: int, bank: int) -> dict[str, float]:
+def alone(classes: int, batch: int, bank: int, device: str) -> dict[str, float]:
     """Seconds a step and peak memory in GB of a process that does nothing else."""
     command = [sys.executable, "-m", "tools.training_step", "--alone"]
-    command += [str(classes), str(batch), str(bank)]
+    command += [str(classes), str(batch), str(bank), "--device", device]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -207,9 +213,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[16, 64, 128])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="the comparison alone")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--alone", type=int, nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    clip = load_tower()
+    clip = load_tower(arguments.device)
     if arguments.alone:
         classes, batch, bank = arguments.alone
         items = captions(bank, classes, clip.width)
@@ -218,6 +225,7 @@ def main() -> None:
         print(json.dumps({"seconds": step, "gigabytes": peak}))
         return
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, text tower of RN50")
+    print(limit(arguments.device))
     for batch in arguments.batch:
         found = compare(clip, arguments.classes, batch, arguments.rounds)
         print(f"{arguments.classes} classes, batch {batch}, {arguments.rounds} rounds")
@@ -238,7 +246,7 @@ def main() -> None:
         (20, 512, 1024),
         (20, 512, 8192),
     ):
-        row = alone(classes, batch, bank)
+        row = alone(classes, batch, bank, arguments.device)
         print(
             f"{classes:7d} {batch:6d} {bank:6d} {row['seconds']:10.3f} {row['gigabytes']:9.2f}",
             flush=True,

@@ -12,6 +12,12 @@ from torch import Tensor, nn
 
 from t2ipal.clip import onednn
 
+
+@pytest.fixture(autouse=True)
+def _on_any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn, "_FASTER_THAN_MKL", True)
+
+
 ACTIVATIONS = [nn.Identity(), nn.ReLU(), nn.ReLU6(), nn.SiLU(), nn.GELU(), nn.GELU("tanh")]
 
 

@@ -1,9 +1,10 @@
 """Layers of a frozen tower by oneDNN's own operators, which PyTorch keeps for compiled models.
 
-On a CPU PyTorch leaves products of float32 matrices to MKL, which on AMD's processors takes twice
-as long as oneDNN; and it reads and writes the result of a layer once more for the activation, and
-once more for a sum, which oneDNN does while the numbers are in the cache. Compiling the model would
-give the same, but needs a C++ compiler and a minute. Features change in their last bits only.
+On a CPU PyTorch reads and writes the result of a layer once more for the activation, and once more
+for a sum, which oneDNN does while the numbers are in the cache. Products of float32 matrices it
+leaves to MKL, which takes twice as long as oneDNN on AMD's processors with AVX-512; without it, MKL
+is the faster one. Compiling the model would give the same, but needs a C++ compiler and a minute.
+Features change in their last bits only.
 
 The operators know float32 on the CPU, and no gradients. Anywhere else (on another device, in
 autocast, where gradients are recorded, where a graph is traced for export) the layers compute as
@@ -24,6 +25,7 @@ _AVAILABLE = (
     and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # PyTorch promises no private operator
     and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 )
+_FASTER_THAN_MKL = torch.backends.cpu.get_cpu_capability() == "AVX512"
 _NOTHING = nn.Identity()
 _Kind = tuple[str, list[float], str]  # an activation as the operators want it
 _KINDS: dict[type[nn.Module], _Kind] = {
@@ -58,7 +60,7 @@ def linear(
 ) -> Tensor:
     """``torch.nn.functional.linear``, [..., in] -> [..., out], then an activation."""
     result: Tensor
-    if _usable(x):
+    if _usable(x) and _FASTER_THAN_MKL:
         result = torch.ops.mkldnn._linear_pointwise(x, weight, bias, *_kind(activation))
     else:
         result = activation(F.linear(x, weight, bias))
