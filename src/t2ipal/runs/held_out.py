@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -67,20 +67,17 @@ class NamedCaptions:
         self.vocabulary = vocabulary
         rows, said, self._partial = array("q"), array("q"), array("b")
         hashes, order, targets = bytearray(), bytearray(), bytearray()
-
-        def ids() -> Iterator[str]:
-            for number, row in enumerate(captions):
-                if row.labels:
-                    rows.append(number)
-                    said.append(hash((row.labels, row.unknown)))
-                    hashes.extend(_digest(sha256_text(row.caption)))
-                    order.extend(_digest(sha256_text("held-out", row.caption))[:16])
-                    labels = vocabulary.targets(row.labels, row.unknown).tobytes()
-                    targets.extend(labels)
-                    self._partial.append(0 in labels)  # there is a class that it does not name
-                    yield row.id
-
-        self.ids = KeyIndex(ids())
+        self.ids = KeyIndex()
+        for number, row in enumerate(captions):
+            if row.labels:
+                self.ids.add(row.id)
+                rows.append(number)
+                said.append(hash((row.labels, row.unknown)))
+                hashes.extend(_digest(sha256_text(row.caption)))
+                order.extend(_digest(sha256_text("held-out", row.caption))[:16])
+                labels = vocabulary.targets(row.labels, row.unknown).tobytes()
+                targets.extend(labels)
+                self._partial.append(0 in labels)  # there is a class that it does not name
         self.rows, self.said = np.asarray(rows), np.asarray(said)
         self.hashes = _hex(hashes)
         self._order = np.frombuffer(order, "S16")
@@ -163,9 +160,9 @@ class GeneratedImages:
                 for name in row.missing:
                     if name in number_of and labels[number_of[name]] == 1:
                         self._doubts.extend((len(rows), number_of[name], _MISSED))
-                for name in row.added:
-                    if labels[named.vocabulary.index(name)] != 1:
-                        self._doubts.extend((len(rows), number_of[name], UNKNOWN))
+                for column in map(named.vocabulary.index, row.added):
+                    if labels[column] != 1:
+                        self._doubts.extend((len(rows), column, UNKNOWN))
                 rows.append(number)
                 captions.append(caption)
                 hashes.extend(_digest(row.sha256))
