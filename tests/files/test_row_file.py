@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +85,27 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.jsonl")
     with pytest.raises(UserError, match=r"a\.jsonl: is a pipe"):
         RowFile(tmp_path / "a.jsonl", LabelledCaption)
+
+
+def test_a_disk_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(io.BufferedReader):
+        def __next__(self) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    path, opened = tmp_path / "a.jsonl", Path.open
+    write_jsonl(path, captions(3))
+    monkeypatch.setattr(
+        Path,
+        "open",
+        lambda self, mode: Failing(opened(self, mode, buffering=0)),  # type: ignore[arg-type]
+    )
+    monkeypatch.setattr("t2ipal.files.row_file.read_rows", refuse)
+    with pytest.raises(UserError, match="told by the other reader"):
+        RowFile(path, LabelledCaption)
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise UserError("told by the other reader")
 
 
 def test_a_file_that_is_replaced_keeps_its_rows(tmp_path: Path) -> None:

@@ -65,26 +65,26 @@ class RowFile(Sequence[Row]):
 
     def _open(self, path: Path, ended: bool, each: Callable[[int, Row], None]) -> int | None:
         """Note where rows begin; the line of the last one if the next is not a plain one."""
+        told = end = 0
         try:
             if not path.is_file():  # a pipe would wait for its writer
-                return 0
+                return told
             self._stream = path.open("rb")
+            weakref.finalize(self, self._stream.close)
+            for number, line in enumerate(self._stream, start=1):
+                if ended and not line.endswith(b"\n"):
+                    break
+                if line.strip():
+                    try:
+                        row = self._parse(line)
+                    except ValueError:
+                        return told
+                    self._starts.append(end)
+                    each(number, row)
+                    told = number
+                end += len(line)
         except OSError:  # of which the other reader tells
-            return 0
-        weakref.finalize(self, self._stream.close)
-        told = end = 0
-        for number, line in enumerate(self._stream, start=1):
-            if ended and not line.endswith(b"\n"):
-                break
-            if line.strip():
-                try:
-                    row = self._parse(line)
-                except ValueError:
-                    return told
-                self._starts.append(end)
-                each(number, row)
-                told = number
-            end += len(line)
+            return told
         self._starts.append(end)
         return None
 
