@@ -12,7 +12,7 @@ from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
 from t2ipal.clip.backbone import Backbone
-from t2ipal.clip.dense import _value_path, image_encoder
+from t2ipal.clip.dense import image_encoder
 from t2ipal.errors import UserError
 from tiny_clip import randomise_norms
 
@@ -81,18 +81,42 @@ def test_vit_b_32_global_and_local(vit_b_32: Backbone) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize(
     "options",
-    [{}, {"ls_init_value": 0.3}, {"qk_norm": True, "scale_attn": True}],
-    ids=["plain", "layer-scale", "custom-block"],
+    [
+        {},
+        {"ls_init_value": 0.3},
+        {"final_ln_after_pool": True},
+        {"qk_norm": True, "scale_attn": True},
+    ],
+    ids=["plain", "layer-scale", "norm-after-pool", "custom-block"],
 )
-def test_value_path_is_attention_to_oneself(options: dict[str, Any]) -> None:
-    block = native(**options).transformer.resblocks[-1]
-    x = torch.randn(2, 5, 32)
-    only_itself = torch.full((5, 5), float("-inf")).fill_diagonal_(0)
+def test_positions_of_a_vit_attend_to_themselves(options: dict[str, Any]) -> None:
+    visual = native(**options)
+    pixels = pixels_for(32)
+    features = image_encoder(visual)(pixels)
+    torch.testing.assert_close(features.global_, visual(pixels), atol=1e-6, rtol=1e-5)
+
+    block = visual.transformer.resblocks[-1]
+    x = visual.forward_intermediates(pixels, indices=[1])["image_intermediates"][0]
+    x = x.flatten(2).transpose(1, 2)
+    only_itself = torch.full((16, 16), float("-inf")).fill_diagonal_(0)
     # the block is x + branch(x) + mlp: silence the MLP and subtract the residual
     block.mlp[-1].weight.zero_()
     block.mlp[-1].bias.zero_()
     branch = block(x, attn_mask=only_itself) - x
-    torch.testing.assert_close(_value_path(block, x), branch, atol=1e-5, rtol=1e-5)
+    by_hand = visual.ln_post(branch) @ visual.proj
+    torch.testing.assert_close(features.local, by_hand, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_place_in_the_batch_changes_no_bit(vit_b_32: Backbone) -> None:
+    pixels = pixels_for(224).repeat(35, 1, 1, 1)  # two images, in turn
+    first = vit_b_32.encode_image(pixels[:2]).global_
+    for count in (2, 4, 33, 70):
+        features = vit_b_32.encode_image(pixels[:count])
+        for each in (features.global_, features.local):
+            assert torch.equal(each[0::2], each[:1].expand_as(each[0::2]))
+            assert torch.equal(each[1::2], each[1:2].expand_as(each[1::2]))
+        assert torch.equal(features.global_[:2], first)
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator, Iterator
 
 import pytest
+import torch
 
 from t2ipal.parallel.ahead import map_ahead
 
@@ -57,3 +58,13 @@ def test_what_has_not_begun_when_the_caller_stops_is_left_out() -> None:
     next(stream)
     stream.close()
     assert len(computed) < 200
+
+
+def test_a_thread_computes_alone() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        found = list(map_ahead(lambda _: torch.get_num_threads(), range(8), 4))
+        assert found == [1] * 8 and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

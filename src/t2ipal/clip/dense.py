@@ -25,11 +25,7 @@ import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
 from open_clip.timm_model import TimmModel
-from open_clip.transformer import (
-    CustomResidualAttentionBlock,
-    ResidualAttentionBlock,
-    VisionTransformer,
-)
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
 from t2ipal.clip.onednn import linear
@@ -156,13 +152,75 @@ def _vision_transformer_encoder(visual: VisionTransformer) -> ImageEncoder:
 
 
 def _class_token_transformer(visual: VisionTransformer, pixels: Tensor) -> ImageFeatures:
-    blocks = visual.transformer.resblocks
-    output = visual.forward_intermediates(pixels, indices=[len(blocks) - 2])
-    x, grid = _positions(output["image_intermediates"][0])  # into the last block, [B, P, W]
-    # Computing the last block for the class token alone would be faster, but a product of so few
-    # rows gives other last bits to other places in the batch.
-    local = visual.ln_post(_value_path(blocks[-1], x)) @ visual.proj
-    return ImageFeatures(output["image_features"], local, grid)
+    block = visual.transformer.resblocks[-1]
+    before = [len(visual.transformer.resblocks) - 2]
+    if isinstance(block, ResidualAttentionBlock):
+        output = visual.forward_intermediates(
+            pixels, before, stop_early=True, intermediates_only=True, output_extra_tokens=True
+        )
+        x, grid = _positions(output["image_intermediates"][0])  # into the last block, [B, P, W]
+        global_, value = _class_token(block, output["image_intermediates_prefix"][0], x)
+        global_ = _row_by_row(lambda row: visual.ln_post(row) @ visual.proj, global_)
+        local = block.ls_1(linear(value, block.attn.out_proj.weight, block.attn.out_proj.bias))
+    else:
+        output = visual.forward_intermediates(pixels, before)
+        x, grid = _positions(output["image_intermediates"][0])
+        global_ = output["image_features"]
+        local = block.ls_1(block.ln_attn(_alone(block.attn, block.ln_1(x))))
+    # what the block gives where each position attends to itself only, without residual and MLP
+    return ImageFeatures(global_, visual.ln_post(local) @ visual.proj, grid)
+
+
+def _class_token(block: ResidualAttentionBlock, token: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """A block's result for its class token, and the values of the positions.
+
+    The block itself computes all positions, which nobody asks for in the last one.
+
+    Args:
+        token, x: into the block, [B, 1, W] and [B, P, W].
+
+    Returns:
+        [B, W] and [B, P, W].
+    """
+    attention, width = block.attn, x.shape[-1]
+    # query, key and value projections lie stacked in one matrix [3W, W]
+    weight, bias = attention.in_proj_weight, attention.in_proj_bias
+    normed = block.ln_1(torch.cat([token, x], dim=1))  # [B, 1 + P, W]
+    query = _row_by_row(lambda row: linear(row, weight[:width], bias[:width]), normed[:, 0])
+    key, value = linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1)
+
+    def heads(t: Tensor) -> Tensor:  # [B, n, W] -> [B, heads, n, W / heads]
+        return t.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+
+    queries = query[:, None].expand(-1, 8, -1)  # one alone would be no product of matrices
+    attended = F.scaled_dot_product_attention(heads(queries), heads(key), heads(value))[:, :, 0]
+
+    def rest(row: Tensor) -> Tensor:
+        mixed, before = row.chunk(2, dim=-1)
+        mixed = linear(mixed, attention.out_proj.weight, attention.out_proj.bias)
+        after = before + block.ls_1(mixed)
+        result: Tensor = after + block.ls_2(block.mlp(block.ln_2(after)))
+        return result
+
+    rows = torch.cat([attended.flatten(1), token[:, 0]], dim=-1)  # [B, 2W]
+    return _row_by_row(rest, rows), value[:, 1:]
+
+
+_ROWS = 64
+
+
+def _row_by_row(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """``function`` of each of the rows [B, W], whose last bits do not depend on the other rows.
+
+    A product of few rows is computed in another order than one of many, so they are always as many.
+    """
+    if torch.compiler.is_compiling():  # or exporting
+        return function(rows)
+    parts = [
+        function(F.pad(part, (0, 0, 0, _ROWS - len(part))))[: len(part)]
+        for part in rows.split(_ROWS)
+    ]
+    return torch.cat(parts)
 
 
 def _averaged_transformer(visual: VisionTransformer, pixels: Tensor) -> ImageFeatures:
@@ -170,25 +228,6 @@ def _averaged_transformer(visual: VisionTransformer, pixels: Tensor) -> ImageFea
     output = visual.forward_intermediates(pixels, indices=[last])
     x, grid = _positions(output["image_intermediates"][0])
     return ImageFeatures(output["image_features"], visual.ln_post(x) @ visual.proj, grid)
-
-
-def _value_path(block: ResidualAttentionBlock | CustomResidualAttentionBlock, x: Tensor) -> Tensor:
-    """What an open_clip block's attention branch gives when each position attends to itself only.
-
-    ``out_proj(v_proj(ln_1(x)))`` with the block's layer scale, without residual and MLP: [B, P, W].
-    """
-    x = block.ln_1(x)
-    if isinstance(block.attn, nn.MultiheadAttention):
-        # query, key and value projections lie stacked in one matrix [3W, W]
-        query_and_key = 2 * x.shape[-1]
-        value = linear(
-            x, block.attn.in_proj_weight[query_and_key:], block.attn.in_proj_bias[query_and_key:]
-        )
-        value = linear(value, block.attn.out_proj.weight, block.attn.out_proj.bias)
-    else:
-        value = block.ln_attn(_alone(block.attn, x))
-    result: Tensor = block.ls_1(value)
-    return result
 
 
 def _alone(attention: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -20,7 +25,7 @@ def map_ahead(function: Callable[[_In], _Out], items: Iterable[_In], ahead: int)
     The first exception is raised where its result would have come.
     """
     waiting = deque[Future[_Out]]()
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(_THREADS, initializer=_without_team) as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
@@ -31,3 +36,17 @@ def map_ahead(function: Callable[[_In], _Out], items: Iterable[_In], ahead: int)
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _without_team() -> None:
+    """Keep PyTorch from starting, in each of these threads, as many again as there are cores."""
+    if torch := sys.modules.get("torch"):
+        torch.get_num_threads()  # which sets it in a new thread
+        _libraries().limit(limits=1, user_api="openmp")
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()  # looking for them takes some milliseconds
