@@ -8,13 +8,15 @@ at most 6, half the size at most 4; the nearest two different photos were 34 bit
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 from PIL import Image
 
 NEAR_BITS = 7
 """Pictures whose fingerprints differ in at most this many bits are near-duplicates."""
 
-_BANDS = 8  # of 16 bits: two fingerprints that differ in 7 bits agree in one band at least
+_BANDS = 9  # two fingerprints that differ in 7 bits agree in two bands at least
 
 
 def fingerprint(image: Image.Image) -> str:
@@ -41,39 +43,50 @@ def near_duplicates(prints: np.ndarray) -> list[tuple[int, int]]:
     Args:
         prints: fingerprints of N images, [N, 16] uint8.
     """
-    if not len(prints):
-        return []
-    distinct, first, which = np.unique(prints, axis=0, return_index=True, return_inverse=True)
-    close: dict[int, set[int]] = {}  # earliest image of a fingerprint -> those of its neighbours
-    for a, b in _close_pairs(distinct):
-        near, far = sorted((int(first[a]), int(first[b])))
-        close.setdefault(far, set()).add(near)
-    kept = np.arange(len(prints))  # earliest image of a fingerprint -> the one that stands for it
-    for far in sorted(close):
-        kept[far] = min((near for near in close[far] if kept[near] == near), default=far)
-    stands = kept[first[which.reshape(-1)]]
-    again = np.flatnonzero(stands != np.arange(len(prints)))
-    return list(zip(stands[again].tolist(), again.tolist(), strict=True))
-
-
-def _close_pairs(prints: np.ndarray) -> set[tuple[int, int]]:
-    """All pairs of different fingerprints [N, 16] uint8 that differ in at most ``NEAR_BITS`` bits.
-
-    Only those are compared that agree in one of the bands.
-    """
-    found: set[tuple[int, int]] = set()
     words = np.ascontiguousarray(prints).view(np.uint64)  # [N, 2]
-    bands = np.ascontiguousarray(prints).view(np.uint16)  # [N, 8]
-    for band in range(_BANDS):
-        order = np.argsort(bands[:, band], kind="stable")
-        ordered = bands[order, band]
-        for step in range(1, len(order)):
-            a, b = order[:-step], order[step:]
-            agree = ordered[:-step] == ordered[step:]
-            if not agree.any():
+    order = np.lexsort(words.T)  # of equal ones the earliest image first
+    new = np.ones(len(words), dtype=bool)
+    new[1:] = (words[order[1:]] != words[order[:-1]]).any(axis=1)
+    first = order[new]
+    pairs = np.sort(
+        first[_close_pairs(words[first])], axis=1
+    )  # [pairs, 2], the earlier image first
+    kept = np.arange(len(words))  # image -> the one that stands for it
+    for near, far in pairs[np.lexsort(pairs.T)].tolist():  # by the later image
+        if kept[near] == near and kept[far] == far:
+            kept[far] = near
+    kept[order] = kept[first[np.cumsum(new) - 1]]
+    again = np.flatnonzero(kept != np.arange(len(words)))
+    return list(zip(kept[again].tolist(), again.tolist(), strict=True))
+
+
+def _close_pairs(words: np.ndarray) -> np.ndarray:
+    """The pairs of different fingerprints that differ in at most ``NEAR_BITS`` bits, [pairs, 2].
+
+    Only those are compared that agree in two bands of 14 or 15 bits. The bits of a band lie apart:
+    in a picture's plain background all bits are the same.
+
+    Args:
+        words: the fingerprints, [N, 2] uint64.
+    """
+    bands = [np.zeros(len(words), np.uint16) for _ in range(_BANDS)]
+    for bit in range(128):
+        bands[bit % _BANDS] <<= 1
+        bands[bit % _BANDS] |= (words[:, bit // 64] >> bit % 64 & 1).astype(np.uint16)
+    numbers = np.arange(len(words), dtype=np.uint64)
+    found = np.empty(0, np.uint64)  # pairs, each as one number
+    for one, other in combinations(bands, 2):
+        table = numbers | one.astype(np.uint64) << 47 | other.astype(np.uint64) << 32
+        table.sort()
+        key, number = table >> 32, (table & 0xFFFFFFFF).astype(np.int64)
+        at, pairs = np.arange(len(table)), [found]
+        for step in range(1, len(table)):
+            at = at[: np.searchsorted(at, len(table) - step)]
+            at = at[key[at] == key[at + step]]
+            if not len(at):
                 break
-            a, b = a[agree], b[agree]
-            distance = np.bitwise_count(words[a] ^ words[b]).sum(axis=1)
-            near = distance <= NEAR_BITS
-            found.update(zip(a[near].tolist(), b[near].tolist(), strict=True))
-    return found
+            a, b = number[at], number[at + step]
+            near = np.bitwise_count(words[a] ^ words[b]).sum(axis=1) <= NEAR_BITS
+            pairs.append((a[near] << 32 | b[near]).astype(np.uint64))
+        found = np.unique(np.concatenate(pairs))
+    return np.stack([found >> 32, found & 0xFFFFFFFF], axis=1).astype(np.int64)
