@@ -44,6 +44,8 @@ class LabelledCaption:
     __pydantic_config__ = NO_OTHER_KEYS
 
     def __post_init__(self) -> None:
+        if len(self.labels) + len(self.unknown) < 2:
+            return
         for key in ("labels", "unknown"):
             names = getattr(self, key)
             if len(set(names)) != len(names):

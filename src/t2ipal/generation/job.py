@@ -80,26 +80,18 @@ class Identity:
         """
         # a folder may have moved: its digest says whether it is the same generator
         same_place = row.generator == self.spec or row.revision.startswith("sha256:")
-        now = {
-            "caption": caption,
-            **self.settings,
-            "inspector": self.settings.get("inspector"),
-            "generator": row.generator if same_place else self.spec,
-            "revision": self.revision or row.revision,
-            "seed": self.image_seed(row.caption_id, row.copy, row.attempt),
-        }
-        then = {
-            "inspector": None,
-            **row.settings,
-            "caption": row.caption,
-            "generator": row.generator,
-            "revision": row.revision,
-            "seed": row.seed,
-        }
-        if now.items() <= then.items():
-            return None
-        name = next(name for name in now if then.get(name) != now[name])
-        return f"generated with {name} {then.get(name)!r}, not {now[name]!r}"
+        asked = {"inspector": None, **self.settings}
+        pairs = [
+            ("caption", caption, row.caption),
+            *((name, value, row.settings.get(name)) for name, value in asked.items()),
+            ("generator", row.generator if same_place else self.spec, row.generator),
+            ("revision", self.revision or row.revision, row.revision),
+            ("seed", self.image_seed(row.caption_id, row.copy, row.attempt), row.seed),
+        ]
+        for name, now, then in pairs:
+            if now != then:
+                return f"generated with {name} {then!r}, not {now!r}"
+        return None
 
 
 class Plan:
@@ -139,12 +131,11 @@ class Plan:
         self.captions, self.copies = captions, copies
         self._store, self._identity, self._max_retries = store, identity, max_retries
         self.named, self._hashes = array("q"), array("q")  # 8 bytes tell captions apart
-        self._wanted, ids = KeyIndex(), KeyIndex()
+        self._wanted = KeyIndex()
         for number, caption in enumerate(captions):
             if caption.labels:
                 self.named.append(number)
                 self._hashes.append(hash((caption.caption, caption.labels, caption.unknown)))
-                ids.add(caption.id)
                 for copy in range(copies):
                     self._wanted.add(image_id(caption.id, copy))
         if not self.named:
@@ -152,8 +143,8 @@ class Plan:
                 f"none of the {len(captions)} captions has a label, so there is nothing to "
                 "generate; check the classes and the captions with 't2ipal label'."
             )
-        if (twice := ids.repeated()) is not None:
-            id = self._caption(twice[0] * copies).id
+        if (twice := self._wanted.repeated()) is not None:
+            id = self._caption(twice[0]).id
             raise UserError(f"the caption id {id!r} occurs twice; ids must be unique.")
         self.place = np.full(len(self._wanted), -1)
         self.failed = np.zeros(len(self._wanted), dtype=bool)

@@ -50,10 +50,11 @@ class Tally:
     def __init__(self, rows: Iterable[ImageRow] = ()) -> None:
         self.images = self.failed = 0
         self.rejected = Counter[str]()
-        self._images, self._missing, self._added, self._unseen = (Counter[str]() for _ in range(4))
+        self._shown = Counter[tuple[tuple[str, ...], ...]]()  # labels, missing and added ones
+        self._unseen = Counter[str]()
         self._prints = bytearray()
         self._labels: dict[tuple[str, ...], int] = {}  # each combination, and its number
-        self._shown = array("l")  # of each fingerprint's image the number of its combination
+        self._printed = array("l")  # of each fingerprint's image the number of its labels
         for row in rows:
             self.add(row)
 
@@ -67,12 +68,10 @@ class Tally:
             self.failed += 1
             return
         self.images += 1
-        self._missing.update(row.missing)
-        self._added.update(row.added)
-        self._images.update(row.labels)
+        self._shown[row.labels, row.missing, row.added] += 1
         if row.fingerprint:
             self._prints += bytes.fromhex(row.fingerprint)
-            self._shown.append(self._labels.setdefault(row.labels, len(self._labels)))
+            self._printed.append(self._labels.setdefault(row.labels, len(self._labels)))
 
     def near(self) -> list[tuple[int, int]]:
         """:func:`near_duplicates` among the images that have a fingerprint, in their order."""
@@ -81,13 +80,16 @@ class Tally:
     def classes(self, near: Sequence[tuple[int, int]]) -> dict[str, _ClassCount]:
         """The counts of each class."""
         combinations = list(self._labels)
-        repeated = Counter[str]()
+        images, missing, added, repeated = (Counter[str]() for _ in range(4))
+        for shown, count in self._shown.items():
+            for counter, names in zip((images, missing, added), shown, strict=True):
+                counter.update(dict.fromkeys(names, count))
         for _, again in near:
-            repeated.update(combinations[self._shown[again]])
-        counters = (self._images, self._missing, self._added, self._unseen, repeated)
+            repeated.update(combinations[self._printed[again]])
+        counters = (images, missing, added, self._unseen, repeated)
         return {
             name: _ClassCount(*(counter[name] for counter in counters))
-            for name in sorted({*self._images, *self._added, *self._unseen})
+            for name in sorted({*images, *added, *self._unseen})
         }
 
 
