@@ -43,7 +43,7 @@ from t2ipal.captions.labelled import LabelledCaption, label_each, read_labelled
 from t2ipal.captions.sources import each_caption
 from t2ipal.clip import shards
 from t2ipal.clip.shards import Item, ShardFolder
-from t2ipal.files import sha256_text, write_jsonl
+from t2ipal.files import row_file, sha256_text, write_jsonl
 from t2ipal.generation.duplicates import fingerprint
 from t2ipal.generation.job import Identity, Plan
 from t2ipal.generation.screening import reject_reason
@@ -186,6 +186,7 @@ def measured(work: _Work, count: int) -> tuple[float, float, float]:
 
 def _measured(work: _Work, count: int) -> tuple[float, float, float]:
     torch.set_num_threads(1)
+    row_file._SMALL = 0  # as for a large file
     with tempfile.TemporaryDirectory() as folder:
         begin = work(Path(folder), count)
         peak, done = [0.0], threading.Event()

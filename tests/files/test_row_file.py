@@ -18,6 +18,12 @@ from t2ipal.files import read_rows, to_json_line, write_jsonl
 from t2ipal.files.row_file import KeyIndex, Lazy, RowFile
 
 
+@pytest.fixture(autouse=True, params=["on disk", "in memory"])
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "on disk":
+        monkeypatch.setattr("t2ipal.files.row_file._SMALL", 0)
+
+
 def captions(count: int) -> list[LabelledCaption]:
     rng = np.random.default_rng(count)
     return [

@@ -28,6 +28,12 @@ TEXTS = (
 )
 
 
+@pytest.fixture(autouse=True)
+def rows_stay_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of large files do."""
+    monkeypatch.setattr("t2ipal.files.row_file._SMALL", 0)
+
+
 class NoiseGenerator:
     """Stands in for TextToImage: noise from the seed; ``spoil`` says which seeds go wrong."""
 

@@ -123,15 +123,17 @@ def _attention_pool(
         positions = pool.positional_embedding  # [1 + P, W]
         x = x + positions.to(x.dtype)
         value = value + linear(positions, pool.v_proj.weight, None)
-
-    def heads(t: Tensor) -> Tensor:  # [B, n, W] -> [B, heads, n, W / heads]
-        return t.reshape(*t.shape[:2], pool.num_heads, -1).transpose(1, 2)
-
+    heads = partial(_heads, pool.num_heads)
     attended = F.scaled_dot_product_attention(
         heads(pool.q_proj(x[:, :1])), heads(pool.k_proj(x)), heads(value)
     )
     result: Tensor = pool.c_proj(attended.transpose(1, 2).reshape(batch, width))
     return result
+
+
+def _heads(count: int, x: Tensor) -> Tensor:
+    """[B, n, W] -> [B, heads, n, W / heads]"""
+    return x.reshape(*x.shape[:2], count, -1).transpose(1, 2)
 
 
 # --- open_clip's vision transformers -------------------------------------------------------------
@@ -188,10 +190,7 @@ def _class_token(block: ResidualAttentionBlock, token: Tensor, x: Tensor) -> tup
     normed = block.ln_1(torch.cat([token, x], dim=1))  # [B, 1 + P, W]
     query = _row_by_row(lambda row: linear(row, weight[:width], bias[:width]), normed[:, 0])
     key, value = linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1)
-
-    def heads(t: Tensor) -> Tensor:  # [B, n, W] -> [B, heads, n, W / heads]
-        return t.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
-
+    heads = partial(_heads, attention.num_heads)
     queries = query[:, None].expand(-1, 8, -1)  # one alone would be no product of matrices
     attended = F.scaled_dot_product_attention(heads(queries), heads(key), heads(value))[:, :, 0]
 
@@ -218,7 +217,7 @@ def _row_by_row(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
         return function(rows)
     parts = [
         function(F.pad(part, (0, 0, 0, _ROWS - len(part))))[: len(part)]
-        for part in rows.split(_ROWS)
+        for part in torch.split(rows, _ROWS)
     ]
     return torch.cat(parts)
 

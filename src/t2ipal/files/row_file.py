@@ -23,16 +23,17 @@ Value = TypeVar("Value")
 Positions = npt.NDArray[np.int64]
 
 _BLOCK = 64 * 1024  # bytes that are read together for rows that are asked for one after another
+_SMALL = 32 * 2**20  # bytes of a file whose rows are parsed once
 
 
 class RowFile(Sequence[Row]):
-    """The rows of a JSONL file, as :func:`t2ipal.files.read_rows` reads them, 8 bytes each.
+    """The rows of a JSONL file, as :func:`t2ipal.files.read_rows` reads them; 8 bytes each.
 
     Equal to any sequence of equal rows.
 
     All rows are checked when the file is opened. It stays open, so a file that is replaced or
-    removed meanwhile still has its rows. What is not plain UTF-8 (another encoding, gzip) is held
-    in memory as a whole; so is any file on Windows.
+    removed meanwhile still has its rows. Rows of a file below 32 MB are held in memory; so are
+    those of one that is not plain UTF-8 (another encoding, gzip), and of any file on Windows.
 
     Args:
         kind, ended: as of :func:`t2ipal.files.read_rows`.
@@ -71,6 +72,7 @@ class RowFile(Sequence[Row]):
                 return told
             self._stream = path.open("rb")
             weakref.finalize(self, self._stream.close)
+            held = list[Row]() if os.fstat(self._stream.fileno()).st_size < _SMALL else None
             for number, line in enumerate(self._stream, start=1):
                 if ended and not line.endswith(b"\n"):
                     break
@@ -80,12 +82,15 @@ class RowFile(Sequence[Row]):
                     except ValueError:
                         return told
                     self._starts.append(end)
+                    if held is not None:
+                        held.append(row)
                     each(number, row)
                     told = number
                 end += len(line)
         except OSError:  # of which the other reader tells
             return told
         self._starts.append(end)
+        self._held = held
         return None
 
     def __len__(self) -> int:

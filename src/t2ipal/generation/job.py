@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,6 +71,10 @@ class Identity:
         parts = (str(self.seed), caption_id, str(copy), str(attempt))
         return int(sha256_text("seed", *parts)[:8], 16)
 
+    @cached_property
+    def _asked(self) -> dict[str, Any]:
+        return {"inspector": None, **self.settings}
+
     def why_foreign(self, row: ImageRow, caption: str) -> str | None:
         """What makes a stored image one of another run; None if it is what this one generates.
 
@@ -80,18 +86,25 @@ class Identity:
         """
         # a folder may have moved: its digest says whether it is the same generator
         same_place = row.generator == self.spec or row.revision.startswith("sha256:")
-        asked = {"inspector": None, **self.settings}
-        pairs = [
-            ("caption", caption, row.caption),
-            *((name, value, row.settings.get(name)) for name, value in asked.items()),
-            ("generator", row.generator if same_place else self.spec, row.generator),
-            ("revision", self.revision or row.revision, row.revision),
-            ("seed", self.image_seed(row.caption_id, row.copy, row.attempt), row.seed),
-        ]
-        for name, now, then in pairs:
-            if now != then:
-                return f"generated with {name} {then!r}, not {now!r}"
-        return None
+        wanted = (
+            caption,
+            *self._asked.values(),
+            row.generator if same_place else self.spec,
+            self.revision or row.revision,
+            self.image_seed(row.caption_id, row.copy, row.attempt),
+        )
+        found = (
+            row.caption,
+            *map(row.settings.get, self._asked),
+            row.generator,
+            row.revision,
+            row.seed,
+        )
+        if wanted == found:
+            return None
+        where = [*map(operator.eq, wanted, found)].index(False)
+        name = ("caption", *self._asked, "generator", "revision", "seed")[where]
+        return f"generated with {name} {found[where]!r}, not {wanted[where]!r}"
 
 
 class Plan:

@@ -21,6 +21,7 @@ import hashlib
 import io
 import itertools
 import logging
+import marshal
 import os
 import re
 import stat
@@ -137,11 +138,11 @@ class ImageRow:
         if self.fingerprint and not _FINGERPRINT.fullmatch(self.fingerprint):
             raise UserError("'fingerprint' must be 32 hex digits, or empty.")
         # the same of most rows, held once
-        shared = _SETTINGS.setdefault(repr(self.settings), self.settings)
+        shared = _SETTINGS.setdefault(marshal.dumps(self.settings, 2), self.settings)
         object.__setattr__(self, "settings", shared)
 
 
-_SETTINGS: dict[str, dict[str, Any]] = {}
+_SETTINGS: dict[bytes, dict[str, Any]] = {}
 
 
 def image_id(caption_id: str, copy: int) -> str:
