@@ -87,9 +87,11 @@ def _import() -> None:
     import torch
 
     from t2ipal.clip import features
+    from t2ipal.files import row_file
 
     torch.set_num_threads(1)
     features._SHARD_ITEMS = 4  # so that there are several files on tiny data
+    row_file._SMALL = 0  # rows stay on disk, as those of large files
     gc.collect()
     gc.freeze()
 
