@@ -7,12 +7,15 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from conftest import TinyRun
+from t2ipal.datasets.labelled_images import LabelledImages
+from t2ipal.errors import UserError
 from t2ipal.method.head_config import PromptConfig
 from t2ipal.method.train_config import TrainConfig
 from t2ipal.runs.config import RunConfig
-from t2ipal.runs.run_report import _changed, _more_captions, _worst
+from t2ipal.runs.run_report import _changed, _more_captions, _scenes, _worst
 from t2ipal.tagger.tagger import Tagger
 
 
@@ -58,6 +61,14 @@ def test_the_worst_mistakes_are_certain_and_of_different_images():
     rows, classes = _worst(probabilities, targets, probabilities >= 0.5)
     # Of class 0 the two most certain wrong tags; image 0 is there once; image 3 is right.
     assert (rows, classes) == ([0, 1, 4, 2], [0, 0, 1, 1])
+
+
+def test_a_test_image_that_cannot_be_read_any_more_is_named(tiny_run: TinyRun, tmp_path: Path):
+    tagger = Tagger.from_pretrained(tiny_run.folder / "model")
+    gone = tmp_path / "gone.png"
+    test = LabelledImages("photos", (gone,), np.zeros((1, 6), np.int8))
+    with pytest.raises(UserError, match=r"gone\.png: "):
+        list(_scenes(tagger, test, [0]))
 
 
 def test_the_page_shows_thresholds_as_probabilities(tiny_run: TinyRun):

@@ -14,6 +14,7 @@ import numpy as np
 from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.files import write_text
+from t2ipal.errors import UserError
 from t2ipal.files.pictures import load_image
 from t2ipal.generation.store import ImageRow
 from t2ipal.generation.summary import GenerateSummary
@@ -249,6 +250,9 @@ def _scenes(
     names = tagger.names
     stream = tagger.stream([test.files[i] for i in rows], heatmaps=True)
     for i, tagged, fault in zip(rows, stream, faults or [None] * len(rows), strict=True):
+        if tagged.error is not None:
+            raise UserError(tagged.error)
+        assert tagged.picture is not None, "it is kept with heatmaps"
         best, what = tagged.tags or tagged.top(1), ""
         if fault is not None:
             name = names[fault]
@@ -265,7 +269,7 @@ def _scenes(
             for rank, name in enumerate(best[:6])
         )
         yield TaggedScene(
-            load_image(test.files[i]),
+            tagged.picture,
             tuple(n for n, t in zip(names, test.targets[i], strict=True) if t == 1),
             tuple(predictions),
             tuple(n for n, t in zip(names, test.targets[i], strict=True) if t == UNKNOWN),
