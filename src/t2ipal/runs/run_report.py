@@ -13,8 +13,8 @@ import numpy as np
 
 from t2ipal.captions.labelled import LabelledCaption
 from t2ipal.datasets.labelled_images import LabelledImages
-from t2ipal.files import write_text
 from t2ipal.errors import UserError
+from t2ipal.files import write_text
 from t2ipal.files.pictures import load_image
 from t2ipal.generation.store import ImageRow
 from t2ipal.generation.summary import GenerateSummary
