@@ -127,10 +127,31 @@ def read_settings(
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        text = json.dumps(mapping, default=str)
-        return TypeAdapter(cls).validate_json(text)
+        text = json.dumps(mapping, default=str, ensure_ascii=False)
+        known = text.translate(_STAND_INS)
+        read = TypeAdapter(cls).validate_json(known)
     except ValidationError as error:
         raise _user_error(cls, error, named) from None
+    return read if known == text else _with_bytes(read)
+
+
+# Python's code points for bytes of file names that are no UTF-8, and private ones, as JSON has none
+_STAND_INS = {0xDC00 + byte: 0x10FF00 + byte for byte in range(0x80, 0x100)}
+_BYTES = {stand_in: byte for byte, stand_in in _STAND_INS.items()}
+
+
+def _with_bytes(value: Any) -> Any:
+    """Settings, or a value of one, with bytes for their stand-ins."""
+    if isinstance(value, str):
+        return value.translate(_BYTES)
+    if isinstance(value, Path):
+        return Path(str(value).translate(_BYTES))
+    if isinstance(value, tuple):
+        return tuple(map(_with_bytes, value))
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            object.__setattr__(value, field.name, _with_bytes(getattr(value, field.name)))
+    return value
 
 
 def settings_of(cls: type[Group], owner: object) -> Group:

@@ -400,9 +400,12 @@ def test_files_of_any_name_are_predicted_and_what_is_printed_is_read_back(
         shutil.copy(tiny_run.folder / row.file, os.path.join(os.fsencode(photos), name))
     heat = tmp_path / "heat"
     files = list(find_images([photos]))
+    assert main(["predict", model, *map(str, files), "--top", "1"]) == 0
+    alone = capsys.readouterr().out
     assert main(["predict", model, str(photos), "--top", "1", "--heatmaps", str(heat)]) == 0
     table = capsys.readouterr().out
     table.encode()
+    assert table.count("caf\\xe9.png") == alone.count("caf\\xe9.png") == 1
     assert len(table.splitlines()) == len(ODD_NAMES)
     assert "\x1b" not in table and len(list(heat.iterdir())) == len(ODD_NAMES)
     vocabulary = Vocabulary.load(tiny_run.folder / "vocabulary.yaml")

@@ -253,6 +253,7 @@ def test_a_signal_is_not_lost_where_nothing_can_be_raised() -> None:
         (RecursionError(), "is nested too deeply"),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "invalid start byte"),
         (SafetensorError("header too large"), "is damaged (header too large)"),
+        (SafetensorError("I/O error: disk full (os error 28)"), "No space left on device; free"),
         (yaml.constructor.ConstructorError("x", None, "y", None), "is damaged"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -468,7 +469,16 @@ def test_fifty_real_coco_photos():
     assert not (voc.targets == -1).any()  # all twenty are COCO categories under other names
 
 
-@pytest.mark.parametrize("how", ["an image is gone", "a row is gone", "the list is cut"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "an image is gone",
+        "an image is another",
+        "a row is gone",
+        "the list is cut",
+        "a label is edited",
+    ],
+)
 def test_scenes_that_were_changed_are_made_anew(
     tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -477,6 +487,10 @@ def test_scenes_that_were_changed_are_made_anew(
     whole = table.read_bytes()
     if how == "an image is gone":
         first.files[1].unlink()
+    elif how == "an image is another":
+        shutil.copy(first.files[0], first.files[1])
+    elif how == "a label is edited":
+        table.write_bytes(whole.replace(b",0", b",1", 1))
     else:
         table.write_bytes(whole[: whole.rindex(b"0") - 5] if "row" in how else whole[:-3])
         if "row" in how:

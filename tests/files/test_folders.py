@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -40,11 +41,13 @@ def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
     (photos / "loop").symlink_to(photos)
     (photos / "2.png").symlink_to(album / "1.png")
     (photos / "gone.png").symlink_to(tmp_path / "gone")
+    os.mkfifo(photos / "pipe.png")
     left = LeftOut()
     found = [p.relative_to(photos).as_posix() for p in find_images([photos], left)]
     assert found == ["0.png", "2.png"]
     assert dict(left.reasons) == {
         "dead links": 1,
+        "pipes, sockets or devices": 1,
         "images listed twice": 1,
         "folders reached again through a link": 2,
     }

@@ -61,6 +61,21 @@ def test_another_job_is_refused_until_it_ends_however_it_does(tmp_path: Path) ->
     assert not any(tmp_path.iterdir())
 
 
+def test_what_a_lock_is_a_link_to_is_left_alone(tmp_path: Path) -> None:
+    other, folder = tmp_path / "other", tmp_path / "out"
+    other.write_text("mine")
+    folder.mkdir()
+    for target in (other, tmp_path / "nothing"):
+        (folder / ".t2ipal.lock").symlink_to(target)
+        with pytest.raises(UserError, match=r"\.t2ipal\.lock: is not the lock"), one_job(folder):
+            pass
+        (folder / ".t2ipal.lock").unlink()
+    os.mkfifo(folder / ".t2ipal.lock")
+    with pytest.raises(UserError, match="is not the lock"), one_job(folder):
+        pass
+    assert other.read_text() == "mine" and not (tmp_path / "nothing").exists()
+
+
 def test_parts_of_a_job_run_side_by_side(tmp_path: Path) -> None:
     with other_process(tmp_path, "0-of-2"):
         with one_job(tmp_path, "1-of-2"):

@@ -613,10 +613,15 @@ def test_a_damaged_journal_of_measurements_names_its_line(tmp_path: Path) -> Non
             _read_journal(path)
 
 
-def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "log.txt")
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path, kind: str) -> None:
+    if kind == "pipe":
+        os.mkfifo(tmp_path / "log.txt")
+    else:
+        (tmp_path / "log.txt").symlink_to(tmp_path / "other")
     said: list[str] = []
     say = logged(said.append, tmp_path / "log.txt")
     say("one")
     say("two")
     assert len(said) == 3 and "no log is kept" in said[0] and said[1:] == ["one", "two"]
+    assert not (tmp_path / "other").exists()

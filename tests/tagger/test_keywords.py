@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import xml.etree.ElementTree as ET
@@ -97,6 +98,10 @@ def test_what_holds_no_keywords_is_left_alone(photo: Path):
         assert photo.with_suffix(".txt").read_text() == content
     photo.with_suffix(".xmp").write_text("<x:xmpmeta")
     with pytest.raises(UserError, match=r"photo\.xmp: is no XMP"):
+        add_keywords(photo, ["cat"], "xmp", embed=False, journal=photo.parent / JOURNAL)
+    photo.with_suffix(".xmp").unlink()
+    os.mkfifo(photo.with_suffix(".xmp"))
+    with pytest.raises(UserError, match=r"photo\.xmp: is a pipe"):
         add_keywords(photo, ["cat"], "xmp", embed=False, journal=photo.parent / JOURNAL)
     with pytest.raises(UserError, match="so no keywords were added here"):
         undo(photo.parent / "else" / JOURNAL)

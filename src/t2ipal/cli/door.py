@@ -6,6 +6,7 @@ import codecs
 import errno
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -140,6 +141,8 @@ def _sentence(error: BaseException) -> str | None:
         return str(missing)
     kind, place = type(error).__name__, _place(error)
     at = f"{place}: " if place else ""
+    if kind == "SafetensorError" and (number := re.search(r"\(os error (\d+)\)", str(error))):
+        error = OSError(int(number[1]), os.strerror(int(number[1])))
     if isinstance(error, OSError):
         reason = error.strerror or str(error) or kind
         remedy = _REMEDIES.get(error.errno or 0, "check the path and the disk")

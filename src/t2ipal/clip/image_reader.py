@@ -118,7 +118,7 @@ class ImageReader:
         if self._hash(file) != views[0].key.partition("@")[0]:
             return UserError(
                 f"{file}: is not the image that its manifest names, but was changed or replaced; "
-                "run the command that made it again."
+                "delete it and run the command that made it again."
             )
         parts = (image if view.crop is None else cut(image, view.crop) for view in views)
         return [self.preprocess(part) for part in parts]

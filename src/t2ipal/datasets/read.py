@@ -14,7 +14,7 @@ from t2ipal.datasets.labelled_images import ClassNames, LabelledImages
 from t2ipal.datasets.labels_csv import LABELS_FILE, read_labels_csv
 from t2ipal.datasets.official import parse_layout
 from t2ipal.errors import UserError, nearest
-from t2ipal.files import sha256_file, sha256_text, sweep, temporary_path
+from t2ipal.files import sha256_file, sha256_text, sweep, temporary_path, write_text
 from t2ipal.files.broken import Broken
 from t2ipal.files.folders import LeftOut, find_images, hidden
 from t2ipal.files.pictures import has_picture_suffix
@@ -217,6 +217,7 @@ def _read_miniature(
         sweep(folder.parent)
         try:
             scenes.write_test_set(partial, int(count), seed=seed, split=split, names=names)
+            write_text(partial / _DIGEST, _content(partial, names))
             partial.rename(folder)
         except OSError:
             if not folder.is_dir():  # else another process has just made the same scenes
@@ -232,13 +233,21 @@ def _read_miniature(
     return LabelledImages(title, scene.files, targets, folder=folder)
 
 
+_DIGEST = "sha256.txt"
+
+
 def _whole(folder: Path, names: list[str]) -> bool:
-    """Whether all scenes of a folder are there and listed."""
+    """Whether the scenes of a folder, and what is said of them, are as they were made."""
     try:
-        found = read_labels_csv(folder / LABELS_FILE, Vocabulary.of(names))
-    except UserError:
+        return (folder / _DIGEST).read_text(encoding="ascii") == _content(folder, names)
+    except (UserError, FileNotFoundError, UnicodeError):
         return False
-    return len(found) == int(folder.name.split("-")[2])
+
+
+def _content(folder: Path, names: list[str]) -> str:
+    labels = folder / LABELS_FILE
+    files = read_labels_csv(labels, Vocabulary.of(names)).files
+    return sha256_text(*map(sha256_file, (labels, *files)))
 
 
 def _things_of(vocabulary: Vocabulary) -> dict[str, tuple[int, int]]:

@@ -143,7 +143,9 @@ class _Walk:
                 self._left.add("hidden files")
         elif path.is_symlink() and not path.exists():
             self._left.add("dead links", path.name)
-        elif path.is_file() and is_picture(path):
+        elif not path.is_file():
+            self._left.add("pipes, sockets or devices", path.name)
+        elif is_picture(path):
             return True
         elif (why := why_left_out(path)) is not None:
             self._left.add(why)

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _held: set[Path] = set()
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # which Windows does not know
 
 
 @contextmanager
@@ -94,8 +95,12 @@ def _take(path: Path) -> int | None:
     from filelock import lock_descriptor
 
     while True:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise UserError(
+                f"{path}: is not the lock of this folder, but a link or no file; remove it."
+            )
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
         except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
             log.debug("%s: not locked (%s)", path, error)
             return None

@@ -185,8 +185,8 @@ def _content(path: Path, digest: str) -> bytes:
         ) from None
     if hashlib.sha256(content).hexdigest() != digest:
         raise UserError(
-            f"{path}: is not the image that the manifest names, but was changed or replaced; run "
-            "the command that made the set again."
+            f"{path}: is not the image that the manifest names, but was changed or replaced; "
+            "delete it and run the command that made the set again."
         )
     return content
 

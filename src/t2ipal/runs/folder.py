@@ -112,6 +112,8 @@ def logged(say: Callable[[str], None], path: Path) -> Callable[[str], None]:
     def say_and_write(line: str) -> None:
         nonlocal refused
         try:
+            if path.is_symlink():
+                raise UserError("it is a link")
             refuse_special(path)
             with path.open("a", encoding="utf-8") as stream:
                 stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from t2ipal.errors import UserError
 from t2ipal.files import append_jsonl, atomic_path, read_jsonl, write_jsonl, write_text
 from t2ipal.files.names import fold
-from t2ipal.files.tables import text_lines
+from t2ipal.files.tables import refuse_special, text_lines
 
 JOURNAL = ".t2ipal-keywords.jsonl"
 
@@ -142,6 +142,7 @@ def _keywords(path: Path, kind: Kind, embed: bool) -> list[str]:
     """The keywords that a file holds."""
     if not path.exists():
         return []
+    refuse_special(path)
     if embed and kind == "iptc":
         found = _exiv2(path, "-q", "-K", "Iptc.Application2.Keywords", "-P", "v").splitlines()
         return [word for word in found if word]

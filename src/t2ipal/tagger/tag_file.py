@@ -19,7 +19,7 @@ from t2ipal.errors import UserError
 from t2ipal.files import atomic_path, to_json_line, write_text
 from t2ipal.files.lock import one_job
 from t2ipal.files.names import readable_name
-from t2ipal.files.tables import csv_cell, from_csv_cell
+from t2ipal.files.tables import csv_cell, from_csv_cell, refuse_special
 from t2ipal.tagger.tags import Tags
 
 KINDS = ("csv", "jsonl")
@@ -83,6 +83,8 @@ class TagFile:
         record = path.with_name(f"{path.name}.made_from.json")
         with one_job(path.parent, path.name):
             self = cls(path, kind, files)
+            for one in (path, self._partial, record):
+                refuse_special(one)
             try:
                 old = json.loads(record.read_text(encoding="utf-8"))
             except (FileNotFoundError, ValueError):
