@@ -193,6 +193,7 @@ def test_json_lines_keep_any_text(tmp_path_factory, texts: list[str]) -> None:
         ("c.csv", "", "the file is empty"),
         ("c.csv", "caption\n", "holds no captions"),
         ("c.csv", "id,name\n1,a\n", r":1: no column 'caption' or 'text' in the header"),
+        ("c.csv", "caption,Caption\na,b\n", r":1: two columns are called 'caption'"),
         ("c.csv", "id,caption\n1,a\n2,b,c\n", r":3: 3 cells where the header has 2"),
         ("c.csv", 'id,caption\n1,"a\n', r":2: broken row"),
         ("c.csv", "id,caption\n1,a\n,b\n", r":3: the id is empty"),

@@ -213,6 +213,8 @@ def _table(path: Path, table: Table) -> Iterator[_Row]:
             f"{path}:1: no column 'caption' or 'text' in the header "
             f"({', '.join(table.columns)[:60]!r}); name the column of captions."
         )
+    if found and names.count(names[found[0]]) > 1:
+        raise UserError(f"{path}:1: two columns are called {names[found[0]]!r}; rename one.")
     start = list(islice(table.rows, _SNIFFED))
     width = len(table.columns) or (len(start[0][1]) if start else 0)
     column = found[0] if found else _wordiest(start, width)
