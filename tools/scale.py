@@ -198,19 +198,21 @@ def _measured(work: _Work, count: int) -> tuple[float, float, float]:
         watcher = threading.Thread(target=watch)
         before, started = _anonymous(), time.process_time()
         watcher.start()
-        kept = begin()
-        took = time.process_time() - started
-        done.set()
-        watcher.join()
+        try:
+            kept = begin()
+        finally:
+            took = time.process_time() - started
+            done.set()
+            watcher.join()
         held = _anonymous() - before
         del kept
     return held, peak[0] - before, took
 
 
-def training(folder: Path, count: int) -> Callable[[], object]:
+def training(folder: Path, count: int) -> Callable[[], Workbench]:
     """A workbench of captions with an image each; their features are mapped, as large ones are."""
     shards._IN_MEMORY_BYTES = 0
-    backbone: Any = SimpleNamespace(image_space="image", text_space="text")
+    backbone: Any = SimpleNamespace(image_space="image", text_space="text", preprocess=None)
     unit = torch.tensor([0.6, 0.8])
     local = unit.half().expand(2, 2).contiguous()  # of 2 positions, 2 wide
     for space, grid, row in (
@@ -233,7 +235,7 @@ def training(folder: Path, count: int) -> Callable[[], object]:
     return begin
 
 
-def resuming(folder: Path, count: int) -> Callable[[], object]:
+def resuming(folder: Path, count: int) -> Callable[[], Plan]:
     """What ``generate`` looks up of a finished job, but whether its files are there."""
     _write(folder, count)
     store = ImageStore(folder)
