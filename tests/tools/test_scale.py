@@ -20,4 +20,5 @@ def test_a_training_job_finds_all_its_features(
 ) -> None:
     monkeypatch.setattr(shards, "_IN_MEMORY_BYTES", shards._IN_MEMORY_BYTES)  # and back
     bench = training(tmp_path, 40)()
+    assert bench.train_images is not None
     assert len(bench.train_images) + len(bench.valid) == 40
