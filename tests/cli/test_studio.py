@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import signal
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -316,6 +318,69 @@ def test_what_is_too_large_or_was_not_uploaded_is_refused(studio: Running, tmp_p
     with urlopen(f"{call}/{event}") as answer:
         said = answer.read().decode()
     assert "event: error" in said and "scores" not in said
+
+
+def asked(studio: Running, function: int, *data: Any) -> str:
+    """What the server says in the end to a request that no page makes."""
+    session = f"s{function}"
+    body = json.dumps({"fn_index": function, "data": data, "session_hash": session}).encode()
+    header = {"Content-Type": "application/json"}
+    with urlopen(Request(f"{studio.url}gradio_api/queue/join", body, header)) as answer:
+        answer.read()
+    with urlopen(f"{studio.url}gradio_api/queue/data?session_hash={session}") as stream:
+        lines = [line for line in stream.read().decode().splitlines() if "process_completed" in line]
+    return json.dumps(json.loads(lines[-1].removeprefix("data: "))["output"])
+
+
+def test_requests_that_no_page_makes(studio: Running, tmp_path: Path) -> None:
+    shutil.copy(PHOTOS / "cat.jpg", tmp_path / "secret.jpg")
+    with urlopen(f"{studio.url}config") as answer:
+        functions = {one["api_name"]: one["id"] for one in json.load(answer)["dependencies"]}
+    tag, page = functions["tag"], 0
+    secret = {"path": str(tmp_path / "secret.jpg"), "orig_name": "x.jpg"}
+    nobody = [None] * 4
+    for photo in (secret, {"path": "/proc/self/environ"}, {"path": ""}, {}, "x", 5, None):
+        assert "was not uploaded" in asked(studio, tag, photo, *nobody)
+    assert asked(studio, page, [secret], "photo", [], None, True, 0.5) == '{"error": null}'
+    for values, why in (
+        (["0.3", None, None, None], "threshold"),
+        ([{}, None, None, None], "threshold"),
+        ([None, 5, None, None], "classes"),
+        ([None, None, "zebra", None], "new_classes"),
+    ):
+        assert why in asked(studio, tag, secret, *values)
+
+
+def test_another_host_name_is_refused(studio: Running) -> None:
+    with pytest.raises(HTTPError) as refused:
+        urlopen(Request(f"{studio.url}config", headers={"Host": "evil.example:7860"}))
+    assert refused.value.code == 400
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("metrics.jsonl", "{}"),
+        ("metrics.jsonl", '{"epoch": "x", "loss": null, "valid_map": null}'),
+        ("model/config.json", "["),
+        ("model/config.json", '{"about": []}'),
+        ("model/config.json", None),
+        ("log.txt", None),
+    ],
+)
+def test_a_damaged_run_is_told_in_a_sentence(tmp_path: Path, file: str, text: str | None) -> None:
+    pytest.importorskip("gradio", reason="the studio needs the extra: pip install '.[studio]'")
+    from t2ipal.cli.studio_make import _figures, _said, _weak
+
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    if text is None:
+        os.mkfifo(path)
+    else:
+        path.write_text(text)
+    read = {"metrics.jsonl": _figures, "log.txt": _said}.get(file, lambda _: _weak(tmp_path))
+    with pytest.raises(UserError, match=file):
+        read(path)
 
 
 @pytest.mark.parametrize("name", ["", "..", "../there", "a/b", "/etc", ".hidden", None])

@@ -141,7 +141,7 @@ def _rows(path: Path, *, quiet: bool = False) -> Iterator[_Row]:
     """The non-empty captions of the file, one by one."""
     empty = 0
     for row in _read(path):
-        text = _clean(row.text)
+        text = clean_caption(row.text)
         if text:
             yield _Row(row.line, row.id, text, row.own)
         else:
@@ -197,7 +197,7 @@ def _has_header(line: str, mark: str) -> bool:
     return bool(cells & set(_HEADER))
 
 
-def _clean(text: str) -> str:
+def clean_caption(text: str) -> str:
     """Single spaces, no control characters, no halves of surrogate pairs."""
     if not text.isprintable():
         text = text.encode("utf-8", "replace").decode("utf-8")
@@ -222,7 +222,11 @@ def _table(path: Path, table: Table) -> Iterator[_Row]:
     # Without a header, what stands before a caption tells which it is: an image's name, say.
     about = [i for i in range(width) if i != column] if not table.columns else []
     for line, cells in chain(start, table.rows):
-        id = _clean(cells[own]) if own is not None else "-".join(_clean(cells[i]) for i in about)
+        id = (
+            clean_caption(cells[own])
+            if own is not None
+            else "-".join(clean_caption(cells[i]) for i in about)
+        )
         if own is not None and not id:
             raise UserError(f"{path}:{line}: the id is empty; fill it in or drop the column.")
         yield _Row(line, id, cells[column], own is not None)
@@ -286,7 +290,7 @@ def _by_image(path: Path, document: dict[str, Any]) -> Iterator[_Row]:
                 "COCO captions, a list of captions, JSON lines (.jsonl), CSV or plain text."
             )
         for text in texts:
-            yield _Row(number, _clean(image), text)
+            yield _Row(number, clean_caption(image), text)
 
 
 def _karpathy(path: Path, images: Sequence[Any]) -> Iterator[_Row]:
@@ -361,4 +365,4 @@ def _id(value: object, place: str) -> str:
         value = int(value)  # pandas writes whole numbers so if one is missing
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
         raise UserError(f"{place}: the id {json.dumps(value)} must be text or a whole number.")
-    return _clean(str(value))
+    return clean_caption(str(value))

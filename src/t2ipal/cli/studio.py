@@ -31,6 +31,7 @@ from t2ipal.errors import Count, UserError, settings
 from t2ipal.files import LOCK
 from t2ipal.files.broken import PictureSettings
 from t2ipal.files.lock import one_job
+from t2ipal.files.tables import refuse_special
 from t2ipal.tagger import CONFIG, PACKAGED, model_folder
 
 if TYPE_CHECKING:
@@ -157,6 +158,7 @@ class _Served:
                 run_history=False,
                 ssr_mode=False,
                 enable_monitoring=False,
+                app_kwargs={"middleware": _middleware(chosen.host)},
                 _frontend=False,  # else it gives up where its own page takes over 3 seconds
                 theme=self._theme,
                 css=_CSS,
@@ -168,6 +170,20 @@ class _Served:
     def __exit__(self, *_: object) -> None:
         self.runs.stop_all()
         self._pages.close(verbose=False)
+
+
+def _middleware(host: str) -> list[Any]:
+    """What refuses requests to another name, with which a foreign page could read answers.
+
+    Such a page has its own name lead to this machine (DNS rebinding). Where everybody is let in,
+    by any name, it is of no use.
+    """
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    if host not in ("127.0.0.1", "localhost"):
+        return []
+    return [Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])]
 
 
 @contextmanager
@@ -249,7 +265,7 @@ def told(function: Callable[_P, _R]) -> Callable[_P, _R]:
             return function(*args, **kwargs)
         except Exception as error:
             if (said := sentence(error)) is None:
-                raise
+                raise gr.Error("this failed; the terminal of the studio says where.") from error
             raise gr.Error(said, duration=15, print_exception=False) from None
 
     return telling
@@ -315,6 +331,7 @@ def _report_page(studio: _Served) -> Any:
             return empty, gr.DownloadButton(visible=False)
         path = studio.runs.folder(name) / "report.html"
         require_paths(path)
+        refuse_special(path)
         text = html.escape(path.read_text(encoding="utf-8"))
         frame = f'<iframe class="report" sandbox title="Report" srcdoc="{text}"></iframe>'
         copy = save_file_to_cache(path, get_upload_folder())

@@ -11,7 +11,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -26,14 +26,17 @@ from t2ipal.cli.studio_runs import Runs
 from t2ipal.errors import UserError
 from t2ipal.files import read_jsonl, read_rows, sweep, temporary_path, write_text
 from t2ipal.files.pictures import load_image
+from t2ipal.files.tables import read_json, text_lines
 from t2ipal.generation.diffusion.settings import NO_GENERATOR, PresetName
 from t2ipal.generation.store import ImageRow, ImageStore
+from t2ipal.method.training import EpochRecord
 from t2ipal.runs.config import RunConfig
 from t2ipal.tagger import CONFIG
-from t2ipal.tagger.card import weak_classes
+from t2ipal.tagger.card import plain_markdown, weak_classes
 from t2ipal.vocabulary import ClassName, Vocabulary
 
 _IMAGES = 24  # the last ones
+_MOST_CAPTIONS = 5000  # that are written, or looked at, while others wait
 _LINES = 12  # of the log
 _STEPS = 12  # of the miniature; other generators have their own
 _SMALL = 320  # pixels of the longer side of an image that is shown
@@ -117,7 +120,12 @@ def make_page(pages: gr.Blocks, runs: Runs) -> tuple[Any, Any, Any]:
     @told
     def written(names: str, number: int) -> tuple[str, str]:
         vocabulary = Vocabulary.of(_lines(names))
-        made = compose(vocabulary, number * len(vocabulary))
+        if (wanted := number * len(vocabulary)) > _MOST_CAPTIONS:
+            raise UserError(
+                f"{wanted} captions are more than the studio writes at once ({_MOST_CAPTIONS}); "
+                "take fewer, or run 't2ipal run --compose'."
+            )
+        made = compose(vocabulary, wanted)
         text = "\n".join(caption.text for caption in made)
         return text, _counted(names, text)
 
@@ -190,13 +198,17 @@ def _counted(names: str, text: str) -> str:
     """How many captions name each class; nothing without classes or captions."""
     if not _lines(names) or not _lines(text):
         return ""
+    if len(_lines(text)) > _MOST_CAPTIONS:
+        return f"{len(_lines(text))} captions; with so many, 't2ipal label' counts the classes."
     vocabulary = Vocabulary.of(_lines(names))
     rows = label_captions(
         [Caption(str(n), line) for n, line in enumerate(_lines(text))], vocabulary
     )
     counts = {name: sum(name in row.labels for row in rows) for name in vocabulary.names}
     none = sum(not row.labels for row in rows)
-    said = f"{len(rows)} captions name " + ", ".join(f"{k} ({v})" for k, v in counts.items())
+    said = f"{len(rows)} captions name " + ", ".join(
+        f"{plain_markdown(name)} ({count})" for name, count in counts.items()
+    )
     return said + (f"; {none} name none and are left out." if none else ".")
 
 
@@ -285,13 +297,13 @@ def _view(runs: Runs, name: str, before: str) -> list[Any]:
     figures = _figures(folder / "metrics.jsonl")
     lines = _said(folder / "log.txt")
     error = runs.error(name)
-    now = json.dumps([name, running, len(rows), figures, lines, error])
+    now = json.dumps([name, running, len(rows), [*map(asdict, figures)], lines, error])
     if now == before:
         return [gr.skip()] * 13
     made = runs.model(name) and not running and not error
-    table = pd.DataFrame([{**row, "mAP": 100 * (row["valid_map"] or 0)} for row in figures])
+    table = pd.DataFrame([{**asdict(row), "mAP": 100 * (row.valid_map or 0)} for row in figures])
     return [
-        _status(runs, name, made, len(rows), figures[-1]["epoch"] if figures else None),
+        _status(runs, name, made, len(rows), figures[-1].epoch if figures else None),
         gr.Gallery(value=list(_pictures(folder, rows)), visible=bool(rows)),
         gr.Row(visible=bool(figures)),
         table if figures else None,
@@ -311,7 +323,7 @@ def _status(runs: Runs, name: str, made: bool, images: int, epoch: int | None) -
     """How far a run is, as Markdown."""
     folder, running = runs.folder(name), runs.running(name)
     if error := runs.error(name):
-        return f"### ⚠️ {folder.name} stopped\n\n{error}"
+        return f"### ⚠️ {folder.name} stopped\n\n{plain_markdown(error)}"
     if not (folder / "config.yaml").exists():
         return _HINT
     config = RunConfig.read(folder / "config.yaml")
@@ -359,23 +371,28 @@ def _small(path: Path) -> Any:
     return picture
 
 
-def _figures(path: Path) -> list[dict[str, Any]]:
-    return [row for _, row in read_jsonl(path)] if path.exists() else []
+def _figures(path: Path) -> list[EpochRecord]:
+    return [row for _, row in read_rows(path, EpochRecord)] if path.exists() else []
 
 
 def _said(path: Path) -> list[str]:
     """What a run's log says, without the time of day."""
-    if not path.exists():
-        return []
-    return [line[20:] for line in path.read_text(encoding="utf-8").splitlines()]
+    return [line[20:] for _, line in text_lines(path)] if path.exists() else []
 
 
 def _weak(folder: Path) -> str:
     """The classes that the tagger hardly knows, and what may help."""
-    config = json.loads((folder / "model" / CONFIG).read_text(encoding="utf-8"))
-    lines = weak_classes(config.get("about", {}))
+    path = folder / "model" / CONFIG
+    config = read_json(path)
+    try:
+        lines = weak_classes(config["about"])
+    except (AttributeError, KeyError, TypeError):
+        raise UserError(f"{path}: is damaged; train the tagger again.") from None
     if not lines:
         return "No class is weak on held-out generated images."
     return "\n".join(
-        ["**Weak classes**\n", *(f"- {line.removeprefix('weak: ')}" for line in lines)]
+        [
+            "**Weak classes**\n",
+            *(f"- {plain_markdown(line.removeprefix('weak: '))}" for line in lines),
+        ]
     )

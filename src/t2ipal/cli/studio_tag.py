@@ -14,17 +14,34 @@ from gradio import FileData
 from gradio.utils import get_upload_folder
 
 from t2ipal.cli.studio import Taggers, told
-from t2ipal.errors import UserError
+from t2ipal.errors import Share, UserError, read_settings, settings
 from t2ipal.files.pictures import load_image
 from t2ipal.report.overlay import heat_overlay
+from t2ipal.tagger.card import plain_markdown
 from t2ipal.tagger.keywords import JOURNAL, add_keywords
 from t2ipal.tagger.tag_file import header_line, tags_line
+from t2ipal.tagger.tagger import Tagger
 from t2ipal.tagger.tags import Tags
 
 _MOST_PHOTOS = 200  # at once
+_MOST_CLASSES = 100  # new ones; each takes a moment of everybody's time
 _LISTED = 12  # classes of a photo that are listed
 _SMALL, _LARGE = 400, 1000  # pixels of the longer side, in the gallery and alone
 _EMPTY = "Drop photos to see their tags. They stay on this machine."
+
+
+@settings
+class _Asked:
+    """What another program asks of a photo."""
+
+    threshold: Share | None = None
+    """from which probability a class is a tag"""
+    classes: tuple[str, ...] | None = None
+    """these classes alone"""
+    new_classes: tuple[str, ...] | None = None
+    """further classes"""
+    tagger: str | None = None
+    """one of the list"""
 
 
 @dataclass(frozen=True)
@@ -147,23 +164,55 @@ def tag_page(taggers: Taggers, max_megapixels: float) -> Any:
             new_classes: names of further classes to score.
             tagger: one of those that the page lists; the first one if omitted.
         """
-        given: Any = photo
-        asked = tuple(dict.fromkeys(new_classes or ()))
-        path = Path(given["path"])
-        stream = taggers(tagger, asked).stream(
+        asked = read_settings(
+            _Asked,
+            {
+                "threshold": threshold,
+                "classes": classes,
+                "new_classes": new_classes,
+                "tagger": tagger,
+            },
+        )
+        given: Any = photo if isinstance(photo, dict) else {}
+        path = _uploaded(given.get("path"))
+        further = tuple(dict.fromkeys(asked.new_classes or ()))
+        stream = _grown(taggers, asked.tagger, further).stream(
             [path],
-            threshold=threshold,
-            classes=[*classes, *asked] if classes else None,
+            threshold=asked.threshold,
+            classes=[*asked.classes, *further] if asked.classes else None,
             max_megapixels=max_megapixels,
         )
         found = next(iter(stream))
-        name = given.get("orig_name") or path.name
+        name = str(given.get("orig_name") or path.name)
         if found.error is not None:
             raise UserError(found.error.replace(str(path), name))
         return replace(found, image=Path(name)).to_json()
 
     gr.api(told(tag), api_name="tag", concurrency_id="tagger", concurrency_limit=1)
     return tagger
+
+
+def _uploaded(path: object) -> Path:
+    """The file of an upload. Gradio looks at those of the page, but a program may name any file.
+
+    Raises:
+        UserError: it is another file.
+    """
+    home = Path(get_upload_folder()).resolve()
+    if isinstance(path, str) and "\0" not in path:
+        found = Path(path).resolve()
+        if found.is_relative_to(home) and found.is_file():
+            return found
+    raise UserError("the photo was not uploaded here; upload it first, as handle_file does.")
+
+
+def _grown(taggers: Taggers, name: str | None, further: tuple[str, ...]) -> Tagger:
+    if len(further) > _MOST_CLASSES:
+        raise UserError(
+            f"{len(further)} new classes are more than the studio takes at once ({_MOST_CLASSES}); "
+            "'t2ipal add-class' adds any number to a tagger."
+        )
+    return taggers(name, further)
 
 
 def _tag(
@@ -190,7 +239,7 @@ def _tag(
     missing = [path for path in paths if path not in there and path not in unread]
     if missing:
         progress((0, len(missing)), desc="Tagging", unit="photos")
-        chosen_tagger = taggers(name, further)
+        chosen_tagger = _grown(taggers, name, further)
         stream = chosen_tagger.stream(
             map(Path, missing), heatmaps=True, batch_size=4, max_megapixels=max_megapixels
         )
@@ -253,7 +302,7 @@ def _results(album: _Album, auto: bool, limit: float) -> list[Any]:
     doubts = [why for _, why in album.unread]
     if album.warning is not None:
         doubts.append(album.warning[:1].upper() + album.warning[1:])
-    said += "".join(f"\n\n⚠️ {_plain(why)}" for why in doubts)
+    said += "".join(f"\n\n⚠️ {plain_markdown(why)}" for why in doubts)
     files: list[Any] = [gr.DownloadButton(value=None, interactive=False)] * 2
     if album.photos:
         files = [
@@ -261,11 +310,6 @@ def _results(album: _Album, auto: bool, limit: float) -> list[Any]:
         ]
     columns = min(3, max(1, count))
     return [said, gr.Gallery(value=pictures, visible=count > 0, columns=columns), *files]
-
-
-def _plain(text: str) -> str:
-    """Text in Markdown that is shown as it is."""
-    return "".join(f"\\{sign}" if sign in "\\`*_{}[]<>()#|~" else sign for sign in text)
 
 
 def _files(album: _Album, lists: Sequence[list[str]]) -> tuple[Path, Path]:

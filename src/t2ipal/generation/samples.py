@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from PIL import Image
 
+from t2ipal.captions.sources import clean_caption
 from t2ipal.errors import UserError, listed
 from t2ipal.files import read_jsonl
 from t2ipal.files.broken import MAX_MEGAPIXELS, Broken
@@ -37,6 +38,7 @@ _SIDECARS = (".txt", ".caption", ".text", ".json")
 _METADATA = ("metadata.jsonl", "metadata.csv")
 _SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _MEMBER_BYTES = 256 * 2**20
+_TEXT_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True)
@@ -209,16 +211,14 @@ def _caption_in(row: object) -> str | None:
     for value in values:
         first = value[0] if isinstance(value, list) and value else value
         if isinstance(first, str) and first.strip():
-            return _one_line(first)
+            return clean_caption(first)
     return None if any(value and not isinstance(value, str) for value in values) else ""
 
 
 def _text(path: str | Path, data: bytes | None = None) -> str:
-    return _one_line(" ".join(line for _, line in text_lines(path, data=data)))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    if data is not None and len(data) > _TEXT_BYTES:
+        raise UserError(f"{path}: its text has {len(data):,} bytes, more than any caption.")
+    return clean_caption(" ".join(line for _, line in text_lines(path, data=data)))
 
 
 # --- webdataset ---------------------------------------------------------------------------------
@@ -325,6 +325,8 @@ def _caption_among(where: str, parts: Mapping[str, bytes]) -> str:
             continue
         if suffix != ".json":
             return _text(where, parts[suffix])
+        if len(parts[suffix]) > _TEXT_BYTES:
+            raise UserError(f"{where}: its .json has {len(parts[suffix]):,} bytes; shorten it.")
         try:
             return _caption_in(json.loads(parts[suffix])) or ""
         except (ValueError, RecursionError):

@@ -34,7 +34,7 @@ Pools = Mapping[ItemKind, ItemSet]
 
 
 @dataclass(frozen=True)
-class _EpochRecord:
+class EpochRecord:
     """One epoch: its mean loss (None before training) and the held-out mAP where it was judged."""
 
     epoch: int
@@ -47,7 +47,7 @@ class FitResult:
     """What came of training; ``best_epoch`` is the kept one, 0 the start."""
 
     best_epoch: int
-    history: tuple[_EpochRecord, ...]
+    history: tuple[EpochRecord, ...]
 
     @property
     def valid_map(self) -> float | None:
@@ -76,7 +76,7 @@ def fit(
         valid: held-out synthetic images; never test images.
         config: how to train. The result depends on it, the seed and the data alone.
         seed: of the start, of the order of the items and of the sampled classes.
-        log: called with each :class:`_EpochRecord` as a dict.
+        log: called with each :class:`EpochRecord` as a dict.
 
     Raises:
         UserError: items of a wanted kind are missing, a class has no image to start from, nothing
@@ -95,7 +95,7 @@ def fit(
     generator = torch.Generator().manual_seed(seed)
     sampling = torch.Generator().manual_seed(seed)  # its own, so that the order stays the same
 
-    history: list[_EpochRecord] = []
+    history: list[EpochRecord] = []
     best_epoch, best_map, best = 0, -math.inf, optimiser.snapshot()
     for epoch in range(config.epochs + 1):
         loss = None
@@ -120,7 +120,7 @@ def fit(
                 valid_map = _evaluate(head, valid, epoch, config)
                 if valid_map > best_map or config.select == "last":
                     best_epoch, best_map, best = epoch, valid_map, optimiser.snapshot()
-        history.append(_EpochRecord(epoch, loss, valid_map))
+        history.append(EpochRecord(epoch, loss, valid_map))
         logger.debug("epoch %d: loss %s, held-out mAP %s", epoch, loss, valid_map)
         if log is not None:
             log(dataclasses.asdict(history[-1]))

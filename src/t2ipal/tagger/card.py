@@ -67,7 +67,7 @@ def weak_classes(about: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _plain(text: object) -> str:
+def plain_markdown(text: object) -> str:
     """Text as Markdown that shows it and does nothing else, on one line."""
     shown = html.escape(" ".join(str(text).split()), quote=False)
     return re.sub(r"([\\`*_\[\]|~])", r"\\\1", shown)
@@ -144,7 +144,7 @@ def model_card(tagger: Tagger) -> str:
         else about.get("packaged") or about.get("repository", "PATH"),
         interval=scores.get("interval"),
         photos=photos_used(about),
-        plain=_plain,
+        plain=plain_markdown,
         code=_code,
         stands_for=PACKAGED.get(spec),
         weak=weak_classes(about),

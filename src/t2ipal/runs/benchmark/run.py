@@ -26,9 +26,10 @@ from t2ipal.datasets.labelled_images import LabelledImages
 from t2ipal.datasets.official import parse_layout
 from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError
-from t2ipal.files import sha256_file, sha256_text, write_text
+from t2ipal.files import check, sha256_file, sha256_text, write_text
 from t2ipal.files.broken import Broken
 from t2ipal.files.lock import locking
+from t2ipal.files.tables import read_json
 from t2ipal.generation.store import read_manifest
 from t2ipal.method.build import build_head
 from t2ipal.method.head import T2IPALHead
@@ -283,7 +284,7 @@ class _Timings:
         self.path = path
         self.seconds: dict[str, float] = {}
         if path.exists():
-            self.seconds = json.loads(path.read_text(encoding="utf-8"))
+            self.seconds = check(dict[str, float], read_json(path), lambda keys: str(path))
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
