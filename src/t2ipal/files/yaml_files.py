@@ -80,7 +80,7 @@ def _compose(path: str | Path, loader: Any) -> tuple[Any, Any]:
         raise _not_yaml(path, error) from None
 
 
-_LARGEST = SMALL // 2  # bytes: a node of YAML takes more memory than a value of JSON
+_LARGEST = SMALL // 4  # bytes: a node of YAML takes more memory than a value of JSON
 # Dates that do not exist, numbers of thousands of digits, !!int of a word: not only YAMLError.
 _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError)
 
