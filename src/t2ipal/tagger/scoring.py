@@ -21,7 +21,8 @@ from t2ipal.metrics import evaluation
 from t2ipal.metrics.evaluation import Evaluation
 from t2ipal.metrics.ranking import average_precision, chance_level
 from t2ipal.tagger.onnx_model import OnnxModel
-from t2ipal.tagger.tagger import Tagger, refuse_no_numbers
+from t2ipal.tagger.tagger import Tagger
+from t2ipal.tagger.tags import refuse_no_numbers
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def labelled_scores(
         features, labelled.files, labelled.targets, crops=tagger.model.crops, progress=progress
     )
     scores = tagger.clip.head.score_items(items).cpu().numpy()
-    refuse_no_numbers(tagger, scores)
+    refuse_no_numbers(tagger.model, scores)
     return labelled, scores
 
 

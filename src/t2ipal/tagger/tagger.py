@@ -21,7 +21,7 @@ from t2ipal.parallel.ahead import map_ahead
 from t2ipal.tagger import CARD, CONFIG, FORMAT, WEIGHTS, read_config
 from t2ipal.tagger.inputs import ImageLike, one_image, open_image
 from t2ipal.tagger.onnx_model import OnnxModel
-from t2ipal.tagger.tags import Box, Tags
+from t2ipal.tagger.tags import Box, Tags, refuse_no_numbers
 from t2ipal.tagger.thresholds import Thresholds
 from t2ipal.vocabulary import ClassName, Vocabulary
 
@@ -415,7 +415,7 @@ class Tagger:
         while batch := list(islice(prepared, batch_size)):
             read = [pixels for _, _, pixels in batch if pixels.size]
             scores, maps = self.model.scores(np.stack(read), heatmaps) if read else ((), ())
-            refuse_no_numbers(self, scores, maps)
+            refuse_no_numbers(self.model, scores, maps)
             sizes = (opened.size for _, opened, _ in batch if isinstance(opened, Image.Image))
             if not self._warned and (warning := self.unlike(sizes)) is not None:
                 self._warned = True
@@ -428,16 +428,3 @@ class Tagger:
         """An image and its crops as the model wants them: float32 [1 + V, 3, S, S]."""
         seen = [image, *(cut(image, crop) for crop in crop_boxes(self.model.crops))]
         return np.stack([self.model.preprocess(view) for view in seen])
-
-
-def refuse_no_numbers(tagger: Tagger, *found: Any) -> None:
-    """Refuse scores or heatmaps that are not finite, which would be compared and sorted as if.
-
-    Raises:
-        UserError: they are not.
-    """
-    if not all(np.isfinite(values).all() for values in found):
-        raise UserError(
-            f"{tagger.model}: its scores are no finite numbers; fetch or train the model again, "
-            "and if it computes in fp16, try --precision fp32."
-        )
