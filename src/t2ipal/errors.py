@@ -29,8 +29,10 @@ _FAR = 1000  # bounds that nobody meets by mistake are told to those alone who d
 Count = Annotated[int, Ge(1), Le(_MOST), "N"]
 Whole = Annotated[int, Ge(0), Le(_MOST), "N"]
 Batch = Annotated[int, Ge(1), Le(65_536), "N"]
-Positive = Annotated[float, Gt(0), "X"]
-NotNegative = Annotated[float, Ge(0), "X"]
+# products of a few of these are still finite in float32
+Positive = Annotated[float, Gt(0), Le(1e6), "X"]
+NotNegative = Annotated[float, Ge(0), Le(1e6), "X"]
+Temperature = Annotated[float, Ge(1e-6), Le(1e6), "X"]  # what cosines are divided by
 Share = Annotated[float, Ge(0), Le(1), "X"]
 BelowOne = Annotated[float, Ge(0), Lt(1), "X"]
 AtMost = Le  # where annotated_types is not to be imported

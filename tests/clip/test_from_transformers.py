@@ -308,16 +308,13 @@ def index(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(named))
 
 
-def narrow(folder: Path) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    config["vision_config"]["intermediate_size"] = 99
-    (folder / "config.json").write_text(json.dumps(config))
+def size(tower: str, key: str, value: int) -> Callable[[Path], Any]:
+    def change(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        config[f"{tower}_config"][key] = value
+        (folder / "config.json").write_text(json.dumps(config))
 
-
-def deepen(folder: Path) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    config["text_config"]["num_hidden_layers"] = 10**12
-    (folder / "config.json").write_text(json.dumps(config))
+    return change
 
 
 @pytest.mark.parametrize(
@@ -332,8 +329,12 @@ def deepen(folder: Path) -> None:
         (pickle, "pickled weights are not loaded"),
         (adapt, "merge adapters"),
         (index, "names no files of this folder"),
-        (narrow, "does not belong to the weights"),
-        (deepen, "more layers"),
+        (size("vision", "intermediate_size", 99), "does not belong to the weights"),
+        (size("text", "num_hidden_layers", 10**12), "more layers"),
+        (size("vision", "hidden_size", 2**16), "model of .* numbers, but the weights are"),
+        (size("vision", "image_size", 2**20), "model of .* numbers, but the weights are"),
+        (size("text", "vocab_size", 10**9), "model of .* numbers, but the weights are"),
+        (edit("config.json", projection_dim=10**9), "model of .* numbers, but the weights are"),
         (lambda f: (f / "preprocessor_config.json").unlink(), "no preprocessor_config.json"),
         (lambda f: (f / "tokenizer.json").unlink(), "tokenizer cannot be loaded"),
         (edit("tokenizer_config.json", auto_map={"AutoTokenizer": ["x.T", None]}), "never run"),

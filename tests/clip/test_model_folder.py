@@ -269,6 +269,8 @@ def test_a_file_of_pickled_weights_is_refused(tmp_path: Path) -> None:
         ("text_cfg", "vocab_size", 10**9),
         ("text_cfg", "width", -(10**9)),
         ("text_cfg", "context_length", 1e30),
+        ("vision_cfg", "image_size", 8192),
+        ("text_cfg", "context_length", 8192),
     ],
 )
 def test_sizes_that_the_weights_do_not_have_are_refused_before_they_fill_the_memory(
@@ -280,6 +282,28 @@ def test_sizes_that_the_weights_do_not_have_are_refused_before_they_fill_the_mem
     config["model_cfg"][part][key] = size
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=f"{key} of model_cfg.{part} is .* weights are smaller"):
+        sources.find(str(folder)).load()
+
+
+@pytest.mark.parametrize(
+    ("part", "sizes"),
+    [
+        ("vision_cfg", {"width": 4096, "layers": 60}),
+        ("vision_cfg", {"image_size": 4096, "patch_size": 1}),
+        ("vision_cfg", {"timm_model_name": "vit_giant_patch14_224", "timm_model_pretrained": True}),
+        ("text_cfg", {"width": 4096, "layers": 30}),
+        ("text_cfg", {"width": 4096, "mlp_ratio": 4096}),
+    ],
+)
+def test_a_model_that_is_larger_than_its_weights_is_refused_before_it_fills_the_memory(
+    part: str, sizes: dict[str, Any], tiny_vit_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "large"
+    shutil.copytree(tiny_vit_folder, folder)
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"][part] |= sizes
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"model_cfg is of a model of [\d,]+ numbers or more"):
         sources.find(str(folder)).load()
 
 

@@ -8,6 +8,7 @@ import gzip
 import io
 import logging
 import os
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t2ipal.errors import UserError
-from t2ipal.files.tables import _read_text, looks_like_table, read_json, read_table, text_lines
+from t2ipal.files import tables
+from t2ipal.files.tables import looks_like_table, read_json, read_table, read_text, text_lines
+from t2ipal.files.yaml_files import read_yaml
+from t2ipal.vocabulary import Vocabulary
 
 CAPTIONS = ["a dog", "ein Hündchen", "", "«la» fenêtre", "the end"]
 
@@ -34,7 +38,7 @@ def test_windows_1252_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     path = tmp_path / "old.txt"
     path.write_bytes("caf\u00e9".encode("cp1252"))
     with caplog.at_level(logging.WARNING):
-        assert _read_text(path) == "caf\u00e9"
+        assert read_text(path) == "caf\u00e9"
     assert "old.txt: not UTF-8 text; read as Windows-1252" in caplog.text
 
 
@@ -49,19 +53,19 @@ def test_text_in_two_encodings_is_refused_with_both_lines(
     ):
         path.write_bytes(b"\n".join(lines))
         with pytest.raises(UserError, match=sentence):
-            _read_text(path)
+            read_text(path)
     caplog.clear()
     path = tmp_path / "old.txt"
     path.write_bytes(b"\n".join([other] * 3))
     for _ in range(2):
-        assert _read_text(path) == "\n".join(["caf\u00e9"] * 3)
+        assert read_text(path) == "\n".join(["caf\u00e9"] * 3)
     assert len(caplog.records) == 1
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.txt")
     with pytest.raises(UserError, match=r"pipe\.txt: is a pipe, socket or device"):
-        _read_text(tmp_path / "pipe.txt")
+        read_text(tmp_path / "pipe.txt")
 
 
 def test_damage_is_told_with_its_place(tmp_path: Path) -> None:
@@ -70,33 +74,33 @@ def test_damage_is_told_with_its_place(tmp_path: Path) -> None:
     for damaged in (whole[:-20], whole[:2000] + b"\xff" * 50 + whole[2050:]):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=r"a\.txt\.gz:\d+: cannot be read"):
-            _read_text(path)
+            read_text(path)
     wide = tmp_path / "a.txt"
     wide.write_bytes("one\ntwo\n".encode("utf-16") + b"\x00")
     with pytest.raises(UserError, match=r"a\.txt: broken UTF-16"):
-        _read_text(wide)
+        read_text(wide)
 
 
 def test_every_byte_is_read_in_some_way(tmp_path: Path) -> None:
     path = tmp_path / "odd.txt"
     path.write_bytes(bytes(set(range(1, 256)) - {10, 13}))
-    assert len(_read_text(path)) == 253
+    assert len(read_text(path)) == 253
 
 
 @pytest.mark.parametrize("byte", [0x81, 0x8D, 0x8F, 0x90, 0x9D])
 def test_bytes_that_windows_1252_lacks(byte: int, tmp_path: Path) -> None:
     path = tmp_path / "odd.txt"
     path.write_bytes(bytes([byte]) + b" caf\xe9")
-    assert _read_text(path) == f"{chr(byte)} caf\u00e9"
+    assert read_text(path) == f"{chr(byte)} caf\u00e9"
 
 
 def test_gzip(tmp_path: Path) -> None:
     path = tmp_path / "captions.txt.gz"
     path.write_bytes(gzip.compress("a dog\na cat\n".encode("utf-16")))
-    assert _read_text(path) == "a dog\na cat"
+    assert read_text(path) == "a dog\na cat"
     path.write_bytes(b"no gzip")
     with pytest.raises(UserError, match=r"captions.txt.gz: cannot be read"):
-        _read_text(path)
+        read_text(path)
 
 
 def test_other_line_breaks_of_unicode_end_no_line(tmp_path: Path) -> None:
@@ -109,11 +113,11 @@ def test_what_is_no_text(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\x01\x02\x03\x04")
     with pytest.raises(UserError, match=r"a.txt"):
-        _read_text(path)
+        read_text(path)
     with pytest.raises(UserError, match="cannot be read"):
-        _read_text(tmp_path / "absent")
+        read_text(tmp_path / "absent")
     with pytest.raises(UserError, match="cannot be read"):
-        _read_text(tmp_path)
+        read_text(tmp_path)
 
 
 cells = st.lists(
@@ -189,10 +193,32 @@ def test_json_names_line_and_reason(tmp_path: Path) -> None:
         read_json(path)
 
 
+def test_huge_files_are_refused_before_they_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.json"
+    path.touch()
+    os.truncate(path, 3 * 2**30)  # takes no space on disk
+    for read in (read_json, read_yaml, Vocabulary.load, lambda path: list(text_lines(path))):
+        with pytest.raises(UserError, match=r"a\.(json|txt).*(has 3,072 MB|zero bytes)") as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+    path.rename(tmp_path / "a.txt")
+    with pytest.raises(UserError, match="has 3,072 MB, more than"):
+        Vocabulary.load(tmp_path / "a.txt")
+    monkeypatch.setattr(tables, "_LONGEST_LINE", 100)
+    path.write_text("a" * 99 + "\n" + "b" * 99 + "\n" + "c" * 101)
+    with pytest.raises(UserError, match=r"a\.json:3: the line is longer than 100 characters"):
+        list(text_lines(path))
+    assert [len(line) for _, line in islice(text_lines(path), 2)] == [99, 99]
+    path.write_text(f'["{"a" * 200}"]')
+    assert len(read_json(path)[0]) == 200  # a document may stand on one line
+
+
 def test_a_packed_file_out_of_all_proportion_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bomb.txt.gz"
-    path.write_bytes(gzip.compress(b"0" * 2**27, 9))
-    with pytest.raises(UserError, match=r"bomb\.txt\.gz: cannot be read .more than \d+ MB are"):
+    path.write_bytes(gzip.compress((b"0" * 1023 + b"\n") * 2**17, 9))
+    with pytest.raises(UserError, match=r"bomb\.txt\.gz:\d+: cannot be read .more than \d+ MB"):
         list(text_lines(path))
     path.write_bytes(gzip.compress(b"a dog\n" * 2**20, 9))  # repeats itself, but is small
     assert sum(1 for _ in text_lines(path)) == 2**20

@@ -54,18 +54,18 @@ def test_mappings_are_read_strictly(mapping: dict[str, object], message: str) ->
     [
         (
             lambda: HeatmapConfig(image_temperature=-1.0),
-            "image_temperature .* above 0",
+            "image_temperature .* at least 1e-06",
         ),
         (
             lambda: HeatmapConfig(caption_temperature=0.0),
-            "caption_temperature .* above 0",
+            "caption_temperature .* at least 1e-06",
         ),
         (lambda: HeatmapConfig(enabled="yes"), "true or false"),
         (lambda: PrototypeConfig(per_class=0), "at least 1, not 0; to leave prototypes out set"),
-        (lambda: PrototypeConfig(temperature=float("nan")), "above 0"),
+        (lambda: PrototypeConfig(temperature=float("nan")), "at least 1e-06"),
         (
             lambda: PrototypeConfig(temperature=-0.1),
-            "Config.temperature .* above 0, not -0.1",
+            "Config.temperature .* at least 1e-06, not -0.1",
         ),
         (
             lambda: PrototypeConfig(start="kmeans"),
@@ -88,6 +88,7 @@ def test_mappings_are_read_strictly(mapping: dict[str, object], message: str) ->
             "at least one branch",
         ),
         (lambda: HeadConfig(logit_scale=0), "logit_scale .* above 0"),
+        (lambda: HeadConfig(logit_scale=1e308), "logit_scale must be at most 1000000"),
         (lambda: LossConfig(kind="hinges"), "did you mean 'hinge'"),
         (lambda: LossConfig(margin=-1.0), "LossConfig.margin .* at least 0"),
         (lambda: LossConfig(negative_focus=-1.0), "LossConfig.negative_focus .* at least 0"),

@@ -280,12 +280,31 @@ def test_a_graph_that_is_not_what_its_configuration_says_is_refused(
         ({"preprocessing": seen | {"size": 32}}, "of 32 pixels"),
         ({"preprocessing": seen | {"size": 10**9}}, "'size' must be"),
         ({"preprocessing": seen | {"std": [0, 1, 1]}}, "must be"),
+        ({"preprocessing": seen | {"std": [1e-320, 1, 1]}}, "must be"),
+        ({"preprocessing": seen | {"mean": [1e308, 1, 1]}}, "must be"),
         ({"preprocessing": seen | {"code": "x"}}, "unknown key 'code'"),
         ({"preprocessing": None}, "malformed"),
         ({"format": 1}, "is no tagger of format"),
     ):
         with pytest.raises(UserError, match=words):
             Tagger.from_pretrained(changed(**values))
+
+
+def test_scores_that_are_no_numbers_are_an_error(
+    exported: Path, tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in (exported, tiny_run.folder / "model"):
+        tagger = Tagger.from_pretrained(path, device="cpu")
+        size = tagger.model.image_size
+        seen = np.full((3, size, size), np.nan, np.float32)
+        monkeypatch.setattr(tagger.model, "preprocess", lambda image, seen=seen: seen)
+        with pytest.raises(UserError, match="its scores are no finite numbers"):
+            tagger.predict(pictures(1))
+    tagger = Tagger.from_pretrained(tiny_run.folder / "model", device="cpu")
+    nothing = torch.full((30, len(tagger.names)), torch.nan)
+    monkeypatch.setattr(tagger.clip.head, "score_items", lambda items: nothing)
+    with pytest.raises(UserError, match="its scores are no finite numbers"):
+        evaluate(tagger, "miniature:30", cache=tmp_path, progress=False)
 
 
 def test_it_is_evaluated_as_the_folder_is(

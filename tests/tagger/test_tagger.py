@@ -174,6 +174,12 @@ def _changed(model: Path, tmp_path: Path, change: Callable[[dict[str, Any]], obj
         (lambda c: c["thresholds"].pop("dog"), "'dog' is a class or has thresholds, but not"),
         (lambda c: c["thresholds"].update(x=c["thresholds"]["dog"]), "'x' is a class or has"),
         (lambda c: c.update(head=[]), "'head' must be a mapping"),
+        (lambda c: c["head"].update(logit_scale=1e308), "head.logit_scale must be at most 1000000"),
+        (lambda c: c["head"]["fusion"].update(global_weight=1e39), "global_weight must be at most"),
+        (
+            lambda c: c["head"]["heatmap"].update(image_temperature=1e-320),
+            "image_temperature must be a number of at least 1e-06, not 1e-320",
+        ),
     ],
 )
 def test_a_model_that_says_what_cannot_be_is_refused(

@@ -191,6 +191,12 @@ def test_bad_input_is_refused():
         Thresholds.from_json({"cat": row}, ["cat"])
     with pytest.raises(UserError, match=r"damaged \(cat.slope: .*number"):
         Thresholds.from_json({"cat": {**row, "slope": "steep"}}, ["cat"])
+    for wrong in ({"slope": 1e308}, {"intercept": 1e16}, {"threshold": float("nan")}):
+        with pytest.raises(UserError, match=r"damaged \(thresholds, .* must be finite"):
+            Thresholds.from_json({"cat": {**row, "slope": 1.0, **wrong}}, ["cat"])
+    for wrong in ({"intercept": "1"}, {"shared": "no"}, {"calibrated": 1}, {"slope": True}):
+        with pytest.raises(UserError, match=rf"damaged \(cat.{next(iter(wrong))}: .*valid"):
+            Thresholds.from_json({"cat": {**row, **wrong}}, ["cat"])
     with pytest.raises(ValueError, match="order"):
         Thresholds(("cat",), (0.0,), (-1.0,), (0.0,), (False,))
     with pytest.raises(ValueError, match="names"):

@@ -13,7 +13,14 @@ from typing import Any
 
 from t2ipal.errors import UserError
 from t2ipal.files import read_jsonl, sha256_text
-from t2ipal.files.tables import Table, looks_like_table, read_json, read_table, text_lines
+from t2ipal.files.tables import (
+    LARGE,
+    Table,
+    looks_like_table,
+    read_json,
+    read_table,
+    text_lines,
+)
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +172,7 @@ def _read(path: Path) -> Iterator[_Row]:
     if kind == "lines":
         return (one for n, row in read_jsonl(path) for one in _object(row, f"{path}:{n}", n))
     if kind == "document" or suffix == ".json":
-        return _json_document(path, read_json(path))
+        return _json_document(path, read_json(path, LARGE))
     mark = looks_like_table(first, _TEXT_KEYS)
     if mark is not None:
         return _table(path, read_table(path, mark, header=_has_header(first[0], mark)))

@@ -65,6 +65,15 @@ def convert(
     take = _Taken(weights, where)
     if max(vision["layers"], text["layers"]) > len(weights):
         raise UserError(f"{where}: says of more layers than there are weights; restore the file.")
+    there, positions = sum(tensor.numel() for tensor in weights.values()), round(patches) ** 2
+    out = read.projection_size if kind in SIGLIP else config.projection_dim
+    wanted = _numbers(vision, positions + out)
+    wanted += _numbers(text, text["vocabulary"] + text["positions"] + out)
+    if wanted > max(2 * there, 2**24):  # which would fill the memory with random ones first
+        raise UserError(
+            f"{where}: is of a model of {wanted:,} numbers, but the weights are {there:,}; restore "
+            "the file."
+        )
     try:
         if kind in SIGLIP:
             visual: Any = _SiglipTower(vision)
@@ -91,6 +100,13 @@ def convert(
     take.refuse_rest()
     described = {"model_type": kind, "vision": vision, "text": text}
     return TransformersCLIP(visual, words, scale), described
+
+
+def _numbers(shape: dict[str, Any], rows: int) -> int:
+    """About how many numbers a tower has, with so many rows of embeddings and outputs."""
+    width = shape["width"]
+    blocks = shape["layers"] * (4 * width + 2 * shape["hidden"])
+    return int(width * (blocks + rows))
 
 
 def no_clip(where: str, kind: Any) -> UserError:

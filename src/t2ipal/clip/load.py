@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from t2ipal.clip.model_folder import (
     conversion,
     read_config,
     refuse_pickles,
-    refuse_sizes,
+    refusing_sizes,
     tokenizer_of,
 )
 from t2ipal.clip.spared import complete_timm
@@ -112,17 +113,17 @@ def _open_clip(
     def make() -> tuple[Any, dict[str, Any]]:
         if config["vision_cfg"].get("timm_model_name"):
             complete_timm()
-        if weights is None:
-            refuse_sizes(Path(name.removeprefix("local-dir:")), config)
-        model = open_clip.create_model(
-            name,
-            pretrained=None if weights is None else str(weights),
-            # OpenAI's weights were trained with QuickGELU; open_clip only warns of a mismatch.
-            force_quick_gelu=bool(config.get("quick_gelu", False)),
-            require_pretrained=True,
-            weights_only=True,
-            force_preprocess_cfg=preprocessing,
-        )
+        folder = Path(name.removeprefix("local-dir:"))
+        with refusing_sizes(folder, config) if weights is None else nullcontext():
+            model = open_clip.create_model(
+                name,
+                pretrained=None if weights is None else str(weights),
+                # OpenAI's weights were trained with QuickGELU; open_clip only warns of a mismatch.
+                force_quick_gelu=bool(config.get("quick_gelu", False)),
+                require_pretrained=True,
+                weights_only=True,
+                force_preprocess_cfg=preprocessing,
+            )
         return model, config
 
     return make

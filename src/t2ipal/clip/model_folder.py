@@ -8,13 +8,18 @@ read, and transformers is told to trust no code.
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 from open_clip.constants import HF_CONFIG_NAME, HF_SAFE_WEIGHTS_NAME
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
 from safetensors import safe_open
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from t2ipal.errors import UserError
 from t2ipal.files.tables import read_json
@@ -43,6 +48,8 @@ _TOKENIZER_KEYS = frozenset(("clean", "strip_sep_token"))
 # A timm model or a repository of the hub; no prefix of another source, no path.
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _OTHER_WEIGHTS = "open_clip_pytorch_model.safetensors"
+_LONGEST = 4096  # pixels, tokens, or numbers where all of the weights are smaller
+_ANY_SIZE = 2**24  # numbers that are no danger to any memory
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".npz", ".npy")
 
 
@@ -94,30 +101,70 @@ def _known(path: Path, where: str, mapping: Any, keys: frozenset[str]) -> None:
             )
 
 
-def refuse_sizes(folder: Path, config: dict[str, Any]) -> None:
+@contextmanager
+def refusing_sizes(folder: Path, config: dict[str, Any]) -> Iterator[None]:
     """Refuse sizes that the weights of a folder do not have: they would only fill the memory.
 
-    open_clip makes a model of random numbers first, and compares it with the weights then.
+    open_clip makes a model of random numbers first, and compares it with the weights then. While
+    it does so in the block, its parameters are counted before they are filled.
 
     Raises:
-        UserError: a size of ``model_cfg`` exceeds every one of the weights; it is named.
+        UserError: a size of ``model_cfg`` exceeds every one of the weights, or all of them together
+            ask for more than twice the weights (a table of positions may be made smaller).
     """
     files = [folder / name for name in (HF_SAFE_WEIGHTS_NAME, _OTHER_WEIGHTS)]
     weights = next((file for file in files if file.is_file()), None)
     if weights is None:
+        yield
         return
     with safe_open(weights, "pt") as stored:
         shapes = [stored.get_slice(name).get_shape() for name in stored.keys()]  # noqa: SIM118
     largest = max((size for shape in shapes for size in shape), default=0)
+    bounds = {"layers": len(shapes)} | dict.fromkeys(("image_size", "context_length"), _LONGEST)
     for part, keys in (("vision_cfg", config["vision_cfg"]), ("text_cfg", config["text_cfg"])):
         for key, value in {**keys, "embed_dim": config.get("embed_dim")}.items():
-            most = len(shapes) if key == "layers" else max(largest, 4096)
+            most = bounds.get(key, max(largest, _LONGEST))
             for size in value if isinstance(value, list) else [value]:
                 if isinstance(size, int | float) and not -most <= size <= most:
                     raise UserError(
                         f"{folder / HF_CONFIG_NAME}: {key} of model_cfg.{part} is {size}, but the "
                         f"weights are smaller; restore the file."
                     )
+    there, thread, wanted = sum(map(math.prod, shapes)), get_ident(), 0
+
+    def count(numbers: int) -> None:
+        nonlocal wanted
+        wanted += numbers
+        if wanted > max(2 * there, _ANY_SIZE):
+            raise UserError(
+                f"{folder / HF_CONFIG_NAME}: model_cfg is of a model of {wanted:,} numbers or "
+                f"more, but the weights are {there:,}; restore the file."
+            )
+
+    def registered(module: Any, name: str, parameter: Any) -> None:
+        if parameter is not None and get_ident() == thread:
+            count(parameter.numel())
+
+    count(_largest_table(config))
+    wanted = 0
+    hook = register_module_parameter_registration_hook(registered)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _largest_table(config: dict[str, Any]) -> int:
+    """Numbers of the largest tensor that open_clip fills before it makes a parameter of it."""
+    vision = config["vision_cfg"]
+    if vision.get("timm_model_name"):
+        return 0
+    image, patch = vision.get("image_size", 224), vision.get("patch_size", 16)
+    side = (max(image) if isinstance(image, list) else image) // (
+        min(patch) if isinstance(patch, list) else patch
+    )
+    width = vision.get("width", 768)
+    return int(width * max(3 * width, config["embed_dim"], side**2 + 1))
 
 
 def refuse_tokenizer_code(path: Path) -> None:

@@ -19,6 +19,7 @@ from t2ipal.clip.from_transformers import KINDS, SIGLIP, TransformersCLIP, conve
 from t2ipal.clip.model_folder import refuse_pickles, refuse_tokenizer_code
 from t2ipal.clip.preprocessing import of_transformers
 from t2ipal.errors import UserError
+from t2ipal.files.tables import read_text
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 FILES = ["*.json", "*.txt", "*.model", WEIGHTS, "model-*-of-*.safetensors"]
@@ -79,7 +80,9 @@ def read_config(folder: Path) -> Any:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
+    except UserError:
+        raise
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):

@@ -17,6 +17,7 @@ from t2ipal.files.tables import read_json
 from t2ipal.vocabulary import UNKNOWN, Vocabulary
 
 _NEGATIVE = "neg_category_ids"
+_LARGEST = 2**33  # bytes; those of tens of millions of boxes have some of them
 _SAMPLES = 20  # images by which their folder is known
 
 
@@ -107,7 +108,7 @@ def read_coco_json(
 
 
 def _load_json(path: Path) -> dict[str, list[dict[str, Any]]]:
-    content = read_json(path)
+    content = read_json(path, _LARGEST)
     for key in ("images", "annotations", "categories"):
         rows = content.get(key) if isinstance(content, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

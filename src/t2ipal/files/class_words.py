@@ -12,7 +12,7 @@ from pathlib import Path
 
 from t2ipal.errors import UserError
 from t2ipal.files.names import name_key
-from t2ipal.files.tables import read_table, text_lines
+from t2ipal.files.tables import SMALL, read_table, refuse_large, text_lines
 
 _NAME_HEADERS = (
     "class",
@@ -100,6 +100,8 @@ def _is_word(text: str) -> bool:
 
 def named_lines(path: Path) -> Iterator[tuple[int, str]]:
     """(line number, name); of a table its column of names, or the cells of its only row."""
+    if path.is_file():
+        refuse_large(path, SMALL)
     if path.suffix.lower() not in (".csv", ".tsv"):
         lines = ((number, line.strip()) for number, line in text_lines(path))
         for number, name in lines:

@@ -14,7 +14,7 @@ import stat
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,17 @@ _BOMS = (
 _NOT_UTF_8 = re.compile("[\udc80-\udcff]")  # what "surrogateescape" makes of such bytes
 _DELIMITERS = (",", ";", "\t", "|")
 
+SMALL = 2**24
+"""Bytes of a document that people or models write: settings, class names."""
+LARGE = 2**31
+"""Bytes of a document of captions; more of them are written as JSON lines."""
+_LONGEST_LINE = 2**26  # characters; rows are held one at a time, and none is as long
+
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff0b\uff0d\uff1d\uff20]")
 
 
 def text_lines(
-    path: str | Path, *, ended: bool = False, data: bytes | None = None
+    path: str | Path, *, ended: bool = False, data: bytes | None = None, most: int | None = None
 ) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, line without its line break) of a text file.
 
@@ -47,19 +53,32 @@ def text_lines(
     Args:
         ended: leave out a last line without a line break: of a file that is being written, say.
         data: what the file holds, if it is part of another; ``path`` is then its name in messages.
+        most: bytes of a file that is held as a whole (:func:`refuse_large`), whose lines may be as
+            long; of others no line may be longer than any row is.
 
     Raises:
-        UserError: the file cannot be read, holds no text, or holds both UTF-8 and other text; the
-            line is named.
+        UserError: the file cannot be read, is too large, holds no text, or holds both UTF-8 and
+            other text; the line is named.
     """
     path, number = Path(path), 0
+    longest = most or _LONGEST_LINE
     try:
+        if most is not None:
+            refuse_large(path, most)
         with _opened(path) if data is None else io.BufferedReader(io.BytesIO(data)) as binary:
-            encoding = _encoding(binary.peek(4096)[:4096])
+            start = binary.peek(4096)[:4096]
+            encoding = _encoding(start)
+            if encoding == "utf-8" and b"\0" in start:  # before a line without end is read
+                raise _no_text(path, start[: start.index(b"\0")].count(b"\n") + 1)
             errors = "surrogateescape" if encoding.startswith("utf-8") else "strict"
             with io.TextIOWrapper(binary, encoding, errors) as stream:
                 decoded = _Decoder(path)
-                for number, line in enumerate(stream, start=1):
+                for number, line in enumerate(iter(partial(stream.readline, longest), ""), 1):
+                    if len(line) >= longest and line[-1] != "\n":
+                        raise UserError(
+                            f"{path}:{number}: the line is longer than {longest:,} characters; "
+                            "check the path, or break the line."
+                        )
                     if ended and not line.endswith("\n"):
                         return
                     if not line.isascii() or "\0" in line:
@@ -84,9 +103,7 @@ class _Decoder:
 
     def __call__(self, number: int, line: str) -> str:
         if "\0" in line:
-            raise UserError(
-                f"{self.path}:{number}: is no text (it holds zero bytes); check the path."
-            )
+            raise _no_text(self.path, number)
         if not _NOT_UTF_8.search(line):
             self.utf_8 = self.utf_8 or number
         else:
@@ -101,6 +118,10 @@ class _Decoder:
         return line
 
 
+def _no_text(path: Path, number: int) -> UserError:
+    return UserError(f"{path}:{number}: is no text (it holds zero bytes); check the path.")
+
+
 @lru_cache(maxsize=1024)  # a file that is read twice warns once
 def _warn(path: Path) -> None:
     log.warning("%s: not UTF-8 text; read as Windows-1252. Save it as UTF-8.", path)
@@ -113,13 +134,27 @@ def _windows_1252(line: bytes) -> str:
         return line.decode("latin-1")
 
 
-def _read_text(path: str | Path) -> str:
-    """The whole of a text file, as :func:`text_lines` reads it, its lines ended by LF.
+def read_text(path: str | Path, most: int = SMALL) -> str:
+    """The whole of a text file of ``most`` bytes, as :func:`text_lines` reads it, with LF.
 
     Raises:
         UserError: as :func:`text_lines`.
     """
-    return "\n".join(line for _, line in text_lines(path))
+    return "\n".join(line for _, line in text_lines(path, most=most))
+
+
+def refuse_large(path: str | Path, most: int) -> None:
+    """Refuse a file of more than ``most`` bytes, of which a packed one may have a twentieth.
+
+    Raises:
+        UserError: it is larger.
+        OSError: the system does not say how large it is.
+    """
+    size = os.stat(path).st_size
+    if size > (most // _PACKED if Path(path).suffix.lower() == ".gz" else most):
+        raise UserError(
+            f"{path}: has {size >> 20:,} MB, more than files of its kind have; check the path."
+        )
 
 
 def refuse_special(path: str | Path) -> None:
@@ -167,7 +202,8 @@ class _Unpacked(io.RawIOBase):
         super().close()
 
 
-_ANY_SIZE, _MOST_PACKED = 2**26, 100  # bytes, and times the size of the file: JSON packs to 1 in 20
+_ANY_SIZE, _MOST_PACKED = 2**26, 100  # bytes, and times the size of the file
+_PACKED = 20  # times the size that JSON packs to
 
 
 def _encoding(start: bytes) -> str:
@@ -339,13 +375,13 @@ def _split(
             yield line, cells
 
 
-def read_json(path: str | Path) -> Any:
-    """A JSON document.
+def read_json(path: str | Path, most: int = SMALL) -> Any:
+    """A JSON document of ``most`` bytes.
 
     Raises:
-        UserError: as :func:`parse_json`.
+        UserError: as :func:`read_text` and :func:`parse_json`.
     """
-    return parse_json(_read_text(path), path)
+    return parse_json(read_text(path, most), path)
 
 
 def parse_json(text: str, path: str | Path, line: int | None = None) -> Any:

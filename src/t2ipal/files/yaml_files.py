@@ -10,7 +10,7 @@ import yaml
 
 from t2ipal.errors import UserError
 from t2ipal.files import Keys
-from t2ipal.files.tables import text_lines
+from t2ipal.files.tables import SMALL, read_text
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -74,12 +74,13 @@ def _load(path: str | Path, loader: Any) -> Any:
 
 def _compose(path: str | Path, loader: Any) -> tuple[Any, Any]:
     try:
-        reader = loader("\n".join(line for _, line in text_lines(path)))
+        reader = loader(read_text(path, _LARGEST))
         return reader, reader.get_single_node()
     except _NOT_YAML as error:
         raise _not_yaml(path, error) from None
 
 
+_LARGEST = SMALL // 4  # bytes: a node of YAML takes more memory than a value of JSON
 # Dates that do not exist, numbers of thousands of digits, !!int of a word: not only YAMLError.
 _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError)
 

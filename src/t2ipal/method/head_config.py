@@ -8,7 +8,16 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Annotated, Literal
 
-from t2ipal.errors import AtMost, Count, NotNegative, Positive, Share, UserError, settings
+from t2ipal.errors import (
+    AtMost,
+    Count,
+    NotNegative,
+    Positive,
+    Share,
+    Temperature,
+    UserError,
+    settings,
+)
 from t2ipal.method.train_config import ItemKind
 
 PromptKind = Literal["learned", "fixed", "dual"]
@@ -56,9 +65,9 @@ class HeatmapConfig:
 
     enabled: bool = True
     """weigh positions by their similarity to the class; else all alike"""
-    image_temperature: Positive = 1 / 40
+    image_temperature: Temperature = 1 / 40
     """temperature of the softmax over the positions of an image"""
-    caption_temperature: Positive = 1 / 50
+    caption_temperature: Temperature = 1 / 50
     """temperature of the softmax over the tokens of a caption"""
 
     def temperature(self, kind: ItemKind) -> float:
@@ -81,7 +90,7 @@ class PrototypeConfig:
     show the class, their mean, or the text embedding of the class"""
     aggregation: Literal["smooth-max", "max", "mean"] = "smooth-max"
     """how the scores of K prototypes become one"""
-    temperature: Positive = 0.05
+    temperature: Temperature = 0.05
     """of smooth-max, in cosine units: towards 0 the maximum, towards infinity the mean"""
 
 

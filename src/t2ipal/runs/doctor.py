@@ -21,7 +21,7 @@ from t2ipal.datasets.read import read_labelled_images
 from t2ipal.errors import UserError, listed
 from t2ipal.files import read_jsonl
 from t2ipal.files.broken import Broken
-from t2ipal.files.tables import read_json
+from t2ipal.files.tables import LARGE, read_json
 from t2ipal.runs.config import RunConfig
 from t2ipal.runs.fitting import refuse_one_class, versions
 from t2ipal.runs.folder import changed_settings
@@ -113,7 +113,8 @@ def examine_data(folder: Path) -> Iterator[_Finding]:
 
 
 def _captions(path: Path, expected: int) -> _Finding:
-    rows = read_json(path).get("annotations", ()) if path.suffix == ".json" else read_jsonl(path)
+    one = path.suffix == ".json"
+    rows = read_json(path, LARGE).get("annotations", ()) if one else read_jsonl(path)
     count = sum(1 for _ in rows)
     text, wrong = f"{path.name}: {count:,} captions", count != expected
     return _Finding("captions", text + f", officially {expected:,}" * wrong, wrong)

@@ -22,6 +22,7 @@ from t2ipal.method.checkpoint import additions, restore_head, tuned_state
 from t2ipal.method.equations import fuse_crops
 from t2ipal.method.head import T2IPALHead
 from t2ipal.method.head_config import HeadConfig
+from t2ipal.tagger.tags import refuse_no_numbers
 
 
 class ClipModel:
@@ -58,6 +59,8 @@ class ClipModel:
         seen = []
         for view in torch.from_numpy(pixels).unbind(dim=1):
             features = self.backbone.encode_image(view)
+            seen_as = (features.global_, features.local)
+            refuse_no_numbers(self, *(part.float().sum().item() for part in seen_as))
             local = unit(features.local, dim=-1)
             seen.append(self.head.scores(unit(features.global_, dim=-1), local))
         crops = [crop.fused for crop in seen[1:]]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Annotated, Any, Literal
 
 import numpy as np
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Le
 from PIL import Image
 
 from t2ipal.clip.clip_settings import ClipSettings, ResizeMode
@@ -28,7 +28,8 @@ OUTPUTS = ("probabilities", "scores", "heatmaps", "tags")
 CONFIG_KEY, CARD_KEY, DIGEST_KEY = "config", "card", "graph_sha256"
 
 _LARGEST = 2048  # pixels a side; what a file says is not trusted with more memory
-_Unit = Annotated[float, Gt(0)]
+_Mean = Annotated[float, Ge(-1e6), Le(1e6)]
+_Deviation = Annotated[float, Ge(1e-6), Le(1e6)]
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class _Preparation:
     """
 
     size: Annotated[int, Ge(1), Le(_LARGEST)]
-    mean: tuple[float, float, float]
-    std: tuple[_Unit, _Unit, _Unit]
+    mean: tuple[_Mean, _Mean, _Mean]
+    std: tuple[_Deviation, _Deviation, _Deviation]
     interpolation: Literal["bicubic", "bilinear", "random"]
     resize_mode: ResizeMode
     fill_color: Annotated[int, Ge(0), Le(255)]

@@ -22,6 +22,7 @@ from t2ipal.metrics.evaluation import Evaluation
 from t2ipal.metrics.ranking import average_precision, chance_level
 from t2ipal.tagger.onnx_model import OnnxModel
 from t2ipal.tagger.tagger import Tagger
+from t2ipal.tagger.tags import refuse_no_numbers
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,9 @@ def labelled_scores(
     items = image_items(
         features, labelled.files, labelled.targets, crops=tagger.model.crops, progress=progress
     )
-    return labelled, tagger.clip.head.score_items(items).cpu().numpy()
+    scores = tagger.clip.head.score_items(items).cpu().numpy()
+    refuse_no_numbers(tagger.model, scores)
+    return labelled, scores
 
 
 def evaluate(

@@ -21,7 +21,7 @@ from t2ipal.parallel.ahead import map_ahead
 from t2ipal.tagger import CARD, CONFIG, FORMAT, WEIGHTS, read_config
 from t2ipal.tagger.inputs import ImageLike, one_image, open_image
 from t2ipal.tagger.onnx_model import OnnxModel
-from t2ipal.tagger.tags import Box, Tags
+from t2ipal.tagger.tags import Box, Tags, refuse_no_numbers
 from t2ipal.tagger.thresholds import Thresholds
 from t2ipal.vocabulary import ClassName, Vocabulary
 
@@ -415,6 +415,7 @@ class Tagger:
         while batch := list(islice(prepared, batch_size)):
             read = [pixels for _, _, pixels in batch if pixels.size]
             scores, maps = self.model.scores(np.stack(read), heatmaps) if read else ((), ())
+            refuse_no_numbers(self.model, scores, maps)
             sizes = (opened.size for _, opened, _ in batch if isinstance(opened, Image.Image))
             if not self._warned and (warning := self.unlike(sizes)) is not None:
                 self._warned = True

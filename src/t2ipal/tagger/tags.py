@@ -181,3 +181,16 @@ class Tags(Mapping[str, float]):
     def _ordered(self, chosen: np.ndarray) -> list[str]:
         order = np.argsort(-self.probabilities, kind="stable")
         return [self.names[i] for i in order if chosen[i]]
+
+
+def refuse_no_numbers(model: object, *found: Any) -> None:
+    """Refuse numbers or arrays that are not finite, which would be compared and sorted as if.
+
+    Raises:
+        UserError: they are not.
+    """
+    if not all(np.isfinite(values).all() for values in found):
+        raise UserError(
+            f"{model}: its scores are no finite numbers; fetch or train the model again, and if it "
+            "computes in fp16, try --precision fp32."
+        )

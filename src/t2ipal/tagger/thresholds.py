@@ -25,8 +25,8 @@ rate is fitted.
 from __future__ import annotations
 
 import itertools
+import json
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -57,6 +57,7 @@ class _Row:
 
 
 _ROWS = TypeAdapter(dict[str, _Row])
+_LARGEST = 1e15  # products with scores are finite; fits of nearly equal scores are far below it
 _COLUMNS = ("thresholds", "slopes", "intercepts", "shared", "calibrated")
 
 
@@ -86,8 +87,9 @@ class Thresholds:
         for field in _COLUMNS:
             if len(getattr(self, field)) != len(self.names):
                 raise ValueError(f"{len(self.names)} names but {len(getattr(self, field))} {field}")
-        if not all(map(math.isfinite, (*self.thresholds, *self.slopes, *self.intercepts))):
-            raise ValueError("thresholds, slopes and intercepts must be finite numbers")
+        numbers = (*self.thresholds, *self.slopes, *self.intercepts)
+        if not all(abs(number) <= _LARGEST for number in numbers):  # NaN is not either
+            raise ValueError("thresholds, slopes and intercepts must be finite, and at most 1e15")
         if not all(0 <= threshold <= 1 for threshold in self.thresholds):
             raise ValueError("a threshold is a probability, from 0 to 1")
         if min(self.slopes, default=0.0) < 0:
@@ -160,7 +162,8 @@ class Thresholds:
                 those of ``names``.
         """
         try:
-            found = _ROWS.validate_python(row)
+            # of JSON, because strictly a dataclass is made of nothing else
+            found = _ROWS.validate_json(json.dumps(row), strict=True)
             if odd := sorted({*found} ^ {*names}):
                 raise ValueError(f"{listed(odd)} is a class or has thresholds, but not both")
             rows = [astuple(found[name]) for name in names]

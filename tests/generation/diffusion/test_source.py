@@ -14,7 +14,14 @@ import pytest
 import torch
 
 from t2ipal.errors import UserError
-from t2ipal.generation.diffusion.source import _folder_digest, load_pipeline, locate
+from t2ipal.generation.diffusion.source import (
+    _folder_digest,
+    _most,
+    _numbers,
+    load_pipeline,
+    locate,
+)
+from t2ipal.miniature.weights import path
 
 
 def put_on_hub(cache: Path, folder: Path, repo: str, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -215,6 +222,48 @@ def test_code_of_a_generator_is_never_run(
         load_pipeline(locate(spec), None, torch.float32)
     assert "\n" not in str(caught.value)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "size"),
+    [
+        ("scheduler/scheduler_config.json", "num_train_timesteps", 10**9),
+        ("scheduler/scheduler_config.json", "num_train_timesteps", 1e9),
+        ("transformer/config.json", "sample_size", 10**6),
+        ("transformer/config.json", "sample_size", 4000),  # as a table of positions
+        ("transformer/config.json", "num_layers", 10**6),
+        ("transformer/config.json", "caption_channels", 10**9),
+        ("text_encoder/config.json", "num_hidden_layers", 10**6),
+        ("text_encoder/config.json", "vocab_size", 10**9),
+        ("vae/config.json", "decoder_layers_per_block", [0, 10**6, 1]),
+    ],
+)
+def test_sizes_that_the_weights_do_not_have_are_refused_before_they_fill_the_memory(
+    part: str, key: str, size: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "large"
+    shutil.copytree(path("generator"), folder)
+    config = json.loads((folder / part).read_text())
+    (folder / part).write_text(json.dumps({**config, key: size}))
+    with pytest.raises(UserError, match=rf"{part}: {key} is \d.* but must be at most") as caught:
+        load_pipeline(locate(str(folder)), None, torch.float32)
+    assert "\n" not in str(caught.value)
+
+
+def test_sizes_of_known_models_are_let_through() -> None:
+    stable_diffusion_3 = {
+        "sample_size": 128, "patch_size": 2, "pos_embed_max_size": 192, "num_layers": 24,
+        "num_attention_heads": 24, "attention_head_dim": 64,
+    }  # fmt: skip
+    shapes = [[1, 36864, 1536], *[[1536, 1536], [6144, 1536], [1536, 6144]] * 24]
+    auraflow = {"pos_embed_max_size": 9216, "patch_size": 2, "num_mmdit_layers": 4}
+    for config, weights in (
+        (stable_diffusion_3, shapes),
+        (auraflow, [[1, 9216, 3072], *[[3072, 12288]] * 36]),
+        ({"rope_theta": 10**9, "eos_token_id": 2**21, "max_position_embeddings": 10**7}, [[1]]),
+    ):
+        for key, number in _numbers(config):
+            assert abs(number) <= _most(key, "Transformer", config, weights), key
 
 
 def test_a_pipeline_file_beside_the_index_is_not_run(tiny: Path, tmp_path: Path) -> None:

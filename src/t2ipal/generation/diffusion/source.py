@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,11 +23,19 @@ from typing import TYPE_CHECKING, Any
 from t2ipal.errors import UserError, nearest
 from t2ipal.files import sha256_file
 from t2ipal.files.hub import download_command, fetch, first_line, hub_failures
+from t2ipal.files.tables import read_text
 
 if TYPE_CHECKING:
     import torch
 
 INDEX = "model_index.json"
+_LARGEST_JSON = 2**26  # bytes; tokenizers are half as large
+_MOST_STEPS = 100_000  # of training; no scheduler has a larger number
+_LONGEST_SIDE, _LONGEST = 4096, 2**20
+_NO_TABLE = re.compile(r"UNet|Autoencoder|^VQ")  # of positions
+_ANY_TABLE = 2**24  # numbers that are no danger to any memory
+_COUNT = re.compile(r"(^|_)(layers|blocks|depth)(_|$)")  # what has weights of its own
+_NO_SIZE = re.compile(r"theta|_ids?$|position|seq_length")  # of the text encoders
 _HUB_ID = re.compile(r"\w([\w.-]*\w)?/\w([\w.-]*\w)?")
 
 
@@ -109,6 +119,7 @@ def load_pipeline(source: Source, revision: str | None, dtype: torch.dtype) -> t
                 source = replace(source, revision=commit)
                 folder = _download(source.spec, commit, options)
             _refuse_code(folder)
+            _refuse_sizes(folder)
             options["dtype"] = dtype
             try:
                 return AutoPipelineForText2Image.from_pretrained(str(folder), **options), source
@@ -162,7 +173,9 @@ def _read_index(path: Path) -> dict[str, Any]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path, _LARGEST_JSON))
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f"{path}: broken JSON ({error}); save it again.") from None
     if not isinstance(content, dict):
@@ -212,6 +225,66 @@ def _refuse_code(folder: Path) -> None:
                 f"{pickled[0]}: pickled weights are not loaded, because they can run code; convert "
                 f"the pipeline: {_conversion(folder)}"
             )
+
+
+def _refuse_sizes(folder: Path) -> None:
+    """Refuse sizes that the weights do not have: diffusers makes tables and layers of them first.
+
+    Raises:
+        UserError: a size of a component is out of all proportion to its weights; it is named.
+    """
+    from safetensors import safe_open
+
+    for name, kind in _components(folder / INDEX).items():
+        part = folder / name
+        for path in part.glob("scheduler_config.json"):
+            for key, number in _numbers(_read_json(path)):
+                if abs(number) > _MOST_STEPS:
+                    raise _size(path, key, number, f"at most {_MOST_STEPS:,}")
+        shapes = []
+        for file in part.glob("*.safetensors"):
+            with safe_open(file, "np") as stored:
+                shapes += [stored.get_slice(one).get_shape() for one in stored.keys()]  # noqa: SIM118
+        for path in part.glob("config.json") if shapes else ():
+            config = _read_json(path)
+            for key, number in _numbers(config):
+                most = _most(key, kind, config, shapes)
+                if isinstance(number, int) and abs(number) > most:
+                    raise _size(path, key, number, f"at most {most:,} with these weights")
+
+
+def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, int | float]]:
+    """Key and value of the finite numbers in a configuration, those in lists and groups too."""
+    if isinstance(value, dict | list):
+        pairs = value.items() if isinstance(value, dict) else ((key, one) for one in value)
+        for name, one in pairs:
+            yield from _numbers(one, name)
+    elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        yield key, value
+
+
+def _most(key: str, kind: str, config: dict[str, Any], shapes: list[list[int]]) -> int:
+    """The largest whole number that the configuration of a class may give, by its weights."""
+    sizes = [1, *(size for shape in shapes for size in shape)]
+    if _COUNT.search(key):
+        return len(shapes)
+    if key in ("sample_size", "pos_embed_max_size"):
+        if _NO_TABLE.search(kind):
+            return _LONGEST_SIDE
+        if key == "pos_embed_max_size" and (count := config.get(key)) in sizes:
+            return int(count)  # AuraFlow counts positions, not sides
+        patch, heads, width = (
+            value if isinstance(value := config.get(name), int) and value > 0 else None
+            for name in ("patch_size", "num_attention_heads", "attention_head_dim")
+        )
+        width = heads * width if heads and width else max(sizes)
+        side = math.isqrt(max(sum(map(math.prod, shapes)), _ANY_TABLE) // width)
+        return min(side * (patch or 1), _LONGEST_SIDE) if key == "sample_size" else side
+    return sys.maxsize if _NO_SIZE.search(key) else max(*sizes, _LONGEST)
+
+
+def _size(path: Path, key: str, number: int | float, allowed: str) -> UserError:
+    return UserError(f"{path}: {key} is {number}, but must be {allowed}; restore the file.")
 
 
 def _code(path: Path, key: str, problem: str) -> UserError:
