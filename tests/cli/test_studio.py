@@ -328,7 +328,9 @@ def asked(studio: Running, function: int, *data: Any) -> str:
     with urlopen(Request(f"{studio.url}gradio_api/queue/join", body, header)) as answer:
         answer.read()
     with urlopen(f"{studio.url}gradio_api/queue/data?session_hash={session}") as stream:
-        lines = [line for line in stream.read().decode().splitlines() if "process_completed" in line]
+        lines = [
+            line for line in stream.read().decode().splitlines() if "process_completed" in line
+        ]
     return json.dumps(json.loads(lines[-1].removeprefix("data: "))["output"])
 
 

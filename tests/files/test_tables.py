@@ -206,7 +206,7 @@ def test_huge_files_are_refused_before_they_fill_the_memory(
     path.rename(tmp_path / "a.txt")
     with pytest.raises(UserError, match="has 3,072 MB, more than"):
         Vocabulary.load(tmp_path / "a.txt")
-    monkeypatch.setattr(tables, "_LONGEST_LINE", 100)
+    monkeypatch.setattr(tables, "LONGEST", 100)
     path.write_text("a" * 99 + "\n" + "b" * 99 + "\n" + "c" * 101)
     with pytest.raises(UserError, match=r"a\.json:3: the line is longer than 100 characters"):
         list(text_lines(path))

@@ -9,6 +9,7 @@ import threading
 import weakref
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Generic, TypeVar, overload
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from t2ipal.files import read_rows, row_parser
+from t2ipal.files.tables import LONGEST
 
 Row = TypeVar("Row")
 Value = TypeVar("Value")
@@ -73,7 +75,9 @@ class RowFile(Sequence[Row]):
             self._stream = path.open("rb")
             weakref.finalize(self, self._stream.close)
             held = list[Row]() if os.fstat(self._stream.fileno()).st_size < _SMALL else None
-            for number, line in enumerate(self._stream, start=1):
+            for number, line in enumerate(iter(partial(self._stream.readline, LONGEST), b""), 1):
+                if len(line) == LONGEST:  # of which the other reader tells
+                    return told
                 if ended and not line.endswith(b"\n"):
                     break
                 if line.strip():
@@ -158,7 +162,7 @@ def at_positions(values: Sequence[Value], positions: Positions) -> Lazy[Value]:
 
 
 class KeyIndex:
-    """The positions of keys, found by digests of 128 bits: 24 bytes each, however long a key is.
+    """The positions of keys, found by digests of 160 bits: 28 bytes each, however long a key is.
 
     Args:
         keys: the first ones.
@@ -218,11 +222,14 @@ class KeyIndex:
             self._added.clear()
 
 
-_DIGEST = 16
+_DIGEST = 20
 
 
 def _digest(key: str) -> bytes:
-    return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_DIGEST).digest()
+    encoded = key.encode("utf-8", "surrogatepass")
+    if len(encoded) == _DIGEST:  # as the ids of images, which are digests themselves
+        return encoded
+    return hashlib.blake2b(encoded, digest_size=_DIGEST).digest()
 
 
 def _array(digests: bytes) -> npt.NDArray[np.bytes_]:

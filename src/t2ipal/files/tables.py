@@ -37,7 +37,8 @@ SMALL = 2**24
 """Bytes of a document that people or models write: settings, class names."""
 LARGE = 2**31
 """Bytes of a document of captions; more of them are written as JSON lines."""
-_LONGEST_LINE = 2**26  # characters; rows are held one at a time, and none is as long
+LONGEST = 2**26
+"""Characters of a line: rows are held one at a time, and none is as long."""
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff0b\uff0d\uff1d\uff20]")
 
@@ -61,7 +62,7 @@ def text_lines(
             other text; the line is named.
     """
     path, number = Path(path), 0
-    longest = most or _LONGEST_LINE
+    longest = most or LONGEST
     try:
         if most is not None:
             refuse_large(path, most)

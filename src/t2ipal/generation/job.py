@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import re
 from array import array
 from collections.abc import Sequence
@@ -72,8 +71,9 @@ class Identity:
         return int(sha256_text("seed", *parts)[:8], 16)
 
     @cached_property
-    def _asked(self) -> dict[str, Any]:
-        return {"inspector": None, **self.settings}
+    def _fitting(self) -> set[tuple[str, str, int]]:
+        """Generator, revision and settings, which rows share, that were found to be of this run."""
+        return set()
 
     def why_foreign(self, row: ImageRow, caption: str) -> str | None:
         """What makes a stored image one of another run; None if it is what this one generates.
@@ -84,27 +84,25 @@ class Identity:
         Args:
             caption: of which the image should be; its own, if it is not asked for.
         """
+        seed = self.image_seed(row.caption_id, row.copy, row.attempt)
+        made_by = (row.generator, row.revision, id(row.settings))
+        if made_by in self._fitting and row.seed == seed and row.caption == caption:
+            return None
         # a folder may have moved: its digest says whether it is the same generator
         same_place = row.generator == self.spec or row.revision.startswith("sha256:")
-        wanted = (
-            caption,
-            *self._asked.values(),
-            row.generator if same_place else self.spec,
-            self.revision or row.revision,
-            self.image_seed(row.caption_id, row.copy, row.attempt),
-        )
-        found = (
-            row.caption,
-            *map(row.settings.get, self._asked),
-            row.generator,
-            row.revision,
-            row.seed,
-        )
-        if wanted == found:
-            return None
-        where = [*map(operator.eq, wanted, found)].index(False)
-        name = ("caption", *self._asked, "generator", "revision", "seed")[where]
-        return f"generated with {name} {found[where]!r}, not {wanted[where]!r}"
+        asked = {"inspector": None, **self.settings}
+        pairs = [
+            ("caption", caption, row.caption),
+            *((name, value, row.settings.get(name)) for name, value in asked.items()),
+            ("generator", row.generator if same_place else self.spec, row.generator),
+            ("revision", self.revision or row.revision, row.revision),
+            ("seed", seed, row.seed),
+        ]
+        for name, now, then in pairs:
+            if now != then:
+                return f"generated with {name} {then!r}, not {now!r}"
+        self._fitting.add(made_by)
+        return None
 
 
 class Plan:
@@ -239,8 +237,9 @@ class Plan:
         """Look at a block of rows: a later row of an image takes the place of an earlier one."""
         wanted = self._wanted.find(row.id for _, row in self._block).tolist()
         for (number, row), p in zip(self._block, wanted, strict=True):
-            self.foreign.pop(row.id, None)
-            self.unused.pop(row.id, None)
+            if self.foreign or self.unused:
+                self.foreign.pop(row.id, None)
+                self.unused.pop(row.id, None)
             caption = None  # unless it differs from the row's
             if p >= 0:
                 self.place[p] = -1

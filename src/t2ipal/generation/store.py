@@ -238,6 +238,7 @@ class ImageStore:
         self, folder: str | Path, shard: Shard | None = None, worker: str | None = None
     ) -> None:
         self.folder = Path(folder)
+        self._prefix = os.path.join(folder, "")
         self.shard = shard
         self.manifest = self.folder / "images.jsonl"
         self.failures = self.folder / "failed.jsonl"
@@ -272,7 +273,7 @@ class ImageStore:
         """
         if row.failed:
             return True
-        path = f"{self.folder}/{row.file}"
+        path = self._prefix + row.file
         try:
             found = os.stat(path)
             if not stat.S_ISREG(found.st_mode) or not found.st_size:
