@@ -353,6 +353,16 @@ def test_requests_that_no_page_makes(studio: Running, tmp_path: Path) -> None:
         assert why in asked(studio, tag, secret, *values)
 
 
+def test_one_request_does_not_take_everybodys_time() -> None:
+    pytest.importorskip("gradio", reason="the studio needs the extra: pip install '.[studio]'")
+    from t2ipal.cli.studio_make import _counted
+    from t2ipal.cli.studio_tag import _grown
+
+    with pytest.raises(UserError, match="101 new classes are more than"):
+        _grown(None, None, tuple(map(str, range(101))))  # type: ignore[arg-type]
+    assert _counted("dog\ncat", "a dog\n" * 5001).startswith("5001 captions; with so many")
+
+
 def test_another_host_name_is_refused(studio: Running) -> None:
     with pytest.raises(HTTPError) as refused:
         urlopen(Request(f"{studio.url}config", headers={"Host": "evil.example:7860"}))

@@ -334,6 +334,20 @@ def test_small_files_that_unpack_to_large_ones(
     assert keys_of(path, broken=broken) == {"b/0": "a dog"} and len(broken) == 1
 
 
+def test_a_caption_is_no_longer_than_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("t2ipal.generation.samples._TEXT_BYTES", 50)
+    long = sample("0", "a dog") | sample("1", "a cat " * 20)
+    with pytest.raises(UserError, match="its text has 120 bytes"):
+        keys_of(shard(tmp_path / "a.tar", long))
+
+
+def test_halves_of_surrogate_pairs_in_a_caption_are_replaced(tmp_path: Path) -> None:
+    picture(0).save(tmp_path / "a.png")
+    row = json.dumps({"file_name": "a.png", "text": "a dog \ud800"})
+    (tmp_path / "metadata.jsonl").write_text(row + "\n")
+    assert keys_of(tmp_path) == {"a.png": "a dog ?"}
+
+
 def test_a_damaged_shard_does_not_end_in_silence(tmp_path: Path) -> None:
     members = {**sample("0", "a dog"), **sample("1", "a cat")}
     path = shard(tmp_path / "a.tar", members)

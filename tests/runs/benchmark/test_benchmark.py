@@ -16,7 +16,7 @@ from t2ipal.method.head_config import HeadConfig, PromptConfig
 from t2ipal.method.train_config import TrainConfig
 from t2ipal.miniature import official_layouts as rehearsal
 from t2ipal.runs.benchmark.published import published
-from t2ipal.runs.benchmark.run import RECORD, TABLE, benchmark
+from t2ipal.runs.benchmark.run import RECORD, TABLE, _Timings, benchmark
 from t2ipal.runs.benchmark.setting import BenchmarkConfig, Setting
 from t2ipal.runs.config import RunConfig
 from t2ipal.runs.measure import JOURNAL
@@ -261,3 +261,10 @@ def test_the_command_says_what_is_missing(
 ) -> None:
     assert main(["benchmark", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"a": "b"}'])
+def test_damaged_timings_are_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "timings.json").write_text(text)
+    with pytest.raises(UserError, match=r"timings\.json"):
+        _Timings(tmp_path / "timings.json")
