@@ -148,7 +148,7 @@ def _rows(path: Path, *, quiet: bool = False) -> Iterator[_Row]:
     """The non-empty captions of the file, one by one."""
     empty = 0
     for row in _read(path):
-        text = clean_caption(row.text)
+        text = clean_text(row.text)
         if text:
             yield _Row(row.line, row.id, text, row.own)
         else:
@@ -204,7 +204,7 @@ def _has_header(line: str, mark: str) -> bool:
     return bool(cells & set(_HEADER))
 
 
-def clean_caption(text: str) -> str:
+def clean_text(text: str) -> str:
     """Single spaces, no control characters, no halves of surrogate pairs."""
     if not text.isprintable():
         text = text.encode("utf-8", "replace").decode("utf-8")
@@ -230,9 +230,9 @@ def _table(path: Path, table: Table) -> Iterator[_Row]:
     about = [i for i in range(width) if i != column] if not table.columns else []
     for line, cells in chain(start, table.rows):
         id = (
-            clean_caption(cells[own])
+            clean_text(cells[own])
             if own is not None
-            else "-".join(clean_caption(cells[i]) for i in about)
+            else "-".join(clean_text(cells[i]) for i in about)
         )
         if own is not None and not id:
             raise UserError(f"{path}:{line}: the id is empty; fill it in or drop the column.")
@@ -297,7 +297,7 @@ def _by_image(path: Path, document: dict[str, Any]) -> Iterator[_Row]:
                 "COCO captions, a list of captions, JSON lines (.jsonl), CSV or plain text."
             )
         for text in texts:
-            yield _Row(number, clean_caption(image), text)
+            yield _Row(number, clean_text(image), text)
 
 
 def _karpathy(path: Path, images: Sequence[Any]) -> Iterator[_Row]:
@@ -372,4 +372,4 @@ def _id(value: object, place: str) -> str:
         value = int(value)  # pandas writes whole numbers so if one is missing
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
         raise UserError(f"{place}: the id {json.dumps(value)} must be text or a whole number.")
-    return clean_caption(str(value))
+    return clean_text(str(value))

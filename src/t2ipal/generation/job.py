@@ -71,9 +71,12 @@ class Identity:
         return int(sha256_text("seed", *parts)[:8], 16)
 
     @cached_property
-    def _fitting(self) -> set[tuple[str, str, int]]:
-        """Generator, revision and settings, which rows share, that were found to be of this run."""
-        return set()
+    def _fitting(self) -> dict[tuple[str, str, int], dict[str, Any]]:
+        """Settings, which rows share, that were found to be of this run, by what they came with.
+
+        They are looked for by identity, which another process does not take for its own.
+        """
+        return {}
 
     def why_foreign(self, row: ImageRow, caption: str) -> str | None:
         """What makes a stored image one of another run; None if it is what this one generates.
@@ -86,7 +89,8 @@ class Identity:
         """
         seed = self.image_seed(row.caption_id, row.copy, row.attempt)
         made_by = (row.generator, row.revision, id(row.settings))
-        if made_by in self._fitting and row.seed == seed and row.caption == caption:
+        fits = self._fitting.get(made_by) is row.settings
+        if fits and row.seed == seed and row.caption == caption:
             return None
         # a folder may have moved: its digest says whether it is the same generator
         same_place = row.generator == self.spec or row.revision.startswith("sha256:")
@@ -101,7 +105,7 @@ class Identity:
         for name, now, then in pairs:
             if now != then:
                 return f"generated with {name} {then!r}, not {now!r}"
-        self._fitting.add(made_by)
+        self._fitting[made_by] = row.settings
         return None
 
 

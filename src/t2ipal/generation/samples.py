@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from PIL import Image
 
-from t2ipal.captions.sources import clean_caption
+from t2ipal.captions.sources import clean_text
 from t2ipal.errors import UserError, listed
 from t2ipal.files import read_jsonl
 from t2ipal.files.broken import MAX_MEGAPIXELS, Broken
@@ -211,14 +211,12 @@ def _caption_in(row: object) -> str | None:
     for value in values:
         first = value[0] if isinstance(value, list) and value else value
         if isinstance(first, str) and first.strip():
-            return clean_caption(first)
+            return clean_text(first)
     return None if any(value and not isinstance(value, str) for value in values) else ""
 
 
 def _text(path: str | Path, data: bytes | None = None) -> str:
-    if data is not None and len(data) > _TEXT_BYTES:
-        raise UserError(f"{path}: its text has {len(data):,} bytes, more than any caption.")
-    return clean_caption(" ".join(line for _, line in text_lines(path, data=data)))
+    return clean_text(" ".join(line for _, line in text_lines(path, data=data)))
 
 
 # --- webdataset ---------------------------------------------------------------------------------
@@ -323,12 +321,13 @@ def _caption_among(where: str, parts: Mapping[str, bytes]) -> str:
     for suffix in _SIDECARS:
         if suffix not in parts:
             continue
+        data = parts[suffix]
+        if len(data) > _TEXT_BYTES:
+            raise UserError(f"{where}: its text has {len(data):,} bytes, more than any caption.")
         if suffix != ".json":
-            return _text(where, parts[suffix])
-        if len(parts[suffix]) > _TEXT_BYTES:
-            raise UserError(f"{where}: its .json has {len(parts[suffix]):,} bytes; shorten it.")
+            return _text(where, data)
         try:
-            return _caption_in(json.loads(parts[suffix])) or ""
+            return _caption_in(json.loads(data)) or ""
         except (ValueError, RecursionError):
             raise UserError(f"{where}: its .json is broken; repair or remove it.") from None
     return ""
